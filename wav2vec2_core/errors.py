@@ -1,0 +1,37 @@
+"""Every error that bad input can cause. Each message names the value, the rule it breaks and the remedy.
+
+The classes also derive from the built-in exception that transformers raises in the same place (``ValueError``,
+``OSError``), so code written for it keeps working. A command prints the message as one line and exits with 1.
+"""
+
+
+class Wav2Vec2Error(Exception):
+    """Base class: whatever a user can cause and mend."""
+
+
+class ConfigError(Wav2Vec2Error, ValueError):
+    """A configuration value breaks a rule."""
+
+
+class CheckpointError(Wav2Vec2Error, OSError):
+    """A model folder or one of its files is missing, damaged or refused."""
+
+
+class ParameterMismatchError(CheckpointError):
+    """The parameters of a checkpoint and of a model differ in names or shapes."""
+
+
+class AudioError(Wav2Vec2Error, ValueError):
+    """A recording cannot be read or is not usable."""
+
+
+class InputError(Wav2Vec2Error, ValueError):
+    """An argument of a call (labels, masks, text, vocabulary, language ...) breaks a rule."""
+
+
+class OutputError(Wav2Vec2Error, OSError):
+    """A result cannot be written."""
+
+
+class BackendError(Wav2Vec2Error, RuntimeError):
+    """A back end, a device or an optional library is not available here."""

@@ -1,0 +1,129 @@
+"""What a model call returns: fields by attribute, key or index, in a fixed order, without those that are ``None``.
+
+Field names and order are those of transformers 4.57, so ``outputs.logits``, ``outputs["logits"]``, ``outputs[0]``
+and ``loss, logits = outputs.to_tuple()`` all work. Arrays are whatever the back end computes with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ModelOutput(dict[str, Any]):
+    """An ordered mapping of the fields that are set; subclasses annotate their fields in order.
+
+    It is a ``dict``, so training loops that look for ``outputs["loss"]`` or rebuild mappings of tensors accept it.
+    Reading a field that is not set gives ``None`` as an attribute and ``KeyError`` as a key.
+    """
+
+    field_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.field_names = tuple(name for name in cls.__annotations__ if name != "field_names")
+
+    def __init__(self, fields: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        values = {**(fields or {}), **named}
+        unknown = set(values) - set(self.field_names)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {sorted(unknown)}; it has {list(self.field_names)}")
+        super().__init__({name: values[name] for name in self.field_names if values.get(name) is not None})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).field_names:
+            return self.get(name)
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {list(self.field_names)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self.field_names:
+            raise KeyError(f"{type(self).__name__} has no field {key!r}; it has {list(self.field_names)}")
+        values = {**self, key: value}
+        self.clear()
+        self.update({name: values[name] for name in self.field_names if values.get(name) is not None})
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The set fields in order, as ``return_dict=False`` gives them."""
+        return tuple(self.values())
+
+
+class Wav2Vec2BaseModelOutput(ModelOutput):
+    """Of ``Wav2Vec2Model``.
+
+    last_hidden_state: (batch, frames, hidden); extract_features: (batch, frames, conv_dim[-1]), normalised features
+    before projection; hidden_states: one (batch, frames, hidden) per layer plus the input of the first;
+    attentions: one (batch, heads, frames, frames) per layer.
+    """
+
+    last_hidden_state: Any
+    extract_features: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+
+
+class Wav2Vec2ForPreTrainingOutput(ModelOutput):
+    """Of ``Wav2Vec2ForPreTraining``. States: (batch, frames, proj_codevector_dim); the losses are sums over masked frames."""
+
+    loss: Any
+    projected_states: Any
+    projected_quantized_states: Any
+    codevector_perplexity: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+    contrastive_loss: Any
+    diversity_loss: Any
+
+
+class CausalLMOutput(ModelOutput):
+    """Of ``Wav2Vec2ForCTC``. logits: (batch, frames, vocab), before the softmax."""
+
+    loss: Any
+    logits: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+
+
+class SequenceClassifierOutput(ModelOutput):
+    """Of ``Wav2Vec2ForSequenceClassification``. logits: (batch, labels)."""
+
+    loss: Any
+    logits: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+
+
+class TokenClassifierOutput(ModelOutput):
+    """Of ``Wav2Vec2ForAudioFrameClassification``. logits: (batch, frames, labels)."""
+
+    loss: Any
+    logits: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+
+
+class XVectorOutput(ModelOutput):
+    """Of ``Wav2Vec2ForXVector``. logits, embeddings: (batch, xvector_output_dim)."""
+
+    loss: Any
+    logits: Any
+    embeddings: Any
+    hidden_states: tuple[Any, ...] | None
+    attentions: tuple[Any, ...] | None
+
+
+OUTPUT_CLASSES: tuple[type[ModelOutput], ...] = (
+    Wav2Vec2BaseModelOutput,
+    Wav2Vec2ForPreTrainingOutput,
+    CausalLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    XVectorOutput,
+)
