@@ -11,7 +11,7 @@ letters 94,396,320.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,16 @@ from wav2vec2_core.errors import InputError
 HEADS = ("Model", "ForPreTraining", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
 #: What heads put before the names of the body; the bare ``Model`` has none.
 BODY_PREFIX = "wav2vec2."
+
+
+# A parameter that no other head has; the last two are told apart by the first one's projector.
+_TELLTALES = {
+    "ForPreTraining": "quantizer.codevectors",
+    "ForCTC": "lm_head.weight",
+    "ForXVector": "objective.weight",
+    "ForSequenceClassification": "projector.weight",
+    "ForAudioFrameClassification": "classifier.weight",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,18 @@ def initial_values(table: dict[str, Parameter], seed: int) -> Iterator[tuple[str
         if name.endswith("weight_v"):
             directions[name] = value
         yield name, value
+
+
+def head_of(architectures: Sequence[str] | None, names: Collection[str]) -> str:
+    """The head of a checkpoint: by the class names in its ``config.json``, else by its parameter names."""
+    for architecture in architectures or ():
+        head = architecture.removeprefix("TF").removeprefix("Flax").removeprefix("Wav2Vec2")
+        if head in HEADS:
+            return head
+    for head, name in _TELLTALES.items():
+        if name in names:
+            return head
+    return "Model"
 
 
 def ctc_input_size(config: Wav2Vec2Config) -> int:

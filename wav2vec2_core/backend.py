@@ -1,0 +1,88 @@
+"""The interface of a back end, and the only file that knows their names.
+
+The core reaches a framework through ``load_backend(name)``; what crosses the line in either direction is numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import BackendError, InputError
+
+#: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
+BACKENDS = {
+    "torch": ("wav2vec2_torch.inference", "torch", "torch"),
+}
+
+
+class InferenceModel(Protocol):
+    """A model that is loaded and ready; made by ``Backend.load_model``."""
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The configuration in effect."""
+        ...
+
+    def logits(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(samples,) float32 each, as the feature extractor gives them -> (frames, vocab) float32 each.
+
+        The numbers of an utterance do not depend on the others. Raises ``InputError`` for one below the receptive field.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A module ``wav2vec2_<name>.inference``."""
+
+    def devices(self) -> list[str]:
+        """Devices usable here, the best one first; ``cpu`` is always among them."""
+        ...
+
+    def load_model(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        head: str = "ForCTC",
+        device: str = "auto",
+        dtype: str = "float32",
+        language: str | None = None,
+        local_files_only: bool = False,
+    ) -> InferenceModel:
+        """Load a checkpoint for inference; ``language`` selects an MMS adapter.
+
+        Raises:
+            CheckpointError: no such model, or it has no trained head of this kind.
+            BackendError: the device is not available.
+        """
+        ...
+
+
+def load_backend(name: str) -> Backend:
+    """Import a back end.
+
+    Raises:
+        InputError: the name is unknown.
+        BackendError: its framework is not installed or does not import; the message says how to install it.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"back end {name!r} is unknown: use one of {', '.join(BACKENDS)}")
+    module, framework, extra = BACKENDS[name]
+    try:
+        return cast("Backend", importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"back end {name!r} needs {error.name or framework}, which is not installed: "
+            f'pip install "wav2vec2-frameworks[{extra}]"'
+        ) from error
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackendError(
+            f"back end {name!r} cannot import {framework} ({reason}): reinstall it with "
+            f'pip install --force-reinstall "wav2vec2-frameworks[{extra}]"'
+        ) from error

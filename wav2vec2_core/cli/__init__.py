@@ -1,0 +1,55 @@
+"""The ``wav2vec2`` command: parse arguments, call the library, print. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wav2vec2_core.cli.doctor import doctor
+from wav2vec2_core.cli.info import info
+from wav2vec2_core.cli.transcribe import transcribe
+from wav2vec2_core.errors import Wav2Vec2Error
+
+app = typer.Typer(
+    name="wav2vec2",
+    help="wav2vec 2.0 speech models: transcribe recordings, look into checkpoints, check this installation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(transcribe)
+app.command()(info)
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"wav2vec2-frameworks {version('wav2vec2-frameworks')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: an error that the user can mend is one line on stderr and exit code 1."""
+    try:
+        app()
+    except Wav2Vec2Error as error:
+        print_error(error)
+        sys.exit(1)
+
+
+def print_error(error: Wav2Vec2Error) -> None:
+    """First line of the message to stderr; longer messages (parameter lists) are for the library's callers."""
+    print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -1,0 +1,65 @@
+"""``wav2vec2 doctor``: what works on this machine, shown by doing it, and the remedy for what does not."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor() -> None:
+    """Check which back ends, devices and extras work here. Exit code 1 when no back end works."""
+    import platform
+    from importlib.metadata import version
+
+    from wav2vec2_core.backend import BACKENDS
+
+    _row(True, "wav2vec2-frameworks", f"{version('wav2vec2-frameworks')} on Python {platform.python_version()}")
+    for package in ("numpy", "safetensors", "huggingface_hub", "soundfile", "soxr"):
+        _row(True, package, version(package))
+    working = [_check_backend(name) for name in BACKENDS]
+    _check_media()
+    _check_hub()
+    if not any(working):
+        raise typer.Exit(1)
+
+
+def _check_backend(name: str) -> bool:
+    """Load the embedded model and run it on a second of silence."""
+    from importlib.metadata import version
+
+    import numpy as np
+
+    from wav2vec2_core.backend import BACKENDS, load_backend
+    from wav2vec2_core.errors import Wav2Vec2Error
+    from wav2vec2_core.transcription import EMBEDDED_MODEL
+
+    try:
+        backend = load_backend(name)
+        devices = backend.devices()
+        for device in devices:
+            backend.load_model(EMBEDDED_MODEL, device=device).logits([np.zeros(16_000, np.float32)])
+    except Wav2Vec2Error as error:
+        _row(False, f"back end {name}", str(error).splitlines()[0])
+        return False
+    _row(True, f"back end {name}", f"{version(BACKENDS[name][1])}, ran the embedded model on {', '.join(devices)}")
+    return True
+
+
+def _check_media() -> None:
+    try:
+        import av
+
+        _row(True, "extra media", f"PyAV {av.__version__}: video, m4a and other containers")
+    except ImportError:
+        remedy = 'for video and m4a: pip install "wav2vec2-frameworks[media]"'
+        _row(False, "extra media", f"PyAV is not installed; {remedy}")
+
+
+def _check_hub() -> None:
+    from huggingface_hub import constants
+
+    state = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "online allowed"
+    _row(True, "hub", f"{state}, cache in {constants.HF_HUB_CACHE}")
+
+
+def _row(works: bool, name: str, text: str) -> None:
+    print(f"{'ok' if works else '--'}  {name:<20}  {text}")

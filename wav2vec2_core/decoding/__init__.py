@@ -1,0 +1,6 @@
+"""From logits to text on one timeline."""
+
+from wav2vec2_core.decoding.greedy import greedy_decode
+from wav2vec2_core.decoding.timeline import Character, Timeline, Word
+
+__all__ = ["Character", "Timeline", "Word", "greedy_decode"]

@@ -1,0 +1,69 @@
+"""ONE timeline for every decoder: from frames to seconds, derived from the configuration, never typed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wav2vec2_core.config import Wav2Vec2Config
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Frame i starts at sample ``hop * i`` and sees ``receptive_field`` samples from there.
+
+    hop: samples from one frame of the logits to the next, 320 for the released models.
+    """
+
+    hop: int
+    receptive_field: int
+    sampling_rate: int
+
+    @classmethod
+    def of(cls, config: Wav2Vec2Config, sampling_rate: int = 16_000) -> Timeline:
+        """The timeline of a model's logits; a convolutional adapter makes the hop longer."""
+        hop, field_size = config.inputs_to_logits_ratio, config.receptive_field
+        if config.add_adapter:
+            for _ in range(config.num_adapter_layers):
+                field_size += (config.adapter_kernel_size - 1) * hop
+                hop *= config.adapter_stride
+        return cls(hop, field_size, sampling_rate)
+
+    def seconds(self, frame: int) -> float:
+        """When ``frame`` starts; the end of a span is the start of the frame after its last."""
+        return self.hop * frame / self.sampling_rate
+
+    def frame_at(self, seconds: float) -> int:
+        """The frame whose hop contains the time ``seconds``."""
+        return int(seconds * self.sampling_rate // self.hop)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One decoded token. start, end: frames, end exclusive; confidence: mean probability over its frames."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """Characters between two word delimiters. start, end: frames; confidence: mean over its characters."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+    characters: tuple[Character, ...]
+
+    @classmethod
+    def of(cls, characters: list[Character]) -> Word:
+        """Join characters, of which there is at least one."""
+        return cls(
+            text="".join(character.text for character in characters),
+            start=characters[0].start,
+            end=characters[-1].end,
+            confidence=sum(character.confidence for character in characters) / len(characters),
+            characters=tuple(characters),
+        )
