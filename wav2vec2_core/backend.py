@@ -32,7 +32,7 @@ class InferenceModel(Protocol):
     def logits(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """(samples,) float32 each, as the feature extractor gives them -> (frames, vocab) float32 each.
 
-        The numbers of an utterance do not depend on the others. Raises ``InputError`` for one below the receptive field.
+        The numbers of an utterance do not depend on the others. Raises ``InputError`` below the receptive field.
         """
         ...
 

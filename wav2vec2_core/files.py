@@ -32,7 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the usual mode
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OutputError:
         raise
     except OSError as error:
@@ -61,14 +61,16 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({_reason(error)}): restore or download it again") from error
+        raise CheckpointError(
+            f"{path} is not readable JSON ({_reason(error)}): restore or download it again"
+        ) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, a JSON object is needed: restore it")
     return value
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """Create ``folder`` with its parents where missing and check that files can be created in it. Raises ``OutputError``."""
+    """Create ``folder`` where missing and check that files can be created in it. Raises ``OutputError``."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

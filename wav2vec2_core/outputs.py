@@ -70,7 +70,11 @@ class Wav2Vec2BaseModelOutput(ModelOutput):
 
 
 class Wav2Vec2ForPreTrainingOutput(ModelOutput):
-    """Of ``Wav2Vec2ForPreTraining``. States: (batch, frames, proj_codevector_dim); the losses are sums over masked frames."""
+    """Of ``Wav2Vec2ForPreTraining``.
+
+    projected_states, projected_quantized_states: (batch, frames, proj_codevector_dim); the losses are sums over masked
+    frames; codevector_perplexity: codes in use, between num_codevector_groups and all of them.
+    """
 
     loss: Any
     projected_states: Any

@@ -37,8 +37,11 @@ _TELLTALES = {
 
 @dataclass(frozen=True)
 class Init:
-    """How a parameter starts: ``normal`` (scale = standard deviation), ``uniform`` (between low and high),
-    ``constant`` (value = low), or ``norm``: the weight-norm gain that makes g * v / |v| equal to the ``weight_v`` beside it."""
+    """How a parameter starts.
+
+    kind: ``normal`` (scale: standard deviation), ``uniform`` (between low and high), ``constant`` (low), or ``norm``:
+    the weight-norm gain with which g * v / |v| equals the ``weight_v`` beside it.
+    """
 
     kind: str
     scale: float = 0.0
@@ -64,11 +67,11 @@ ZEROS = Init("constant", low=0.0)
 ONES = Init("constant", low=1.0)
 
 
-def normal(std: float) -> Init:
+def _normal(std: float) -> Init:
     return Init("normal", scale=std)
 
 
-def uniform(low: float, high: float) -> Init:
+def _uniform(low: float, high: float) -> Init:
     return Init("uniform", low=low, high=high)
 
 
@@ -147,14 +150,14 @@ def has_attention_adapters(config: Wav2Vec2Config) -> bool:
 
 
 def _linear(name: str, inputs: int, outputs: int, config: Wav2Vec2Config, group: str) -> Iterator[Parameter]:
-    yield Parameter(f"{name}.weight", (outputs, inputs), normal(config.initializer_range), group)
+    yield Parameter(f"{name}.weight", (outputs, inputs), _normal(config.initializer_range), group)
     yield Parameter(f"{name}.bias", (outputs,), ZEROS, group)
 
 
 def _linear_fan_in(name: str, inputs: int, outputs: int, group: str) -> Iterator[Parameter]:
     bound = 1 / math.sqrt(inputs)
-    yield Parameter(f"{name}.weight", (outputs, inputs), uniform(-bound, bound), group)
-    yield Parameter(f"{name}.bias", (outputs,), uniform(-bound, bound), group)
+    yield Parameter(f"{name}.weight", (outputs, inputs), _uniform(-bound, bound), group)
+    yield Parameter(f"{name}.bias", (outputs,), _uniform(-bound, bound), group)
 
 
 def _norm(name: str, size: int, group: str) -> Iterator[Parameter]:
@@ -164,9 +167,11 @@ def _norm(name: str, size: int, group: str) -> Iterator[Parameter]:
 
 def _conv(name: str, inputs: int, outputs: int, kernel: int, bias: bool, group: str) -> Iterator[Parameter]:
     fan_in = inputs * kernel
-    yield Parameter(f"{name}.weight", (outputs, inputs, kernel), normal(math.sqrt(2 / fan_in)), group)  # He et al. 2015
+    yield Parameter(
+        f"{name}.weight", (outputs, inputs, kernel), _normal(math.sqrt(2 / fan_in)), group
+    )  # He et al. 2015
     if bias:
-        yield Parameter(f"{name}.bias", (outputs,), uniform(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in)), group)
+        yield Parameter(f"{name}.bias", (outputs,), _uniform(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in)), group)
 
 
 # ---- the model, in the order of the forward pass ---------------------------------------------------------------
@@ -178,7 +183,7 @@ def _body(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
     yield from _norm(f"{projection}.layer_norm", config.conv_dim[-1], "body")
     yield from _linear_fan_in(f"{projection}.projection", config.conv_dim[-1], config.hidden_size, "body")
     if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
-        yield Parameter(f"{prefix}masked_spec_embed", (config.hidden_size,), uniform(0, 1), "body")
+        yield Parameter(f"{prefix}masked_spec_embed", (config.hidden_size,), _uniform(0, 1), "body")
     yield from _encoder(config, f"{prefix}encoder")
     if config.add_adapter:
         yield from _conv_adapter(config, f"{prefix}adapter")
@@ -199,7 +204,7 @@ def _encoder(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
     conv = f"{prefix}.pos_conv_embed.conv"
     std = 2 / math.sqrt(kernel * hidden)  # fairseq's TransformerEncoder without dropout
     shape = (hidden, hidden // config.num_conv_pos_embedding_groups, kernel)
-    yield Parameter(f"{conv}.weight_v", shape, normal(std), "body")
+    yield Parameter(f"{conv}.weight_v", shape, _normal(std), "body")
     yield Parameter(f"{conv}.weight_g", (1, 1, kernel), Init("norm"), "body")
     yield Parameter(f"{conv}.bias", (hidden,), ZEROS, "body")
     yield from _norm(f"{prefix}.layer_norm", hidden, "body")
@@ -241,8 +246,8 @@ def _conv_adapter(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
 def _pretraining(config: Wav2Vec2Config) -> Iterator[Parameter]:
     groups, entries = config.num_codevector_groups, config.num_codevectors_per_group
     entry_size = config.codevector_dim // groups
-    yield Parameter("quantizer.codevectors", (1, groups * entries, entry_size), uniform(0, 1), "quantizer")
-    yield Parameter("quantizer.weight_proj.weight", (groups * entries, config.conv_dim[-1]), normal(1), "quantizer")
+    yield Parameter("quantizer.codevectors", (1, groups * entries, entry_size), _uniform(0, 1), "quantizer")
+    yield Parameter("quantizer.weight_proj.weight", (groups * entries, config.conv_dim[-1]), _normal(1), "quantizer")
     yield Parameter("quantizer.weight_proj.bias", (groups * entries,), ZEROS, "quantizer")
     yield from _linear_fan_in("project_q", config.codevector_dim, config.proj_codevector_dim, "head")
     yield from _linear_fan_in("project_hid", config.hidden_size, config.proj_codevector_dim, "head")
@@ -274,4 +279,4 @@ def _xvector(config: Wav2Vec2Config) -> Iterator[Parameter]:
         inputs = outputs
     yield from _linear("feature_extractor", 2 * inputs, config.xvector_output_dim, config, "head")
     yield from _linear("classifier", config.xvector_output_dim, config.xvector_output_dim, config, "head")
-    yield Parameter("objective.weight", (config.xvector_output_dim, config.num_labels or 0), normal(1), "head")
+    yield Parameter("objective.weight", (config.xvector_output_dim, config.num_labels or 0), _normal(1), "head")

@@ -91,7 +91,7 @@ class Transcriber:
         """Transcribe one file of any format, rate and channel count.
 
         Raises:
-            AudioError: the file cannot be read, is shorter than the model's receptive field or longer than ``MAX_SECONDS``.
+            AudioError: the file cannot be read, is longer than ``MAX_SECONDS`` or below the model's receptive field.
         """
         seconds = audio_duration(path)
         if seconds > MAX_SECONDS:

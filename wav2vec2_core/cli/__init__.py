@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.transcribe import transcribe
@@ -48,8 +49,3 @@ def main() -> None:
     except Wav2Vec2Error as error:
         print_error(error)
         sys.exit(1)
-
-
-def print_error(error: Wav2Vec2Error) -> None:
-    """First line of the message to stderr; longer messages (parameter lists) are for the library's callers."""
-    print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class OutputFormat(str, Enum):
+class OutputFormat(StrEnum):
     """What a result looks like."""
 
     txt = "txt"
@@ -34,7 +34,7 @@ def transcribe(
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""
-    from wav2vec2_core.cli import print_error
+    from wav2vec2_core.cli.console import print_error
     from wav2vec2_core.errors import Wav2Vec2Error
     from wav2vec2_core.files import make_folder, write_text
     from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber

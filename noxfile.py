@@ -1,0 +1,88 @@
+"""All checks: `nox` runs what CI runs, `nox -s NAME` one part, `nox -l` lists them. Each part installs what it needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+
+PYTEST = ("pytest", "-q", "-n", "auto")
+CONSTRAINTS = ("-c", "constraints.txt")
+#: The release whose behaviour is matched, and the newest one, which reads our files.
+TRANSFORMERS_4 = "transformers==4.57.6"
+TRANSFORMERS_5 = "transformers>=5"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install("ruff==0.17.6")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,media]", "nox", "pyright==1.1.414")
+    session.run("pyright")
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """The core without any framework."""
+    session.install(*CONSTRAINTS, "-e", ".[media,test]")
+    session.run(*PYTEST, "tests/core", "tests/test_imports.py", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The core with the lowest versions that pyproject.toml admits."""
+    session.install("-c", "constraints-lowest.txt", "-e", ".[media,test]")
+    session.run(*PYTEST, "tests/core", "tests/test_imports.py", *session.posargs)
+
+
+@nox.session
+def torch(session: nox.Session) -> None:
+    """The PyTorch back end and the command."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,media,test]")
+    session.run(*PYTEST, "tests/torch", "tests/test_cli.py", "tests/test_imports.py", *session.posargs)
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Comparison with transformers 4.57.6 (huggingface_hub below 1.0)."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,test]", TRANSFORMERS_4, "accelerate")
+    session.run(*PYTEST, "tests/oracle", *session.posargs)
+
+
+@nox.session
+def oracle5(session: nox.Session) -> None:
+    """Files exchanged with transformers 5 (huggingface_hub 1.0 and later)."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,test]", TRANSFORMERS_5)
+    session.run(*PYTEST, "tests/oracle5", *session.posargs)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """The README's commands as written, in a copy of the sources and a fresh environment."""
+    session.install("pytest>=8.3")
+    session.run("pytest", "-q", "tests/test_readme.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel holds everything: its command transcribes away from the sources."""
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", session.create_tmp())
+    wheel = max(Path(session.create_tmp()).glob("*.whl"), key=os.path.getmtime)
+    session.install(*CONSTRAINTS, f"{wheel}[torch]")
+    sample = Path("samples/three-one-four.flac").resolve()
+    session.chdir(session.create_tmp())
+    heard = session.run("wav2vec2", "transcribe", str(sample), silent=True, stderr=None)
+    if not isinstance(heard, str) or heard.strip() != "three one four":
+        session.error(f"the installed wheel heard {heard!r}, not 'three one four'")

@@ -1,0 +1,99 @@
+"""The dependency rules of ARCHITECTURE.md, by looking at the sources and by importing in a fresh process."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "flax", "optax"}
+BACKENDS = {"wav2vec2_torch": {"torch"}, "wav2vec2_tf": {"tensorflow", "keras"}, "wav2vec2_flax": {"jax", "flax", "optax"}}
+ORACLES = {"transformers", "pyctcdecode", "kenlm", "torchaudio", "fairseq"}
+# What `import wav2vec2_core` must not load: frameworks, and libraries that one function needs.
+HEAVY = FRAMEWORKS | ORACLES | {"safetensors", "huggingface_hub", "soundfile", "soxr", "av", "typer", "rich", "ml_dtypes"}
+PRESENT = [name for name in BACKENDS if (ROOT / name).is_dir()]
+
+
+def sources(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no sources in {package}"
+    return files
+
+
+def imports(path):
+    """Top-level and dotted names of everything a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top(name):
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("path", sources("wav2vec2_core"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_core_imports_no_framework_and_no_back_end(path):
+    # batching turns arrays into a user's tensors; it may name the frameworks, inside functions.
+    allowed = FRAMEWORKS if path.name == "batching.py" else set()
+    found = {top(name) for name in imports(path)} - allowed
+    assert not found & (FRAMEWORKS | ORACLES | set(BACKENDS) | {"conformance"})
+
+
+def test_only_backend_py_names_the_back_ends():
+    naming = [path.name for path in sources("wav2vec2_core") if any(name in path.read_text() for name in BACKENDS)]
+    assert naming == ["backend.py"]
+
+
+@pytest.mark.parametrize("package", PRESENT)
+def test_a_back_end_imports_the_core_and_its_own_framework_only(package):
+    others = (FRAMEWORKS - BACKENDS[package]) | ORACLES | (set(BACKENDS) - {package}) | {"conformance"}
+    for path in sources(package):
+        assert not {top(name) for name in imports(path)} & others, path
+
+
+@pytest.mark.parametrize("package", PRESENT)
+def test_layers_inside_a_back_end(package):
+    """layers <- model <- heads <- train; losses and weights stand alone."""
+    rank = {"layers": 0, "losses": 0, "model": 1, "heads": 2}
+    for path in sources(package):
+        own = rank.get(path.stem)
+        if own is None:
+            continue
+        inner = {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")}
+        if path.stem == "heads":
+            allowed = {"layers", "losses", "model", "pretrained", "weights"}
+        elif path.stem == "model":
+            allowed = {"layers", "pretrained"}
+        else:
+            allowed = set()
+        assert inner <= allowed, f"{path.name} imports {inner - allowed}"
+
+
+def modules_after(statement):
+    code = f"{statement}; import sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    return {top(name) for name in done.stdout.split()}
+
+
+def test_importing_the_core_loads_numpy_only():
+    loaded = modules_after("import wav2vec2_core")
+    assert "numpy" in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_the_command_loads_no_framework():
+    assert not modules_after("import wav2vec2_core.cli") & (FRAMEWORKS | ORACLES | {"soundfile", "huggingface_hub"})
+
+
+@pytest.mark.parametrize("package", PRESENT)
+def test_importing_a_back_end_loads_no_sibling(package):
+    pytest.importorskip(sorted(BACKENDS[package])[0], reason=f"the framework of {package} is not installed here")
+    loaded = modules_after(f"import {package}")
+    assert package in loaded
+    assert not loaded & (set(BACKENDS) - {package})
