@@ -1,0 +1,26 @@
+"""Model folders, hub models and the weight files in them, as named numpy arrays.
+
+source = open_model("facebook/wav2vec2-base-960h")   # or a folder
+checkpoint = open_checkpoint(source)                 # names, shapes and types; no values yet
+plan = plan_loading(parameter_table(config, "ForCTC"), checkpoint)
+for ours, theirs in plan.sources.items():
+    array = checkpoint.read(theirs)                  # straight from the file
+"""
+
+from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
+from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
+from wav2vec2_core.checkpoint.source import ModelSource, open_model
+from wav2vec2_core.checkpoint.writing import write_checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "LoadPlan",
+    "ModelSource",
+    "open_checkpoint",
+    "open_model",
+    "plan_loading",
+    "read_adapter",
+    "write_adapter",
+    "write_checkpoint",
+]

@@ -1,0 +1,60 @@
+"""What all weight files have in common: the types they may store and the straight read of a byte range."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from wav2vec2_core.errors import CheckpointError
+
+#: Types that a weight file may store, by numpy's names. numpy itself has no bfloat16: ml_dtypes provides it.
+DTYPE_NAMES = (
+    "float64", "float32", "float16", "bfloat16",
+    "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool",
+)  # fmt: skip
+
+
+class WeightFile(Protocol):
+    """One open weight file: names, shapes and types are known, values are read when asked for."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+    def read(self, name: str) -> np.ndarray:
+        """A fresh, writable, C-contiguous array. Raises ``CheckpointError`` when the file cannot be read."""
+        ...
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The numpy type of a name in ``DTYPE_NAMES``."""
+    if name == "bfloat16":
+        from ml_dtypes import bfloat16
+
+        return np.dtype(bfloat16)
+    return np.dtype(name)
+
+
+def read_range(path: Path, offset: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Read one array from bytes that start at ``offset``, directly into its final memory (little endian).
+
+    Raises:
+        CheckpointError: the file cannot be read or ends early.
+    """
+    array = np.empty(shape, numpy_dtype(dtype))
+    memory = array.reshape(-1).view(np.uint8).data
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            found = file.readinto(memory)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check its permissions and the disk"
+        ) from error
+    if found != array.nbytes:
+        needed = offset + math.prod(shape) * array.itemsize
+        raise CheckpointError(f"{path} ends before byte {needed}: it is truncated, download or copy it again")
+    return array

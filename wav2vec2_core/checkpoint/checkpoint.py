@@ -1,0 +1,115 @@
+"""The weights of one model: one file or many shards, under one set of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wav2vec2_core.checkpoint.arrays import WeightFile
+from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
+from wav2vec2_core.checkpoint.source import ModelSource
+from wav2vec2_core.checkpoint.torch_pickle import TorchFile
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.files import check_file_name, read_json
+
+SAFETENSORS = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+TORCH = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+
+#: Endings of parameter names as newer or older libraries write them, and the spelling used here.
+CANONICAL_ENDINGS = {
+    ".parametrizations.weight.original0": ".weight_g",  # torch >= 2.1 with parametrized weight norm
+    ".parametrizations.weight.original1": ".weight_v",
+    "mask_time_emb_vector": "masked_spec_embed",  # transformers < 4.6
+}
+
+
+def canonical_name(name: str) -> str:
+    """The spelling of the parameter table for a name found in a file."""
+    for ending, canonical in CANONICAL_ENDINGS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending) + canonical
+    return name
+
+
+class Checkpoint:
+    """Named arrays in weight files; values are read when asked for.
+
+    Names are canonical: ``weight_g`` and ``weight_v`` for weight norm, ``masked_spec_embed``.
+
+    Attributes:
+        shapes: shape by name, in the order of the files.
+        dtypes: type by name, as numpy names it (``"float32"``, ``"bfloat16"`` ...).
+        files: the files that hold the weights.
+    """
+
+    def __init__(self, files: Sequence[WeightFile]) -> None:
+        """Raises ``CheckpointError`` when a parameter occurs twice, under one spelling or two."""
+        self.files = [file.path for file in files]
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self._places: dict[str, tuple[WeightFile, str]] = {}
+        for file in files:
+            for stored in file.shapes:
+                name = canonical_name(stored)
+                if name in self._places:
+                    other_file, other = self._places[name]
+                    raise CheckpointError(
+                        f"{name!r} occurs twice: as {other!r} in {other_file.path} and as {stored!r} in {file.path}; "
+                        "remove one or export the checkpoint again"
+                    )
+                self.shapes[name] = file.shapes[stored]
+                self.dtypes[name] = file.dtypes[stored]
+                self._places[name] = file, stored
+
+    def read(self, name: str, dtype: np.dtype | type | None = None) -> np.ndarray:
+        """A fresh, writable, C-contiguous array, read straight from the file; converted when ``dtype`` is given.
+
+        bfloat16 comes as ``ml_dtypes.bfloat16``. Raises ``CheckpointError``, and ``KeyError`` for an unknown name.
+        """
+        file, stored = self._places[name]
+        array = file.read(stored)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def open_checkpoint(source: ModelSource) -> Checkpoint:
+    """Open the weights of a model: safetensors before pytorch_model.bin, one file before shards.
+
+    Raises:
+        CheckpointError: there are none, or a file is missing, damaged or refused.
+    """
+    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX)
+    if path is None:
+        raise CheckpointError(
+            f"model {source.name!r} has no weights: add {SAFETENSORS} or {TORCH} (or their index and shards)"
+        )
+    if path.name in {SAFETENSORS_INDEX, TORCH_INDEX}:
+        return _open_shards(source, path)
+    return Checkpoint([open_weight_file(path)])
+
+
+def open_weight_file(path: Path) -> WeightFile:
+    """Open one file by its ending: ``.safetensors``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+
+
+def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f'{index} has no "weight_map" from parameter to file: download it again')
+    ending = ".safetensors" if index.name == SAFETENSORS_INDEX else ".bin"
+    shards: dict[str, WeightFile] = {}
+    for name in sorted(set(weight_map.values())):
+        check_file_name(name, f"shard in {index}")
+        if not name.endswith(ending):
+            raise CheckpointError(f"{index} names the shard {name!r}, which is no {ending} file: download it again")
+        shards[name] = open_weight_file(source.require(name))
+    for parameter, name in weight_map.items():
+        if parameter not in shards[name].shapes:
+            raise CheckpointError(
+                f"{shards[name].path} lacks {parameter!r}, which {index.name} promises: download both"
+            )
+    return Checkpoint(list(shards.values()))

@@ -1,0 +1,302 @@
+"""Reading the pickles of PyTorch weight files as data, without the power to run anything.
+
+A pickle is a program: its instructions may import any function and call it. Python's unpickler carries them out; this
+one does not contain the means to. ``pickletools`` decodes the instructions, and a stack machine of lists, dicts, text
+and numbers follows those that plain data needs. A function is never looked up, only its *name* is compared with the
+short list that weight files use, each of which has its own few lines here. Everything else is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wav2vec2_core.errors import CheckpointError
+
+#: PyTorch's storage classes and the element type of each.
+STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+
+
+_MOST_DIMENSIONS = 32  # numpy 1 has no more
+
+
+class Stream(Protocol):
+    """What instructions are read from: a binary file, ``io.BytesIO`` or ``mmap.mmap``."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def readline(self) -> bytes: ...
+    def tell(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Global:
+    """The name of a function or class, as text."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A flat run of ``count`` elements in the file, found by ``key``."""
+
+    dtype: str
+    key: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """A tensor: sizes and strides over a storage, both counted in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in the file in the order of a C array."""
+        step = 1
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != step:
+                return False
+            step *= size
+        return True
+
+
+class RefusedError(Exception):
+    """The pickle is damaged or asks for something that plain weights do not need; the text says what."""
+
+
+def read_pickle(stream: Stream, what: str) -> Any:
+    """Read one pickle up to its STOP instruction; ``what`` names the file in errors.
+
+    Returns numbers, text, bytes, lists, tuples, dicts and ``TensorView`` objects.
+
+    Raises:
+        CheckpointError: the pickle is damaged, or contains an instruction or a name that plain weights do not need.
+    """
+    machine = _Machine()
+    try:
+        for instruction, argument, _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
+            if instruction.name == "STOP":
+                return machine.pop()
+            machine.follow(instruction.name, argument)
+        raise RefusedError("it has no end")
+    except RefusedError as error:
+        raise CheckpointError(
+            f"{what} is refused, nothing in it was run ({error}): convert it to safetensors where you trust it, or get "
+            "the weights from a source you trust"
+        ) from error
+    except (ValueError, IndexError, MemoryError, OverflowError, UnicodeError) as error:
+        raise CheckpointError(
+            f"{what} is not a readable weight file: it is damaged, download or copy it again"
+        ) from error
+
+
+_MARK = object()
+_PLAIN = frozenset((
+    "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+    "BINBYTES8",
+))  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise RefusedError("its instructions are out of order")
+        return value
+
+    def pop_to_mark(self) -> list[Any]:
+        for position in range(len(self.stack) - 1, -1, -1):
+            if self.stack[position] is _MARK:
+                values = self.stack[position + 1 :]
+                del self.stack[position:]
+                return values
+        raise RefusedError("its instructions are out of order")
+
+    def follow(self, instruction: str, argument: Any) -> None:
+        push = self.stack.append
+        match instruction:
+            case "PROTO" | "FRAME":
+                pass
+            case _ if instruction in _PLAIN:
+                push(argument)
+            case _ if instruction in _CONSTANTS:
+                push(_CONSTANTS[instruction])
+            case "MARK":
+                push(_MARK)
+            case "EMPTY_DICT":
+                push({})
+            case "EMPTY_LIST":
+                push([])
+            case "TUPLE":
+                push(tuple(self.pop_to_mark()))
+            case _ if instruction in _TUPLES:
+                values = [self.pop() for _ in range(_TUPLES[instruction])]
+                push(tuple(reversed(values)))
+            case "LIST":
+                push(self.pop_to_mark())
+            case "DICT":
+                values = self.pop_to_mark()
+                push({})
+                self._set_items(values)
+            case "APPEND":
+                self._extend([self.pop()])
+            case "APPENDS":
+                self._extend(self.pop_to_mark())
+            case "SETITEM":
+                value, key = self.pop(), self.pop()
+                self._set_items([key, value])
+            case "SETITEMS":
+                self._set_items(self.pop_to_mark())
+            case _:
+                self._follow_references(instruction, argument)
+
+    def _follow_references(self, instruction: str, argument: Any) -> None:
+        """The memo, and the instructions that are dangerous elsewhere: names, calls and foreign objects."""
+        match instruction:
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self._top(object)
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self._top(object)
+            case "GET" | "BINGET" | "LONG_BINGET":
+                if argument not in self.memo:
+                    raise RefusedError(f"it refers to the unknown memo entry {argument}")
+                self.stack.append(self.memo[argument])
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                self.stack.append(_known(module, name))
+            case "STACK_GLOBAL":
+                name, module = self.pop(), self.pop()
+                self.stack.append(_known(module, name))
+            case "REDUCE":
+                arguments, function = self.pop(), self.pop()
+                self.stack.append(_call(function, arguments))
+            case "BUILD":  # attributes of an OrderedDict, such as a state dict's _metadata: not needed
+                self.pop()
+                self._top(dict)
+            case "BINPERSID":
+                self.stack.append(_storage(self.pop()))
+            case "INST":
+                raise RefusedError(f"it calls {argument.replace(' ', '.')}")
+            case _:
+                raise RefusedError(f"it uses the instruction {instruction}")
+
+    def _top(self, kind: type) -> Any:
+        value = self.stack[-1]
+        if value is _MARK or not isinstance(value, kind):
+            raise RefusedError("its instructions are out of order")
+        return value
+
+    def _extend(self, values: list[Any]) -> None:
+        self._top(list).extend(values)
+
+    def _set_items(self, pairs: list[Any]) -> None:
+        if len(pairs) % 2:
+            raise RefusedError("its instructions are out of order")
+        target = self._top(dict)
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if not isinstance(key, (str, int)):  # hashing a hostile nested tuple takes for ever
+                raise RefusedError(f"a dict has a {type(key).__name__} as its key")
+            target[key] = value
+
+
+# ---- the names that weight files use ------------------------------------------------------------------------------
+
+
+def _known(module: Any, name: Any) -> Global:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise RefusedError("it looks up a name that is not text")
+    found = Global(module, name)
+    storage = module in ("torch", "torch.cuda") and name in STORAGES
+    if not storage and str(found) not in _MEANINGS:
+        raise RefusedError(f"it looks up {str(found)[:100]!r}")
+    return found
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    meaning = _MEANINGS.get(str(function)) if isinstance(function, Global) else None
+    if meaning is None or not isinstance(arguments, tuple):
+        raise RefusedError("it calls something that is not a function of a weight file")
+    return meaning(arguments)
+
+
+def _storage(reference: Any) -> Storage:
+    """A persistent id: ("storage", class, key, device, number of elements[, view])."""
+    match reference:
+        case ("storage", Global(name=kind), str(key), _, int(count), *view) if kind in STORAGES and view in (
+            [],
+            [None],
+        ):
+            return Storage(STORAGES[kind], key, count)
+        case ("module", *_):
+            raise RefusedError("it holds a whole Python module; save its state_dict instead")
+    raise RefusedError("it refers to an object that is not a storage of numbers")
+
+
+def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    if arguments != ():
+        raise RefusedError("it builds an OrderedDict in an unknown way")
+    return {}
+
+
+def _tensor(arguments: tuple[Any, ...]) -> TensorView:
+    """Storage, offset, sizes, strides, requires_grad, hooks[, metadata]: torch._utils._rebuild_tensor_v2."""
+    match arguments:
+        case (Storage() as storage, int(offset), sizes, strides, _, _, *metadata) if not any(metadata):
+            view = TensorView(storage, offset, _size((sizes,)), _size((strides,)))
+        case _:
+            raise RefusedError("it builds a tensor in an unknown way")
+    if len(view.shape) != len(view.strides) or offset < 0:
+        raise RefusedError("a tensor has impossible sizes and strides")
+    last = offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
+    if view.size and (last >= storage.count or view.size > storage.count):
+        raise RefusedError("a tensor reaches beyond its storage")
+    return view
+
+
+def _parameter(arguments: tuple[Any, ...]) -> TensorView:
+    match arguments:
+        case (TensorView() as view, *_):
+            return view
+    raise RefusedError("it builds a parameter in an unknown way")
+
+
+def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    match arguments:
+        case (tuple(sizes),) if len(sizes) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in sizes):
+            return sizes
+    raise RefusedError("a tensor has impossible sizes and strides")
+
+
+_MEANINGS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "collections.OrderedDict": _ordered_dict,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.Size": _size,
+}

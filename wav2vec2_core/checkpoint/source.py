@@ -1,0 +1,196 @@
+"""Where the files of a model come from: a local folder, or the Hugging Face hub and its local cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from wav2vec2_core.errors import CheckpointError
+
+_ADAPTER_FILE = re.compile(r"adapter\.(.+)\.(safetensors|bin)")
+
+
+class ModelSource(ABC):
+    """The files of one model. ``name`` is the folder or the hub id, for messages.
+
+    File names are the program's own; one that was read from a file must pass ``files.check_file_name`` first.
+    """
+
+    name: str
+
+    @abstractmethod
+    def find(self, *names: str) -> Path | None:
+        """The first of these files that the model has, as a local path; ``None`` when it has none of them.
+
+        Raises:
+            CheckpointError: the hub does not know the model, or it is neither cached nor reachable.
+        """
+
+    @abstractmethod
+    def file_names(self) -> list[str]:
+        """Names of the files that the model has; offline, those in the local cache. Raises ``CheckpointError``."""
+
+    def require(self, name: str) -> Path:
+        """The local path of a file that must exist. Raises ``CheckpointError`` when it does not."""
+        path = self.find(name)
+        if path is None:
+            raise CheckpointError(f"model {self.name!r} has no {name}: {self._remedy()}")
+        return path
+
+    def adapter_languages(self) -> list[str]:
+        """Languages with a file ``adapter.<language>.safetensors`` or ``.bin``, sorted. Raises ``CheckpointError``."""
+        matches = (_ADAPTER_FILE.fullmatch(name) for name in self.file_names())
+        return sorted({match[1] for match in matches if match})
+
+    @abstractmethod
+    def _remedy(self) -> str: ...
+
+
+def open_model(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> ModelSource:
+    """The folder ``model`` where one exists, else the hub model of that name.
+
+    Nothing is downloaded before a file is asked for. The keyword arguments matter for hub models only and mean what
+    they mean in ``huggingface_hub.hf_hub_download``.
+
+    Raises:
+        CheckpointError: ``model`` is a path to nothing or to a file, or cannot be the id of a hub model.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _Folder(path)
+    if path.exists():
+        raise CheckpointError(f"model {str(model)!r} is a file: name the folder that holds config.json and the weights")
+    if not isinstance(model, str) or _looks_like_path(model):
+        raise CheckpointError(f"model folder {str(model)!r} does not exist: check the path")
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"model {model!r} is neither a folder here nor a hub id: name a folder or write the id as owner/name"
+        ) from error
+    cache = None if cache_dir is None else Path(cache_dir)
+    return _HubModel(model, revision, cache, token, local_files_only, force_download)
+
+
+def _looks_like_path(model: str) -> bool:
+    return model.startswith((".", "~", "/")) or "\\" in model or model.count("/") > 1 or Path(model).is_absolute()
+
+
+class _Folder(ModelSource):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+
+    def find(self, *names: str) -> Path | None:
+        return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
+
+    def file_names(self) -> list[str]:
+        return _files_in(self.folder)
+
+    def _remedy(self) -> str:
+        return "name the folder that save_pretrained wrote, or add the file"
+
+
+@dataclass
+class _HubModel(ModelSource):
+    name: str
+    revision: str | None
+    cache_dir: Path | None
+    token: str | bool | None
+    local_files_only: bool
+    force_download: bool
+
+    def find(self, *names: str) -> Path | None:
+        return next((path for name in names if (path := self._fetch(name)) is not None), None)
+
+    def _fetch(self, name: str) -> Path | None:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            return Path(
+                hf_hub_download(
+                    self.name,
+                    name,
+                    revision=self.revision,
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    local_files_only=self.local_files_only,
+                    force_download=self.force_download,
+                )
+            )
+        except LocalEntryNotFoundError as error:  # not in the cache, and the hub was not asked or did not answer
+            if self._snapshot() is None:
+                raise self._unreachable(error) from error
+            return None  # the model is cached; this file is not part of what was downloaded
+        except EntryNotFoundError:
+            return None  # the hub knows the model and says that it has no such file
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def file_names(self) -> list[str]:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        if not self.local_files_only:
+            try:
+                return HfApi().list_repo_files(self.name, revision=self.revision, token=self.token)
+            except (OfflineModeIsEnabled, OSError):
+                pass  # offline: the cache has to do
+            except Exception as error:
+                if self._snapshot() is None:
+                    raise self._refused(error) from error
+        snapshot = self._snapshot()
+        return [] if snapshot is None else _files_in(snapshot)
+
+    def _snapshot(self) -> Path | None:
+        """Folder of the cached files of this revision; a model counts as cached when its ``config.json`` is."""
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.name, "config.json", cache_dir=self.cache_dir, revision=self.revision)
+        return Path(cached).parent if isinstance(cached, str) else None
+
+    def _unreachable(self, error: BaseException) -> CheckpointError:
+        asked = "was not asked (local_files_only)" if self.local_files_only else "cannot be reached"
+        return CheckpointError(
+            f"model {self.name!r} is neither a folder here nor in the local cache, and the hub {asked}: download it "
+            "first or name a folder"
+        )
+
+    def _refused(self, error: Exception) -> CheckpointError:
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+        match error:
+            case GatedRepoError():
+                why = f"is gated: accept its terms on https://huggingface.co/{self.name} and log in (hf auth login)"
+            case RepositoryNotFoundError():
+                why = "is neither a folder here nor a model on the hub: check the name, or log in if it is private"
+            case RevisionNotFoundError():
+                why = f"has no revision {self.revision!r}: check the branch, tag or commit"
+            case _:
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                why = f"cannot be fetched from the hub ({reason}): try again, or download it and name the folder"
+        return CheckpointError(f"model {self.name!r} {why}")
+
+    def _remedy(self) -> str:
+        return "check the name, or that the download was complete"
+
+
+def _files_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise CheckpointError(f"folder {folder} cannot be listed ({error.strerror}): check its permissions") from error

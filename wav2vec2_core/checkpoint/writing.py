@@ -1,0 +1,101 @@
+"""Writing the weights of a model as ``model.safetensors``, in shards where they are larger than a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from wav2vec2_core.checkpoint.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
+from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.files import atomic_path, make_folder
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+
+
+def write_checkpoint(
+    folder: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    *,
+    max_shard_size: int | str = "5GB",
+    safe_serialization: bool = True,
+) -> list[Path]:
+    """Write ``model.safetensors``, or shards of at most ``max_shard_size`` and their index; return the files.
+
+    The folder is created where missing. Every file is written completely before the first one appears under its name,
+    the index appears last, and safetensors files of an earlier save are removed only then. A tensor larger than the
+    limit gets a shard of its own. ``max_shard_size`` is in bytes or a text such as ``"200MB"`` or ``"2GiB"``.
+
+    Raises:
+        InputError: a tensor has a type that the format cannot store, ``max_shard_size`` is no size, or
+            ``safe_serialization`` is off: only PyTorch itself writes ``pytorch_model.bin``.
+        OutputError: the folder or a file cannot be written.
+    """
+    if not safe_serialization:
+        raise InputError(
+            "safe_serialization=False asks for pytorch_model.bin, which is not written here: leave it on, every "
+            "library reads safetensors, or call torch.save(model.state_dict(), path)"
+        )
+    check_tensors(tensors)
+    shards = _split(tensors, parse_size(max_shard_size))
+    folder = make_folder(folder)
+    names = [SAFETENSORS]
+    if len(shards) > 1:
+        names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    with ExitStack() as placed_in_reverse:
+        if len(shards) > 1:  # entered first, so that it is moved into place last
+            index = placed_in_reverse.enter_context(atomic_path(folder / SAFETENSORS_INDEX))
+            _write_index(index, tensors, dict(zip(names, shards, strict=True)))
+        for name, shard in zip(names, shards, strict=True):
+            temporary = placed_in_reverse.enter_context(atomic_path(folder / name))
+            write_safetensors(temporary, {tensor: tensors[tensor] for tensor in shard})
+    written = [*names, SAFETENSORS_INDEX] if len(shards) > 1 else names
+    _remove_stale(folder, keep=set(written))
+    return [folder / name for name in written]
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of ``5_000_000`` or ``"5MB"`` (decimal) or ``"5MiB"`` (binary). Raises ``InputError``."""
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    match = re.fullmatch(r"(\d+)\s*([KMGT]I?B)", size.strip().upper()) if isinstance(size, str) else None
+    if match is None or int(match[1]) == 0:
+        raise InputError(
+            f"max_shard_size={size!r} is no size: give bytes as an integer or a text such as '5GB' or '200MB'"
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _split(tensors: Mapping[str, np.ndarray], limit: int) -> list[list[str]]:
+    """Names of consecutive tensors that fit into one shard together."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, array in tensors.items():
+        if shards[-1] and filled + array.nbytes > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += array.nbytes
+    return shards
+
+
+def _write_index(path: Path, tensors: Mapping[str, np.ndarray], shards: Mapping[str, list[str]]) -> None:
+    index = {
+        "metadata": {"total_size": sum(array.nbytes for array in tensors.values())},
+        "weight_map": {tensor: name for name, shard in shards.items() for tensor in shard},
+    }
+    path.write_text(json.dumps(index, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _remove_stale(folder: Path, keep: set[str]) -> None:
+    for path in folder.iterdir():
+        ours = path.name in {SAFETENSORS, SAFETENSORS_INDEX} or _SHARD.fullmatch(path.name)
+        if ours and path.name not in keep:
+            path.unlink(missing_ok=True)
