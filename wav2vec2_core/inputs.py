@@ -1,0 +1,58 @@
+"""Rules for the arguments of a model call, by shape alone: the same one-line errors in every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import InputError
+
+
+def check_waveforms(config: Wav2Vec2Config, shape: Sequence[int], mask_shape: Sequence[int] | None = None) -> None:
+    """Check ``input_values`` (batch, samples) and ``attention_mask`` (batch, samples) by their shapes.
+
+    Raises:
+        InputError: wrong rank, an empty batch, fewer samples than one frame sees, or a mask of another shape.
+    """
+    if len(shape) != 2:
+        raise InputError(
+            f"input_values has shape {_text(shape)}, it must be (batch, samples): "
+            "add or remove dimensions, one row for each utterance"
+        )
+    if shape[0] == 0:
+        raise InputError(f"input_values has shape {_text(shape)}: give at least one utterance")
+    if shape[1] < config.receptive_field:
+        raise InputError(
+            f"input_values has {shape[1]} samples, one frame sees {config.receptive_field}: pad with zeros to at least "
+            "that many or leave the utterance out"
+        )
+    if mask_shape is not None and tuple(mask_shape) != tuple(shape):
+        raise InputError(
+            f"attention_mask has shape {_text(mask_shape)}, input_values has {_text(shape)}: both must be "
+            "(batch, samples), as the feature extractor returns them"
+        )
+
+
+def check_shortest(config: Wav2Vec2Config, samples: int) -> None:
+    """Check the shortest row of an attention mask. Raises ``InputError`` where it holds less than one frame."""
+    if samples < config.receptive_field:
+        raise InputError(
+            f"attention_mask has a row with {samples} samples, one frame sees {config.receptive_field}: "
+            "leave that utterance out or pad it with zeros and mark them as valid"
+        )
+
+
+def check_shape(name: str, shape: Sequence[int], expected: Sequence[int], meaning: str) -> None:
+    """Check the shape of any other argument; ``meaning`` names its dimensions. Raises ``InputError``."""
+    if tuple(shape) != tuple(expected):
+        raise InputError(f"{name} has shape {_text(shape)}, it must be {_text(expected)}, {meaning}")
+
+
+def check_largest(name: str, value: int, limit: int, remedy: str) -> None:
+    """Check that the largest index of ``name`` is below ``limit``. Raises ``InputError``."""
+    if value >= limit:
+        raise InputError(f"{name} hold the value {value}, the limit is {limit - 1}: {remedy}")
+
+
+def _text(shape: Sequence[int]) -> str:
+    return str(tuple(shape))

@@ -1,0 +1,552 @@
+"""The five heads: pretraining, CTC, sequence and frame classification, x-vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.inputs import check_largest, check_shape
+from wav2vec2_core.outputs import (
+    CausalLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    Wav2Vec2BaseModelOutput,
+    Wav2Vec2ForPreTrainingOutput,
+    XVectorOutput,
+)
+from wav2vec2_core.parameters import ctc_input_size
+from wav2vec2_torch import layers, losses
+from wav2vec2_torch.model import Wav2Vec2Model
+from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+
+# ---- pretraining ------------------------------------------------------------------------------------------------
+
+
+class GumbelVectorQuantizer(nn.Module):
+    """Product quantisation with a choice per group that gradients pass through (section 2 and equation 1)."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
+        self.codevectors = nn.Parameter(
+            torch.empty(1, self.groups * self.entries, config.codevector_dim // self.groups)
+        )
+        self.weight_proj = nn.Linear(config.conv_dim[-1], self.groups * self.entries)
+        self.temperature = 2.0  # fairseq starts here and anneals; see set_gumbel_temperature
+
+    def forward(self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Choose codevectors.
+
+        Args:
+            features: (batch, frames, conv_dim[-1]).
+            mask: (batch, frames) bool, frames that count for the perplexity; None for all.
+            noise: (batch, frames, groups, entries) Gumbel noise of training, drawn where None.
+
+        Returns:
+            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+        """
+        logits = self.weight_proj(features).unflatten(2, (self.groups, self.entries)).float()
+        if self.training:
+            noise = layers.gumbel_noise_like(logits) if noise is None else noise.float()
+            choice = layers.hard_gumbel_softmax(logits, noise, self.temperature)
+            perplexity = losses.codevector_perplexity(F.softmax(logits, dim=-1), mask)
+        else:
+            choice = layers.one_hot_argmax(logits)
+            perplexity = losses.codevector_perplexity(choice, mask)
+        codebook = self.codevectors.view(self.groups, self.entries, -1)
+        chosen = torch.einsum("btge,ged->btgd", choice.to(codebook.dtype), codebook)
+        return chosen.flatten(2), perplexity
+
+
+class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
+    """The body, a quantizer and the contrastive task: recognise the quantised vector of a masked frame."""
+
+    head = "ForPreTraining"
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        _refuse_other_width(config, self.head)
+        with self.construction():
+            self.wav2vec2 = Wav2Vec2Model(config)
+            self.dropout_features = nn.Dropout(config.feat_quantizer_dropout)
+            self.quantizer = GumbelVectorQuantizer(config)
+            self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
+            self.project_hid = nn.Linear(config.hidden_size, config.proj_codevector_dim)
+
+    def set_gumbel_temperature(self, temperature: float) -> None:
+        """Set the temperature of the straight-through choice; pretraining lowers it from 2.0 to 0.5 (section 4.2)."""
+        self.quantizer.temperature = temperature
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
+        sampled_negative_indices: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        gumbel_noise: Tensor | None = None,
+    ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
+        """Project context representations and quantised features; with distractors, compute the losses too.
+
+        Args:
+            input_values, attention_mask, output_attentions, output_hidden_states, return_dict, mask_feature_indices,
+                layer_keep: as in ``Wav2Vec2Model``.
+            mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
+            sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
+                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+            gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used in eval mode.
+
+        Raises:
+            InputError: a shape breaks a rule, or distractors come without ``mask_time_indices``.
+        """
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        projected = self.project_hid(outputs.last_hidden_state)
+        mask = None if mask_time_indices is None else mask_time_indices.bool()
+        quantized, perplexity = self.quantizer(self.dropout_features(outputs.extract_features), mask, gumbel_noise)
+        quantized = self.project_q(quantized)
+        output = Wav2Vec2ForPreTrainingOutput(
+            projected_states=projected,
+            projected_quantized_states=quantized,
+            codevector_perplexity=perplexity,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        if sampled_negative_indices is not None:
+            if mask is None:
+                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
+            contrastive, diversity = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
+            output.loss = contrastive + self.config.diversity_loss_weight * diversity
+            if return_dict or (return_dict is None and self.config.return_dict):  # tuples go without, as elsewhere
+                output.contrastive_loss, output.diversity_loss = contrastive, diversity
+        return self.as_requested(output, return_dict)
+
+    def _losses(
+        self, projected: Tensor, quantized: Tensor, perplexity: Tensor, mask: Tensor, negative_indices: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Contrastive and diversity loss, both summed over masked frames."""
+        config = self.config
+        if projected.shape != quantized.shape:
+            raise InputError(
+                f"the adapter shortens {quantized.shape[1]} frames to {projected.shape[1]}, the contrastive loss "
+                "compares them one by one: pretrain with add_adapter=False"
+            )
+        batch, frames, _ = quantized.shape
+        expected = (batch, frames, negative_indices.shape[-1])
+        check_shape("sampled_negative_indices", negative_indices.shape, expected, "(batch, frames, negatives)")
+        negatives = quantized.flatten(0, 1)[negative_indices.long()].permute(2, 0, 1, 3)
+        logits = self.compute_contrastive_logits(
+            quantized[None], negatives, projected, config.contrastive_logits_temperature
+        )
+        same = (quantized == negatives).all(-1)
+        contrastive = losses.contrastive_loss(logits, same, mask)
+        codevectors = config.num_codevectors_per_group * config.num_codevector_groups
+        return contrastive, losses.diversity_loss(perplexity, codevectors, mask)
+
+    @staticmethod
+    def compute_contrastive_logits(
+        target_features: Tensor, negative_features: Tensor, predicted_features: Tensor, temperature: float = 0.1
+    ) -> Tensor:
+        """``losses.contrastive_logits`` under the name that training scripts call."""
+        return losses.contrastive_logits(target_features, negative_features, predicted_features, temperature)
+
+
+# ---- speech recognition -----------------------------------------------------------------------------------------
+
+
+class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
+    """The body and a linear map to letters, trained with CTC (section 3.3)."""
+
+    head = "ForCTC"
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        with self.construction():
+            self.wav2vec2 = Wav2Vec2Model(config)
+            self.dropout = nn.Dropout(config.final_dropout)
+            self.lm_head = nn.Linear(ctc_input_size(config), config.vocab_size)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+    ) -> CausalLMOutput | tuple[Any, ...]:
+        """Letters for every frame and, with labels, the CTC loss.
+
+        Args:
+            labels: (batch, letters), token numbers below ``vocab_size``; negative entries are padding.
+            others: as in ``Wav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, or a label is not below ``vocab_size``.
+        """
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        logits = self.lm_head(self.dropout(outputs.last_hidden_state))
+        loss = None if labels is None else self._loss(logits, input_values, attention_mask, labels)
+        output = CausalLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+    def _loss(self, logits: Tensor, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+        config = self.config
+        if labels.dim() != 2 or labels.shape[0] != logits.shape[0]:
+            check_shape("labels", labels.shape, (logits.shape[0], labels.shape[-1]), "(batch, letters)")
+        if not layers.is_tracing() and labels.numel() > 0:
+            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
+        if config.pad_token_id is None:
+            raise ConfigError("pad_token_id is null, it is the blank of the CTC loss: set it to the pad token's number")
+        batch, samples = input_values.shape
+        if attention_mask is None:
+            lengths = torch.full((batch,), samples, device=logits.device)
+        else:
+            lengths = attention_mask.long().sum(1)
+        return losses.ctc_loss(
+            logits,
+            config.num_frames(lengths),
+            labels,
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+        )
+
+    def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        if config.vocab_size != self.config.vocab_size:
+            old = self.lm_head
+            self.lm_head = nn.Linear(
+                old.in_features, config.vocab_size, device=old.weight.device, dtype=old.weight.dtype
+            )
+        self.config = self.wav2vec2.config = config
+
+
+# ---- classification ---------------------------------------------------------------------------------------------
+
+
+class _Classifier(Wav2Vec2PreTrainedModel):
+    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+
+    wav2vec2: Wav2Vec2Model
+    layer_weights: nn.Parameter | None
+
+    def build_body(self, config: Wav2Vec2Config) -> None:
+        """Create the body and the mixture weights."""
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self.layer_weights = None
+        if config.use_weighted_layer_sum:
+            self.layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
+
+    def encode(
+        self, input_values: Tensor, attention_mask: Tensor | None, output_hidden_states: bool | None, **options: Any
+    ) -> tuple[Tensor, Wav2Vec2BaseModelOutput]:
+        """Run the body: (batch, frames, hidden) states for the head, and all outputs."""
+        if self.layer_weights is not None:
+            output_hidden_states = True
+        outputs = self.wav2vec2(
+            input_values, attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **options
+        )
+        if self.layer_weights is None:
+            return outputs.last_hidden_state, outputs
+        shares = F.softmax(self.layer_weights, dim=-1)
+        return torch.einsum("l,lbtd->btd", shares, torch.stack(outputs.hidden_states)), outputs
+
+    def frame_lengths(self, attention_mask: Tensor) -> Tensor:
+        """(batch,) frames of the states that ``encode`` returns."""
+        has_adapter = self.config.add_adapter and self.layer_weights is None
+        return self.config.num_frames(attention_mask.long().sum(1), add_adapter=has_adapter)
+
+
+class Wav2Vec2ForSequenceClassification(_Classifier):
+    """One class for a whole utterance: language, emotion, keyword ..."""
+
+    head = "ForSequenceClassification"
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        _refuse_adapter(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
+            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels or 0)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Classify utterances by the mean of their frames.
+
+        Args:
+            labels: (batch,) class numbers, for the cross entropy.
+            others: as in ``Wav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, or a label is not below ``num_labels``.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        hidden = self.projector(hidden)
+        mask = None
+        if attention_mask is not None:
+            mask = layers.frame_mask(self.frame_lengths(attention_mask), hidden.shape[1])
+        logits = self.classifier(layers.masked_mean(hidden, mask))
+        loss = None
+        if labels is not None:
+            check_classes(labels, self.config)
+            loss = F.cross_entropy(logits.float(), labels.flatten())
+        output = SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+class Wav2Vec2ForAudioFrameClassification(_Classifier):
+    """One class for every frame: voice activity, diarization ..."""
+
+    head = "ForAudioFrameClassification"
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        _refuse_adapter(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.classifier = nn.Linear(config.hidden_size, config.num_labels or 0)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        """Classify frames.
+
+        Args:
+            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames.
+            others: as in ``Wav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        logits = self.classifier(hidden)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels.shape, logits.shape, "(batch, frames, labels), one-hot")
+            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(0, 1).argmax(1))
+        output = TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+# ---- speakers ---------------------------------------------------------------------------------------------------
+
+
+class TDNNLayer(nn.Module):
+    """Dilated convolution of an x-vector network (Snyder et al. 2018); its kernel is stored as a linear layer."""
+
+    def __init__(self, config: Wav2Vec2Config, index: int) -> None:
+        super().__init__()
+        inputs = config.tdnn_dim[max(index - 1, 0)]
+        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
+        self.kernel = nn.Linear(inputs * self.kernel_size, config.tdnn_dim[index])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frames, tdnn_dim[index - 1]) -> (batch, frames - dilation * (kernel - 1), tdnn_dim[index])."""
+        weight = self.kernel.weight.unflatten(1, (self.kernel_size, -1)).transpose(1, 2)
+        return F.relu(F.conv1d(x.transpose(1, 2), weight, self.kernel.bias, dilation=self.dilation)).transpose(1, 2)
+
+
+class AMSoftmaxLoss(nn.Module):
+    """Holds the direction of each training speaker."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.xvector_output_dim, config.num_labels or 0))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
+        return losses.am_softmax_loss(embeddings, self.weight, labels)
+
+
+class Wav2Vec2ForXVector(_Classifier):
+    """Speaker embeddings: a time-delay network, statistics over time and two linear layers."""
+
+    head = "ForXVector"
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        _refuse_other_width(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.projector = nn.Linear(config.hidden_size, config.tdnn_dim[0])
+            self.tdnn = nn.ModuleList(TDNNLayer(config, index) for index in range(len(config.tdnn_dim)))
+            self.feature_extractor = nn.Linear(2 * config.tdnn_dim[-1], config.xvector_output_dim)
+            self.classifier = nn.Linear(config.xvector_output_dim, config.xvector_output_dim)
+            self.objective = AMSoftmaxLoss(config)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+    ) -> XVectorOutput | tuple[Any, ...]:
+        """Embed speakers; compare ``embeddings`` by cosine.
+
+        Args:
+            labels: (batch,) speaker numbers, for the additive-margin softmax.
+            others: as in ``Wav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, an utterance is too short, or a label is not below ``num_labels``.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        hidden = self.projector(hidden)
+        self._check_frames(hidden.shape[1])
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
+        statistics = torch.cat(layers.masked_mean_and_std(hidden, mask), dim=-1)
+        embeddings = self.feature_extractor(statistics)
+        logits = self.classifier(embeddings)
+        loss = None
+        if labels is not None:
+            check_classes(labels, self.config)
+            loss = self.objective(logits, labels)
+        output = XVectorOutput(
+            loss=loss,
+            logits=logits,
+            embeddings=embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self.as_requested(output, return_dict)
+
+    def _pooling_mask(self, attention_mask: Tensor, frames: int) -> Tensor:
+        """(batch, frames) bool, frames of the last TDNN layer to take statistics of.
+
+        transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
+        padding. ``masked_group_norm`` pools those that see none.
+        """
+        lengths = self.frame_lengths(attention_mask)
+        if not self.config.masked_group_norm and self.layer_weights is not None:
+            lengths = self.config.num_frames(attention_mask.long().sum(1))
+        lengths = lengths - self._context(dilated=self.config.masked_group_norm)
+        if not layers.is_tracing():
+            self._check_frames(int(lengths.min()) + self._context(dilated=self.config.masked_group_norm))
+        return layers.frame_mask(lengths, frames)
+
+    def _context(self, *, dilated: bool) -> int:
+        """Frames that the time-delay network loses."""
+        config = self.config
+        dilations = config.tdnn_dilation if dilated else (1,) * len(config.tdnn_kernel)
+        return sum(dilation * (kernel - 1) for kernel, dilation in zip(config.tdnn_kernel, dilations, strict=True))
+
+    def _check_frames(self, frames: int) -> None:
+        needed = self._context(dilated=True) + 2  # a standard deviation needs two frames
+        if frames < needed:
+            raise InputError(
+                f"an utterance has {frames} frames, the x-vector network needs {needed}: leave it out or use a longer one"
+            )
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def check_classes(labels: Tensor, config: Wav2Vec2Config) -> None:
+    """Check class numbers (batch,) against ``num_labels``. Raises ``InputError``."""
+    if not layers.is_tracing() and labels.numel() > 0:
+        remedy = "set num_labels or id2label to the classes of the data"
+        check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
+
+
+def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:
+    if config.add_adapter:
+        raise ConfigError(f"add_adapter=True does not work with {head}: set add_adapter=False")
+
+
+def _refuse_other_width(config: Wav2Vec2Config, head: str) -> None:
+    if ctc_input_size(config) != config.hidden_size:
+        raise ConfigError(
+            f"output_hidden_size={config.output_hidden_size} with add_adapter=True differs from "
+            f"hidden_size={config.hidden_size}, the width that {head} reads: make them equal or set add_adapter=False"
+        )

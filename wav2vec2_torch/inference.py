@@ -1,0 +1,135 @@
+"""Inference behind the core's back end interface: waveforms in, numpy logits out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import wav2vec2_torch
+from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.inputs import check_waveforms
+from wav2vec2_core.parameters import HEADS
+from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+
+
+def devices() -> list[str]:
+    """Devices usable here, the best one first; ``cpu`` is always among them."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    head: str = "ForCTC",
+    device: str = "cpu",
+    dtype: str = "float32",
+    language: str | None = None,
+    local_files_only: bool = False,
+) -> InferenceModel:
+    """Load a checkpoint so that padding never changes a number.
+
+    Args:
+        source: folder or hub id.
+        head: one of ``wav2vec2_core.parameters.HEADS``.
+        device: as torch names it; ``"auto"`` for the first CUDA device, else the CPU.
+        dtype: of the parameters.
+        language: language of an MMS adapter.
+        local_files_only: do not ask the hub.
+
+    Raises:
+        CheckpointError: no such model, or it has no trained head of this kind.
+        BackendError: the device is not available.
+        InputError: head, type or language is unknown.
+    """
+    if head not in HEADS:
+        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    place = _device(device)
+    model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
+    model = model_class.from_pretrained(
+        source, local_files_only=local_files_only, dtype=dtype, target_lang=language, masked_group_norm=True
+    )
+    untrained = [name for name in model.loading.new if not name.endswith("masked_spec_embed")] if model.loading else []
+    if untrained and not (language is not None and _come_with_adapter(model, untrained)):
+        raise CheckpointError(
+            f"model {str(source)!r} has no values for {untrained[0]} ({len(untrained)} such parameters): its {head} part "
+            "is not trained, fine-tune it or name a model that has it"
+        )
+    return InferenceModel(model.to(place))
+
+
+class InferenceModel:
+    """A model ready for use; the numbers of one waveform do not depend on the others."""
+
+    def __init__(self, model: Wav2Vec2PreTrainedModel) -> None:
+        self.model = model.eval()
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The configuration in effect."""
+        return self.model.config
+
+    def logits(self, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:
+        """The head's logits, or the last hidden states of a model without head.
+
+        Args:
+            waveforms: (samples,) each, normalised by the feature extractor.
+            batch_size: waveforms computed at a time; those of similar length go together.
+
+        Returns:
+            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,) or
+            (frames, hidden) for other heads.
+
+        Raises:
+            InputError: a waveform has another rank or is shorter than the receptive field.
+        """
+        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
+        for waveform in waveforms:
+            check_waveforms(self.config, (1, *waveform.shape))
+        results: list[np.ndarray] = [np.empty(0, np.float32)] * len(waveforms)
+        order = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            for index, result in zip(chosen, self._batch([waveforms[index] for index in chosen]), strict=True):
+                results[index] = result
+        return results
+
+    @torch.inference_mode()
+    def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        lengths = [len(waveform) for waveform in waveforms]
+        values = np.zeros((len(waveforms), max(lengths)), np.float32)
+        mask = np.zeros(values.shape, np.int64)
+        for row, waveform in enumerate(waveforms):
+            values[row, : lengths[row]] = waveform
+            mask[row, : lengths[row]] = 1
+        device = self.model.device
+        output = self.model(torch.from_numpy(values).to(device), torch.from_numpy(mask).to(device), return_dict=True)
+        scores = output.last_hidden_state if output.logits is None else output.logits
+        scores = scores.float().cpu().numpy()
+        if scores.ndim == 2:  # one vector for each utterance
+            return list(scores)
+        frames = [self.config.num_frames(length) for length in lengths]
+        return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error
+    return place
+
+
+def _come_with_adapter(model: Wav2Vec2PreTrainedModel, names: list[str]) -> bool:
+    return set(names) <= set(model.adapter_parameters())

@@ -1,0 +1,251 @@
+"""Primitives of the model. What is peculiar to PyTorch lives here and only here.
+
+Shapes: convolutions work on ``(batch, channels, frames)``, everything else on ``(batch, frames, features)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
+
+from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
+
+# ---- activations ----------------------------------------------------------------------------------------------
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _laplace(x: Tensor) -> Tensor:
+    # Cumulative Laplace-like gate of Mega (Ma et al. 2022): mean sqrt(1/2), deviation sqrt(1/(4 pi)), both rounded.
+    return 0.5 * (1.0 + torch.erf((x - 0.707107) / (0.282095 * math.sqrt(2.0))))
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_10": lambda x: F.gelu(x).clamp(-10.0, 10.0),
+    "gelu_accurate": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_new": _gelu_tanh,
+    "gelu_python": F.gelu,
+    "gelu_python_tanh": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "laplace": _laplace,
+    "leaky_relu": F.leaky_relu,
+    "linear": lambda x: x,
+    "mish": F.mish,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation with this transformers name; ``Wav2Vec2Config`` has checked that it is known."""
+    return _ACTIVATIONS[name]
+
+
+# ---- normalisation and convolution ----------------------------------------------------------------------------
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer norm over the channels of ``(batch, channels, frames)``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, channels, frames) -> the same."""
+        return super().forward(input.transpose(1, 2)).transpose(1, 2)
+
+
+class ChannelGroupNorm(nn.GroupNorm):
+    """Group norm with one group per channel: each channel is normalised over time, utterance by utterance."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalise (batch, channels, frames). With ``lengths`` (batch,), statistics come from each utterance's own frames.
+
+        Statistics are taken in float32 at least: a sum over a minute of frames overflows half precision.
+        """
+        if lengths is None:
+            return super().forward(input)
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        valid = frame_mask(lengths, input.shape[2])[:, None]
+        count = lengths[:, None, None].to(wide.dtype)
+        centred = wide - (wide * valid).sum(2, keepdim=True) / count
+        variance = (centred * valid).square().sum(2, keepdim=True) / count
+        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
+        return (centred * scale + self.bias[:, None]).to(input.dtype)
+
+
+class WeightNormConv1d(nn.Module):
+    """Grouped 1-d convolution whose weight is ``weight_g * weight_v / |weight_v|``, one norm per kernel position.
+
+    torch's own weight norm renames the parameters; these two keep the names of the checkpoint.
+    """
+
+    def __init__(self, channels: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.empty(1, 1, kernel))
+        self.weight_v = nn.Parameter(torch.empty(channels, channels // groups, kernel))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, frames) -> (batch, channels, frames + 1) for an even kernel, same frames for an odd one."""
+        norm = torch.linalg.vector_norm(self.weight_v, dim=(0, 1), keepdim=True)
+        weight = self.weight_v * (self.weight_g / norm)
+        return F.conv1d(x, weight, self.bias, padding=weight.shape[2] // 2, groups=self.groups)
+
+
+# ---- attention ------------------------------------------------------------------------------------------------
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, with_weights: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention over (batch, heads, frames, head_dim).
+
+    Args:
+        mask: (batch, frames) bool, True for the frames that may be attended to.
+        dropout: probability of dropping an attention weight.
+        with_weights: return the weights (batch, heads, frames, frames) too, which the fused kernel cannot.
+    """
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    if not with_weights:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
+    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision cannot add up many small weights
+    weights = F.dropout(F.softmax(scores, dim=-1, dtype=wide).to(value.dtype), p=dropout)
+    return weights @ value, weights
+
+
+# ---- masks and statistics over frames -------------------------------------------------------------------------
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """(batch,) lengths -> (batch, frames) bool, True for the first ``length`` frames of each row."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the frames of (batch, frames, features) where ``mask`` (batch, frames) is True -> (batch, features)."""
+    if mask is None:
+        return x.mean(1)
+    return (x * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+
+
+def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation over frames: (batch, frames, features) -> two (batch, features)."""
+    if mask is None:
+        return x.mean(1), x.std(1)
+    mean = masked_mean(x, mask)
+    squares = ((x - mean[:, None]) * mask[..., None]).square().sum(1)
+    variance = squares / (mask.sum(1)[:, None] - 1)
+    # A channel that is constant (dead after ReLU) has deviation 0 and must get gradient 0, not NaN.
+    constant = variance == 0
+    return mean, variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
+
+
+# ---- randomness -----------------------------------------------------------------------------------------------
+
+
+def draw_seed() -> int:
+    """A seed from torch's own generator, so that ``torch.manual_seed`` governs every draw of this library."""
+    return int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu"))
+
+
+@torch.compiler.disable
+def draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
+    """Call ``function(*args, **options, generator=...)`` of ``wav2vec2_core.masking``, outside any compiled graph."""
+    args = tuple(value.tolist() if isinstance(value, Tensor) else value for value in args)
+    generator = np.random.default_rng(draw_seed())
+    return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
+
+
+def gumbel_noise_like(logits: Tensor) -> Tensor:
+    """Standard Gumbel noise, -log(-log(uniform)), with the shape and dtype of ``logits``."""
+    return -torch.empty_like(logits).exponential_().log()
+
+
+def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """One-hot choice of the largest ``logits + noise`` whose gradient is that of the softmax (straight-through)."""
+    soft = F.softmax((logits + noise) / temperature, dim=-1)
+    return one_hot_argmax(soft) - soft.detach() + soft
+
+
+def one_hot_argmax(x: Tensor) -> Tensor:
+    """1 at the largest entry of the last dimension, 0 elsewhere."""
+    return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1.0)
+
+
+# ---- running modules ------------------------------------------------------------------------------------------
+
+
+def checkpointed(layer: nn.Module, *args: Any, **options: Any) -> Any:
+    """Call ``layer`` and compute its activations again in the backward pass instead of storing them."""
+    return checkpoint(layer, *args, **{"use_reentrant": False, **options})
+
+
+def is_tracing() -> bool:
+    """True while torch compiles or exports: values cannot be looked at then, only shapes."""
+    return torch.compiler.is_compiling()
+
+
+@contextmanager
+def without_values() -> Iterator[bool]:
+    """Build modules without memory and initialisation; yields True where the caller is to fill them afterwards.
+
+    Inside another such block, or where the user builds on the meta device, filling is the outer one's business.
+    """
+    outermost = torch.get_default_device().type != "meta"
+    with torch.device("meta"):
+        yield outermost
+
+
+# ---- outputs --------------------------------------------------------------------------------------------------
+
+
+def _register(output_class: type[ModelOutput]) -> None:
+    """Let torch.compile, torch.export and distributed wrappers look inside the outputs."""
+
+    def flatten(output: ModelOutput) -> tuple[list[Any], tuple[str, ...]]:
+        return list(output.values()), tuple(output)
+
+    def flatten_with_keys(output: ModelOutput) -> tuple[list[tuple[pytree.KeyEntry, Any]], tuple[str, ...]]:
+        return [(pytree.MappingKey(name), value) for name, value in output.items()], tuple(output)
+
+    def unflatten(values: Any, names: Any) -> ModelOutput:
+        return output_class(dict(zip(names, values, strict=True)))
+
+    pytree.register_pytree_node(
+        output_class,
+        flatten,
+        unflatten,
+        serialized_type_name=f"{output_class.__module__}.{output_class.__name__}",
+        to_dumpable_context=list,
+        from_dumpable_context=tuple,
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+
+
+for _output_class in OUTPUT_CLASSES:
+    _register(_output_class)

@@ -1,0 +1,106 @@
+"""The four losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ctc_loss(
+    logits: Tensor, lengths: Tensor, labels: Tensor, *, blank: int, reduction: str, zero_infinity: bool
+) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006), in float32.
+
+    Args:
+        logits: (batch, frames, vocab), before the softmax.
+        lengths: (batch,) valid frames.
+        labels: (batch, letters); negative entries are padding.
+        blank: index of the blank, the tokenizer's pad token.
+        reduction: ``"sum"``; ``"mean"``, over the batch of losses divided by their label lengths; ``"none"``.
+        zero_infinity: count an utterance with more labels than frames as 0 instead of infinity.
+
+    Returns:
+        Scalar, or (batch,) for ``"none"``.
+    """
+    padding = labels < 0
+    # Letters first, in their order, then padding: this is the layout of torch's two-dimensional targets.
+    letters = labels.gather(1, padding.long().argsort(dim=1, stable=True)).clamp(min=0)
+    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
+    return F.ctc_loss(
+        log_probs,
+        letters.long(),  # int64 keeps to torch's own kernel; cuDNN's is not deterministic and limits label lengths
+        lengths,
+        (~padding).sum(1),
+        blank=blank,
+        reduction=reduction,
+        zero_infinity=zero_infinity,
+    )
+
+
+def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, temperature: float) -> Tensor:
+    """Cosine similarities of predictions with the true and the distracting quantised vectors (paper equation 3).
+
+    Args:
+        target: (1, batch, frames, dim), the quantised vector of each frame.
+        negatives: (negatives, batch, frames, dim), distractors from other frames.
+        predicted: (batch, frames, dim).
+        temperature: kappa in the paper.
+
+    Returns:
+        (1 + negatives, batch, frames), the true one first.
+    """
+    candidates = torch.cat([target, negatives])
+    similarity = F.cosine_similarity(predicted.float(), candidates.float(), dim=-1)
+    return similarity.to(candidates.dtype) / temperature
+
+
+def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
+
+    Args:
+        logits: (1 + negatives, batch, frames), the true one first.
+        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        mask: (batch, frames) bool, masked frames.
+    """
+    truth = torch.zeros_like(same[:1])
+    logits = logits.float().masked_fill(torch.cat([truth, same]), float("-inf"))
+    surprise = logits.logsumexp(0) - logits[0]
+    return torch.where(mask, surprise, 0.0).sum()
+
+
+def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """Codevectors in effective use, added up over groups: between groups (collapsed) and groups * entries (uniform).
+
+    ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
+    over all where None.
+    """
+    flat = probabilities.flatten(0, 1)
+    if mask is None:
+        mean = flat.mean(0)
+    else:
+        chosen = mask.flatten()[:, None, None]
+        mean = torch.where(chosen, flat, 0.0).sum(0) / chosen.sum()
+    return torch.exp(-(mean * torch.log(mean + 1e-7)).sum(-1)).sum()
+
+
+def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:
+    """Share of the codebook that is not in use (paper equation 4, as in fairseq), times the number of masked frames."""
+    return (codevectors - perplexity) / codevectors * mask.sum()
+
+
+def am_softmax_loss(
+    embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
+) -> Tensor:
+    """Additive-margin softmax (Wang et al. 2018): cosine to the true speaker must win by ``margin``.
+
+    Args:
+        embeddings: (batch, dim).
+        weight: (dim, speakers), one direction for each speaker.
+        labels: (batch,) speaker numbers.
+        scale, margin: s and m in the paper.
+    """
+    labels = labels.flatten()
+    cosine = F.normalize(embeddings, dim=1) @ F.normalize(weight, dim=0)
+    true = F.one_hot(labels, weight.shape[1]).bool()
+    return F.cross_entropy(scale * torch.where(true, cosine - margin, cosine), labels)
