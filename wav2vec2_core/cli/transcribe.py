@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -91,11 +92,11 @@ def _targets(files: list[Path], output_dir: Path | None, suffix: str) -> dict[Pa
     return targets
 
 
-def _with_progress(files: list[Path]) -> list[Path]:
+def _with_progress(files: list[Path]) -> Iterable[Path]:
     """The files, with a progress bar on stderr where a person watches and there is something to wait for."""
     if len(files) < 2 or not sys.stderr.isatty() or sys.stdout.isatty():
         return files
     from rich.console import Console
     from rich.progress import track
 
-    return track(files, description="Transcribing", console=Console(stderr=True))  # type: ignore[return-value]
+    return track(files, description="Transcribing", console=Console(stderr=True))

@@ -1,0 +1,59 @@
+"""Atomic writes and names that stay in their folder."""
+
+import os
+import stat
+
+import pytest
+
+from wav2vec2_core.errors import CheckpointError, OutputError
+from wav2vec2_core.files import atomic_path, check_file_name, make_folder, write_json, write_text
+
+
+def test_write_replaces_whole_files(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    write_text(tmp_path / "a.txt", "neu ü\n")
+    assert (tmp_path / "a.txt").read_bytes() == "neu ü\n".encode()
+    write_json(tmp_path / "b.json", {"z": 1, "a": "ü"})
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == '{\n  "a": "ü",\n  "z": 1\n}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.json"]
+
+
+def test_usual_permissions(tmp_path):
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "ours", "")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def fail_half_way(path):
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("interrupted")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError):
+        fail_half_way(target)
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_folders_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot create folder .*file/sub"):
+        make_folder(tmp_path / "file" / "sub")
+    with pytest.raises(OutputError, match=r"cannot write .*missing/a\.txt .*check the folder"):
+        write_text(tmp_path / "missing" / "a.txt", "")
+    with pytest.raises(OutputError, match="cannot create folder"):
+        make_folder("/proc/nothing")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", "C:x", "a\0b"])
+def test_names_that_would_leave_their_folder(name):
+    with pytest.raises(CheckpointError, match="is not a plain file name"):
+        check_file_name(name, "shard")
+
+
+def test_plain_names_pass():
+    assert check_file_name("model-00001-of-00002.safetensors", "shard") == "model-00001-of-00002.safetensors"

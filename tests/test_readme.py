@@ -1,0 +1,97 @@
+"""The README's commands and examples, as written, in a copy of the sources and a fresh virtual environment.
+
+A block ```sh or ```python runs; a ```text block after it is its exact output. ```sh network blocks need the hub and
+recordings of the reader's: their options are checked against the command's help.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(\w+)( network)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks():
+    """(language, needs the network, code, expected output or None) of every block that runs."""
+    found = [match.groups() for match in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
+    following = [*found[1:], ("", None, "")]
+    return [
+        (language, bool(network), code, after[2] if after[0] == "text" else None)
+        for (language, network, code), after in zip(found, following, strict=True)
+        if language != "text"
+    ]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What git would give a newcomer: the tracked files, in their present state."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True, symlinks=True)
+    clean = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    return {**clean, "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+
+
+def run(command, clone, environment):
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_everything_in_order(clone, environment):
+    """The first block installs, the later ones use what it installed, as a reader would."""
+    ran = 0
+    for language, network, code, expected in blocks():
+        if network:
+            check_options(code, clone, environment)
+            continue
+        if language == "python":
+            output = run(["python", "-c", code], clone, environment)
+        else:
+            # `nox` is what runs this test: here it lists its sessions, which shows that it was installed and starts.
+            output = run(["bash", "-ec", re.sub(r"\bnox$", "nox --list", code.strip())], clone, environment)
+        if expected is not None:
+            # pip talks on stdout too; the result is what comes last.
+            assert output.endswith(expected), f"{code}\n{output}"
+        ran += 1
+    assert ran >= 5
+    assert sorted(path.name for path in (clone / "transcripts").iterdir()) == [
+        "three-one-four.json",
+        "two-seven-one-eight.json",
+    ]
+
+
+def check_options(code, clone, environment):
+    for line in code.strip().splitlines():
+        program, verb, *arguments = shlex.split(line)
+        shown = run([program, verb, "--help"], clone, {**environment, "COLUMNS": "200"})
+        for argument in arguments:
+            assert not argument.startswith("--") or argument in shown, f"{argument} of {line!r} is not an option"
+
+
+def test_two_commands_are_a_single_line_each():
+    """One line transcribes, one line runs all tests."""
+    commands = [code.strip() for language, network, code, _ in blocks() if language == "sh" and not network]
+    assert commands[0].endswith("samples/three-one-four.flac")
+    assert commands[1].endswith("nox")
+    assert all("\n" not in command for command in commands[:2])
+    assert sys.version_info >= (3, 11)
