@@ -15,6 +15,7 @@ from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import atomic_path, make_folder
 
+_LONGEST = 64  # letters of a language code; a file name has room for it
 _SHOWN = 20  # languages named in a message; mms-1b-all has 1162
 
 
@@ -49,9 +50,10 @@ def write_adapter(folder: str | os.PathLike[str], language: str, tensors: Mappin
 
 def check_language(language: str) -> str:
     """Return ``language`` if it can stand in a file name: letters, digits, ``_`` and ``-``. Raises ``InputError``."""
-    if not isinstance(language, str) or not language.replace("-", "").replace("_", "").isalnum():
+    plain = isinstance(language, str) and language.replace("-", "").replace("_", "").isalnum()
+    if not plain or len(language) > _LONGEST:
         raise InputError(
-            f"language {language!r} must be a code of letters, digits, '_' and '-' such as 'eng' or 'uig-script_arabic'"
+            f"language {str(language)[:100]!r} must be a code of letters, digits, '_' and '-' such as 'eng' or 'uig-script_arabic'"
         )
     return language
 

@@ -19,6 +19,8 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 
+_LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
+
 #: Endings of parameter names as newer or older libraries write them, and the spelling used here.
 CANONICAL_ENDINGS = {
     ".parametrizations.weight.original0": ".weight_g",  # torch >= 2.1 with parametrized weight norm
@@ -84,7 +86,8 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
     path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX)
     if path is None:
         raise CheckpointError(
-            f"model {source.name!r} has no weights: add {SAFETENSORS} or {TORCH} (or their index and shards)"
+            f"model {source.name!r} has no weights ({SAFETENSORS} or {TORCH}, whole or with index and shards): "
+            f"{source.remedy}"
         )
     if path.name in {SAFETENSORS_INDEX, TORCH_INDEX}:
         return _open_shards(source, path)
@@ -93,6 +96,15 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
 
 def open_weight_file(path: Path) -> WeightFile:
     """Open one file by its ending: ``.safetensors``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    if not start:
+        raise CheckpointError(f"{path} is empty: download or copy it again")
+    if start == _LFS_POINTER:
+        raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 

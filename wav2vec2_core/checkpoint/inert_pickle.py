@@ -25,6 +25,7 @@ STORAGES = {
 
 
 _MOST_DIMENSIONS = 32  # numpy 1 has no more
+_MOST = 1 << 48  # elements; larger numbers can only be an attack
 
 
 class Stream(Protocol):
@@ -249,10 +250,9 @@ def _call(function: Any, arguments: Any) -> Any:
 def _storage(reference: Any) -> Storage:
     """A persistent id: ("storage", class, key, device, number of elements[, view])."""
     match reference:
-        case ("storage", Global(name=kind), str(key), _, int(count), *view) if kind in STORAGES and view in (
-            [],
-            [None],
-        ):
+        case ("storage", Global(name=kind), str(key), _, int(count)) | (
+            "storage", Global(name=kind), str(key), _, int(count), None
+        ) if kind in STORAGES and 0 <= count < _MOST:  # fmt: skip
             return Storage(STORAGES[kind], key, count)
         case ("module", *_):
             raise RefusedError("it holds a whole Python module; save its state_dict instead")
@@ -272,7 +272,7 @@ def _tensor(arguments: tuple[Any, ...]) -> TensorView:
             view = TensorView(storage, offset, _size((sizes,)), _size((strides,)))
         case _:
             raise RefusedError("it builds a tensor in an unknown way")
-    if len(view.shape) != len(view.strides) or offset < 0:
+    if len(view.shape) != len(view.strides) or not 0 <= offset < _MOST:
         raise RefusedError("a tensor has impossible sizes and strides")
     last = offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     if view.size and (last >= storage.count or view.size > storage.count):
@@ -289,7 +289,9 @@ def _parameter(arguments: tuple[Any, ...]) -> TensorView:
 
 def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     match arguments:
-        case (tuple(sizes),) if len(sizes) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in sizes):
+        case (tuple(sizes),) if len(sizes) <= _MOST_DIMENSIONS and all(
+            type(n) is int and 0 <= n < _MOST for n in sizes
+        ):
             return sizes
     raise RefusedError("a tensor has impossible sizes and strides")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint
@@ -49,25 +49,28 @@ def plan_loading(
             is complete in itself; four lists of names and one of shapes follow it.
     """
     sides = _Sides(table, checkpoint)
-    wrong_shape = [ours for ours, theirs in sides.sources.items() if checkpoint.shapes[theirs] != table[ours].shape]
-    new = {name for name in wrong_shape if ignore_mismatched_sizes and table[name].group in _HEAD_GROUPS}
-    wrong_shape = [name for name in wrong_shape if name not in new]
-    missing = {name for name in table if name not in sides.sources}
-    for groups in (_HEAD_GROUPS, ("attention_adapter",)):
-        rows = {name for name, row in table.items() if row.group in groups}
-        if rows <= missing | new:
-            new |= rows
-    new |= {name for name in missing if name.removeprefix(BODY_PREFIX) == _MASK_EMBEDDING}
-    missing -= new
-    unused = [name for name in checkpoint.shapes if name not in set(sides.sources.values())]
-    ignored = [name for name in unused if sides.may_ignore(name)]
-    unexpected = [name for name in unused if name not in set(ignored)]
+    in_head = {name for name, row in table.items() if row.group in _HEAD_GROUPS}
+    in_adapters = {name for name, row in table.items() if row.group == "attention_adapter"}
+
+    wrong_shape = {ours for ours, theirs in sides.sources.items() if checkpoint.shapes[theirs] != table[ours].shape}
+    resized = wrong_shape & in_head if ignore_mismatched_sizes else set()
+    unfilled = resized | (table.keys() - sides.sources.keys())
+    new = resized | {name for name in unfilled if name.removeprefix(BODY_PREFIX) == _MASK_EMBEDDING}
+    for together in (in_head, in_adapters):
+        if together <= unfilled:
+            new |= together
+
+    sources = {ours: theirs for ours, theirs in sides.sources.items() if ours not in resized}
+    unused = checkpoint.shapes.keys() - sources.values()
+    ignored = {name for name in unused if sides.may_ignore(name)} | {sides.sources[name] for name in resized}
+
+    missing, unexpected, wrong_shape = unfilled - new, unused - ignored, wrong_shape - resized
     if missing or unexpected or wrong_shape:
         raise ParameterMismatchError(_message(table, checkpoint, missing, unexpected, wrong_shape, sides.sources))
     return LoadPlan(
-        {ours: theirs for ours, theirs in sides.sources.items() if ours not in new},
+        sources,
         tuple(name for name in table if name in new),
-        tuple(ignored),
+        tuple(name for name in checkpoint.shapes if name in ignored),
     )
 
 
@@ -104,45 +107,47 @@ def _message(
     table: Mapping[str, Parameter],
     checkpoint: Checkpoint,
     missing: set[str],
-    unexpected: list[str],
-    wrong_shape: list[str],
+    unexpected: set[str],
+    wrong_shape: set[str],
     sources: Mapping[str, str],
 ) -> str:
-    ordered = [name for name in table if name in missing]
-    shapes = [f"{name}: ours {table[name].shape}, theirs {checkpoint.shapes[sources[name]]}" for name in wrong_shape]
-    parts = []
-    if ordered:
-        parts.append(f"{len(ordered)} missing (such as {ordered[0]})")
-    if unexpected:
-        parts.append(f"{len(unexpected)} unexpected (such as {unexpected[0]})")
-    if shapes:
-        parts.append(f"{len(shapes)} of another shape ({shapes[0]})")
-    summary = (
-        f"{checkpoint.files[0]} does not fit the model: {', '.join(parts)}; "
-        f"{_remedy(table, ordered, unexpected, wrong_shape)}"
-    )
+    only_ours = [name for name in table if name in missing]
+    only_theirs = [name for name in checkpoint.shapes if name in unexpected]
+    shapes = [
+        f"{name}: ours {row.shape}, theirs {checkpoint.shapes[sources[name]]}"
+        for name, row in table.items()
+        if name in wrong_shape
+    ]
+    counts = [
+        f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
+        for what, names in (("missing", only_ours), ("unexpected", only_theirs), ("of another shape", shapes))
+        if names
+    ]
+    remedy = _remedy(table, missing, unexpected, wrong_shape)
     lists = (
         ("ours", list(table)),
         ("theirs", list(checkpoint.shapes)),
-        ("only ours", ordered),
-        ("only theirs", unexpected),
-        ("other shape", shapes),
+        ("only ours", only_ours),
+        ("only theirs", only_theirs),
+        ("of another shape", shapes),
     )
-    return "\n".join([summary, *(_listing(title, names) for title, names in lists)])
+    return "\n".join(
+        [
+            f"{checkpoint.files[0]} does not fit the model, parameters {' and '.join(counts)}: {remedy}",
+            *(_listing(title, names) for title, names in lists),
+        ]
+    )
 
 
-def _remedy(table: Mapping[str, Parameter], missing: list[str], unexpected: list[str], wrong_shape: list[str]) -> str:
-    def heads_only(names: list[str]) -> bool:
-        return all(table[name].group in _HEAD_GROUPS for name in names)
-
-    if wrong_shape and not missing and not unexpected and heads_only(wrong_shape):
-        return "pass ignore_mismatched_sizes=True to start these anew, or set the sizes of the checkpoint's config.json"
-    if missing and not unexpected and heads_only([*missing, *wrong_shape]):
-        return "its head is of another kind: use the class that config.json names under architectures"
+def _remedy(table: Mapping[str, Parameter], missing: set[str], unexpected: set[str], wrong_shape: set[str]) -> str:
+    only_head = not unexpected and all(table[name].group in _HEAD_GROUPS for name in missing | wrong_shape)
+    if only_head and missing:
+        return "its head is of another kind, use the class that its config.json names under architectures"
+    if only_head:
+        return "use its own config.json, or pass ignore_mismatched_sizes=True to start these parameters anew"
     return "use the config.json that belongs to these weights"
 
 
-def _listing(title: str, names: Iterable[str]) -> str:
-    names = list(names)
+def _listing(title: str, names: list[str]) -> str:
     cut = [f"  ... and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return "\n".join([f"{title} ({len(names)}):", *(f"  {name}" for name in names[:_SHOWN]), *cut])

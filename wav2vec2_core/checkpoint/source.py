@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class ModelSource(ABC):
         """The local path of a file that must exist. Raises ``CheckpointError`` when it does not."""
         path = self.find(name)
         if path is None:
-            raise CheckpointError(f"model {self.name!r} has no {name}: {self._remedy()}")
+            raise CheckpointError(f"model {self.name!r} has no {name}: {self.remedy}")
         return path
 
     def adapter_languages(self) -> list[str]:
@@ -45,8 +46,10 @@ class ModelSource(ABC):
         matches = (_ADAPTER_FILE.fullmatch(name) for name in self.file_names())
         return sorted({match[1] for match in matches if match})
 
+    @property
     @abstractmethod
-    def _remedy(self) -> str: ...
+    def remedy(self) -> str:
+        """What to do about a file that the model does not have; ends a message."""
 
 
 def open_model(
@@ -66,10 +69,10 @@ def open_model(
     Raises:
         CheckpointError: ``model`` is a path to nothing or to a file, or cannot be the id of a hub model.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = Path(model)
+    if _is(path.is_dir) and str(model):  # Path("") is the current folder
         return _Folder(path)
-    if path.exists():
+    if _is(path.is_file):
         raise CheckpointError(f"model {str(model)!r} is a file: name the folder that holds config.json and the weights")
     if not isinstance(model, str) or _looks_like_path(model):
         raise CheckpointError(f"model folder {str(model)!r} does not exist: check the path")
@@ -83,6 +86,13 @@ def open_model(
         ) from error
     cache = None if cache_dir is None else Path(cache_dir)
     return _HubModel(model, revision, cache, token, local_files_only, force_download)
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except (OSError, ValueError):  # a name too long, or with a zero byte: no such file
+        return False
 
 
 def _looks_like_path(model: str) -> bool:
@@ -100,8 +110,9 @@ class _Folder(ModelSource):
     def file_names(self) -> list[str]:
         return _files_in(self.folder)
 
-    def _remedy(self) -> str:
-        return "name the folder that save_pretrained wrote, or add the file"
+    @property
+    def remedy(self) -> str:
+        return "name a folder that save_pretrained wrote, or add the file"
 
 
 @dataclass
@@ -143,17 +154,14 @@ class _HubModel(ModelSource):
 
     def file_names(self) -> list[str]:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import OfflineModeIsEnabled
 
+        snapshot = self._snapshot()
         if not self.local_files_only:
             try:
                 return HfApi().list_repo_files(self.name, revision=self.revision, token=self.token)
-            except (OfflineModeIsEnabled, OSError):
-                pass  # offline: the cache has to do
-            except Exception as error:
-                if self._snapshot() is None:
+            except Exception as error:  # offline, or a server that has no listing: the cache has to do
+                if snapshot is None:
                     raise self._refused(error) from error
-        snapshot = self._snapshot()
         return [] if snapshot is None else _files_in(snapshot)
 
     def _snapshot(self) -> Path | None:
@@ -185,8 +193,9 @@ class _HubModel(ModelSource):
                 why = f"cannot be fetched from the hub ({reason}): try again, or download it and name the folder"
         return CheckpointError(f"model {self.name!r} {why}")
 
-    def _remedy(self) -> str:
-        return "check the name, or that the download was complete"
+    @property
+    def remedy(self) -> str:
+        return f"see https://huggingface.co/{self.name} for its files; offline, only those in the local cache are found"
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -36,10 +36,8 @@ class TorchFile:
         self.path = path
         try:
             with path.open("rb") as file:
-                if not file.read(1):
-                    raise CheckpointError(f"{path} is empty: download or copy it again")
-                layout = _read_zip if zipfile.is_zipfile(file) else _read_legacy
-            value, self._offsets = layout(path)
+                zipped = file.read(4) == b"PK\x03\x04"
+            value, self._offsets = _read_zip(path) if zipped else _read_legacy(path)
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise

@@ -13,7 +13,7 @@ import numpy as np
 
 from wav2vec2_core.checkpoint.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
 from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_path, make_folder
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -98,4 +98,9 @@ def _remove_stale(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         ours = path.name in {SAFETENSORS, SAFETENSORS_INDEX} or _SHARD.fullmatch(path.name)
         if ours and path.name not in keep:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{path} of an earlier save cannot be removed ({error.strerror}): delete it by hand"
+                ) from error
