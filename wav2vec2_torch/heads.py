@@ -525,7 +525,8 @@ class Wav2Vec2ForXVector(_Classifier):
         needed = self._context(dilated=True) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(
-                f"an utterance has {frames} frames, the x-vector network needs {needed}: leave it out or use a longer one"
+                f"an utterance has {frames} frames, the x-vector network needs {needed}: "
+                "leave it out or use a longer one"
             )
 
 

@@ -60,8 +60,8 @@ def load_model(
     untrained = [name for name in model.loading.new if not name.endswith("masked_spec_embed")] if model.loading else []
     if untrained and not (language is not None and _come_with_adapter(model, untrained)):
         raise CheckpointError(
-            f"model {str(source)!r} has no values for {untrained[0]} ({len(untrained)} such parameters): its {head} part "
-            "is not trained, fine-tune it or name a model that has it"
+            f"model {str(source)!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
+            f"its {head} part is not trained, fine-tune it or name a model that has it"
         )
     return InferenceModel(model.to(place))
 

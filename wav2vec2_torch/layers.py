@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class ChannelGroupNorm(nn.GroupNorm):
         super().__init__(channels, channels)
 
     def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Normalise (batch, channels, frames). With ``lengths`` (batch,), statistics come from each utterance's own frames.
+        """Normalise (batch, channels, frames), with ``lengths`` (batch,) by statistics of each utterance's own frames.
 
         Statistics are taken in float32 at least: a sum over a minute of frames overflows half precision.
         """
@@ -173,12 +173,15 @@ def draw_seed() -> int:
     return int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
 
-@torch.compiler.disable
-def draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
-    """Call ``function(*args, **options, generator=...)`` of ``wav2vec2_core.masking``, outside any compiled graph."""
+def _draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
     args = tuple(value.tolist() if isinstance(value, Tensor) else value for value in args)
     generator = np.random.default_rng(draw_seed())
     return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
+
+
+#: ``draw(function, *args, device=..., **options)`` calls a function of ``wav2vec2_core.masking`` with a generator that
+#: torch's own one seeds, and is left out of compiled graphs.
+draw = cast("Callable[..., Tensor]", torch.compiler.disable(_draw))
 
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:
@@ -230,7 +233,7 @@ def _register(output_class: type[ModelOutput]) -> None:
     def flatten(output: ModelOutput) -> tuple[list[Any], tuple[str, ...]]:
         return list(output.values()), tuple(output)
 
-    def flatten_with_keys(output: ModelOutput) -> tuple[list[tuple[pytree.KeyEntry, Any]], tuple[str, ...]]:
+    def flatten_with_keys(output: ModelOutput) -> tuple[list[Any], tuple[str, ...]]:
         return [(pytree.MappingKey(name), value) for name, value in output.items()], tuple(output)
 
     def unflatten(values: Any, names: Any) -> ModelOutput:

@@ -58,7 +58,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
 
     @contextmanager
     def construction(self) -> Iterator[None]:
-        """Wraps the creation of submodules in a constructor: they get their memory and first values once, at its end."""
+        """Wraps the creation of submodules in a constructor: memory and first values come once, at its end."""
         with layers.without_values() as outermost:
             yield
         if outermost:
@@ -113,7 +113,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             model: folder or hub id.
             config: configuration to use instead of the checkpoint's ``config.json``.
             revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
-            dtype: of the parameters: a ``torch.dtype`` or its name, ``"auto"`` for that of the file, float32 where None.
+            dtype: of the parameters: a ``torch.dtype`` or its name, ``"auto"`` for the file's, float32 where None.
             torch_dtype: the older name of ``dtype``.
             ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
             target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
@@ -303,7 +303,8 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         return self._encoder().checkpointing is not None
 
     def _encoder(self) -> Any:
-        return getattr(self, "wav2vec2", self).encoder
+        body: Any = getattr(self, "wav2vec2", self)
+        return body.encoder
 
 
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
