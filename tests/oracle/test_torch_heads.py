@@ -1,12 +1,20 @@
 """Every head and option of wav2vec2_torch against transformers: outputs, losses and gradients."""
 
+import inspect
+import sys
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch_pairs import SAMPLES, VARIANTS, cases, make_pair, relative, waveforms
+from transformers.activations import ACT2FN
 
+import wav2vec2_torch
 from wav2vec2_core import masking
 from wav2vec2_core.checkpoint.checkpoint import canonical_name
+from wav2vec2_core.config import ACTIVATIONS
+from wav2vec2_core.parameters import HEADS
 from wav2vec2_torch import layers
 
 pytestmark = pytest.mark.oracle
@@ -161,3 +169,124 @@ def test_training_step(case, masked, shared_noise):
     assert len(errors) > 20
     name = max(errors, key=errors.__getitem__)
     assert errors[name] <= GRADIENT, f"{name}: {errors[name]:.2e}"
+
+
+@pytest.mark.parametrize(
+    ("head", "feature", "stable", "variant"),
+    [
+        ("ForCTC", "group", False, "plain"),
+        ("ForCTC", "layer", True, "attention-adapters"),
+        ("ForCTC", "group", True, "wide-adapter"),
+        ("ForXVector", "layer", False, "weighted-sum"),
+        ("ForPreTraining", "layer", True, "plain"),
+    ],
+)
+def test_a_wrong_parameter_is_noticed(head, feature, stable, variant, shared_noise):
+    """The comparison must fail for every single parameter that is perturbed by 1 % of its size or not loaded."""
+    prob = 0.05 if head == "ForPreTraining" else 0.0  # with 0 there is no mask embedding
+    theirs, ours = make_pair(head, **fields_of(feature, stable, variant), mask_time_prob=prob)
+    invisible = ["k_proj.bias"]  # the softmax over keys removes it
+    if feature == "group":
+        invisible.append("conv_layers.0.conv.bias")
+    call, extra = training_call(head, ours, True, shared_noise)
+    theirs.train()
+    ours.train()
+    quiet = []
+    with torch.no_grad():
+        reference = theirs(**call, output_hidden_states=True)
+        compare(ours(**call, **extra, output_hidden_states=True), reference)
+        for name, parameter in ours.named_parameters():
+            kept = parameter.clone()
+            for wrong in (kept + 0.01 * kept.abs().mean() * torch.randn_like(kept).sign(), torch.zeros_like(kept)):
+                parameter.copy_(wrong)
+                try:
+                    compare(ours(**call, **extra, output_hidden_states=True), reference)
+                except AssertionError:
+                    continue
+                quiet.append(name)
+            parameter.copy_(kept)
+    assert {name for name in quiet if not name.endswith(tuple(invisible))} == set()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    theirs, ours = make_pair("Model", feat_extract_activation=name, hidden_act=name, num_hidden_layers=1)
+    call = waveforms(True)
+    with torch.no_grad():
+        compare(ours(**call, output_hidden_states=True), theirs(**call, output_hidden_states=True))
+        extreme = torch.linspace(-20, 20, 4001)
+        assert relative(layers.activation(name)(extreme), ACT2FN[name](extreme)) <= 1e-6
+
+
+def test_masks_that_are_passed_in_are_used_in_eval_mode_too():
+    theirs, ours = make_pair("Model")
+    call = waveforms(True)
+    mask = torch.rand(3, 74) < 0.3
+    with torch.no_grad():
+        reference = theirs(**call, mask_time_indices=mask)
+        compare(ours(**call, mask_time_indices=mask), reference)
+        assert relative(ours(**call).last_hidden_state, reference.last_hidden_state) > 0.01
+
+
+def test_feature_masks_and_layer_drop(monkeypatch):
+    """Theirs draws them: give their draws to ours."""
+    fields = {"mask_time_prob": 0.0, "mask_feature_prob": 0.5, "layerdrop": 0.5, "num_hidden_layers": 6}
+    theirs, ours = make_pair("Model", **fields)
+    theirs.train()
+    ours.train()
+    features = torch.rand(3, 32) < 0.3
+    draws = [0.9, 0.1, 0.2, 0.7, 0.8, 0.3]
+    modeling = sys.modules[type(theirs).__module__]
+    monkeypatch.setattr(modeling, "_compute_mask_indices", lambda *args, **options: features.numpy())
+    left = iter(draws)
+    real_rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *size: torch.tensor(next(left)) if size == ([],) else real_rand(*size))
+    call = waveforms(True)
+    reference = theirs(**call, output_hidden_states=True)
+    assert next(left, None) is None
+    keep = torch.tensor([draw >= 0.5 for draw in draws])
+    compare(ours(**call, output_hidden_states=True, mask_feature_indices=features, layer_keep=keep), reference)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_tuples_hold_the_same_fields(head, with_labels, shared_noise):
+    theirs, ours = make_pair(head)
+    call, extra = training_call(head, ours, True, shared_noise) if with_labels else (waveforms(True), {})
+    with torch.no_grad():
+        reference = theirs(**call, output_hidden_states=True, return_dict=False)
+        output = ours(**call, **extra, output_hidden_states=True, return_dict=False)
+    if head == "ForAudioFrameClassification" and with_labels:
+        output = output[1:]  # theirs leaves the loss out of this head's tuple, unlike all others
+    assert len(output) == len(reference)
+    for one, other in zip(output, reference, strict=True):
+        if isinstance(other, torch.Tensor):
+            assert relative(one, other) <= LOGITS
+        else:
+            assert len(one) == len(other)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_ctc_options(reduction, zero_infinity):
+    fields = {"ctc_loss_reduction": reduction, "ctc_zero_infinity": zero_infinity, "pad_token_id": 3}
+    theirs, ours = make_pair("ForCTC", **fields)
+    call = waveforms(True)
+    labels = torch.randint(4, 11, (3, 40))  # more letters than the last utterance has frames
+    labels[0, 10:] = -100
+    labels[1, ::2] = -1  # padding anywhere
+    with torch.no_grad():
+        one, other = ours(**call, labels=labels).loss, theirs(**call, labels=labels).loss
+    assert torch.isfinite(other) == zero_infinity
+    assert torch.equal(one, other) or relative(one, other) <= LOSS
+
+
+def test_signatures_are_theirs():
+    """Positional arguments have their names and order; what is ours alone is keyword-only."""
+    for head in HEADS:
+        theirs, ours = (
+            inspect.signature(getattr(module, f"Wav2Vec2{head}").forward).parameters
+            for module in (transformers, wav2vec2_torch)
+        )
+        positional = [name for name, item in ours.items() if item.kind is not item.KEYWORD_ONLY]
+        assert positional == list(theirs)
