@@ -53,7 +53,7 @@ def check_language(language: str) -> str:
     plain = isinstance(language, str) and language.replace("-", "").replace("_", "").isalnum()
     if not plain or len(language) > _LONGEST:
         raise InputError(
-            f"language {str(language)[:100]!r} must be a code of letters, digits, '_' and '-' such as 'eng' or 'uig-script_arabic'"
+            f"language {str(language)[:80]!r} must be letters, digits, '_' and '-', such as 'eng' or 'azj-script_latin'"
         )
     return language
 

@@ -24,7 +24,7 @@ STORAGES = {
 }  # fmt: skip
 
 
-_MOST_DIMENSIONS = 32  # numpy 1 has no more
+_MOST_AXES = 32  # numpy 1 has no more
 _MOST = 1 << 48  # elements; larger numbers can only be an attack
 
 
@@ -289,9 +289,7 @@ def _parameter(arguments: tuple[Any, ...]) -> TensorView:
 
 def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     match arguments:
-        case (tuple(sizes),) if len(sizes) <= _MOST_DIMENSIONS and all(
-            type(n) is int and 0 <= n < _MOST for n in sizes
-        ):
+        case (tuple(sizes),) if len(sizes) <= _MOST_AXES and all(type(n) is int and 0 <= n < _MOST for n in sizes):
             return sizes
     raise RefusedError("a tensor has impossible sizes and strides")
 
