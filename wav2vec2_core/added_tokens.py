@@ -1,0 +1,120 @@
+"""Tokens that text is never split inside of: their flags, their ids, and how they cut a text into pieces."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wav2vec2_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token and how it behaves in text; the fields are those of Hugging Face files.
+
+    single_word: it is a token only between spaces; lstrip, rstrip: it swallows white space on its left, right;
+    normalized: it is looked for after lower-casing (by default unless ``special``);
+    special: ``skip_special_tokens`` drops it.
+    """
+
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool | None = None
+    special: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, str):
+            raise InputError(f"token {self.content!r} is a {type(self.content).__name__}, a token must be text")
+        if self.normalized is None:
+            object.__setattr__(self, "normalized", not self.special)
+
+    def __str__(self) -> str:
+        return self.content
+
+    @classmethod
+    def of(cls, value: Any, **changes: Any) -> AddedToken:
+        """From an ``AddedToken`` of ours or of another library, or from its fields in a file.
+
+        Raises:
+            InputError: ``value`` describes no token.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if isinstance(value, Mapping) and "content" in value:
+            fields = {name: value[name] for name in names if name in value}
+        elif hasattr(value, "content") and hasattr(value, "lstrip"):
+            fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        else:
+            raise InputError(f"token {value!r} is a {type(value).__name__}, a token must be text or an AddedToken")
+        return cls(**{**fields, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as written to files."""
+        return dataclasses.asdict(self)
+
+
+class AddedTokens:
+    """Added tokens by id, and the splitting of text at them."""
+
+    def __init__(self, by_id: Mapping[int, AddedToken]) -> None:
+        self.by_id: dict[int, AddedToken] = {}
+        self.ids: dict[str, int] = {}
+        self._lengths: list[int] = []
+        for index, token in by_id.items():
+            self.register(index, token)
+
+    def register(self, index: int, token: AddedToken) -> None:
+        """Add a token. An id may be taken over from another token, which text is still split at."""
+        self.by_id[index] = token
+        self.ids[token.content] = index
+        self._lengths = sorted({len(content) for content in self.ids}, reverse=True)
+
+    def pieces(self, text: str) -> list[str]:
+        """Cut ``text`` at the added tokens, whose flags decide about the white space around them."""
+        pieces = self._cut(text)
+        for i in range(len(pieces)):
+            token = self._token(pieces[i])
+            if token is None:
+                continue
+            left = pieces[i - 1] if i > 0 else ""
+            right = pieces[i + 1] if i + 1 < len(pieces) else ""
+            if token.rstrip and right:
+                pieces[i + 1] = right.lstrip()
+            if token.lstrip and left:
+                pieces[i - 1] = left.rstrip()
+            # A single word that touches text is no token: it joins its neighbour. The neighbours are judged before
+            # stripping.
+            if token.single_word and left and not left.endswith(" "):
+                pieces[i - 1] += pieces[i]
+                pieces[i] = ""
+            elif token.single_word and right and not right.startswith(" "):
+                pieces[i + 1] = pieces[i] + pieces[i + 1]
+                pieces[i] = ""
+        return [piece for piece in pieces if piece]
+
+    def _token(self, piece: str) -> AddedToken | None:
+        return self.by_id[self.ids[piece]] if piece in self.ids else None
+
+    def _cut(self, text: str) -> list[str]:
+        """Tokens and the stretches between them; of the tokens that start at a position the longest wins."""
+        pieces: list[str] = []
+        start = position = 0
+        while position < len(text):
+            token = self._longest_at(text, position)
+            if token is None:
+                position += 1
+                continue
+            pieces += [text[start:position], token]
+            start = position = position + len(token)
+        pieces.append(text[start:])
+        return [piece for piece in pieces if piece]
+
+    def _longest_at(self, text: str, position: int) -> str | None:
+        for length in self._lengths:
+            candidate = text[position : position + length]
+            if candidate in self.ids:
+                return candidate
+        return None
