@@ -309,9 +309,10 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         else:
             tokens = list(text)
         ids = self.convert_tokens_to_ids(tokens)
-        if any(index is None for index in ids):
+        unknown = [token for token, index in zip(tokens, ids, strict=True) if index is None]
+        if unknown:
             raise InputError(
-                f"{next(token for token in tokens if self._id(token) is None)!r} is not in the vocabulary and unk_token={self.unk_token!r} is not either: "
+                f"{unknown[0]!r} is not in the vocabulary and unk_token={self.unk_token!r} is not either: "
                 "remove it from the text or add an unknown token to the vocabulary"
             )
         return ids
@@ -347,9 +348,10 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         """
         ids = _id_row(token_ids)
         tokens = self.convert_ids_to_tokens(ids)
-        if any(token is None for token in tokens):
+        unknown = [index for index, token in zip(ids, tokens, strict=True) if token is None]
+        if unknown:
             raise InputError(
-                f"id {next(i for i in ids if self._token(i) is None)} is outside of the vocabulary of {len(self)} tokens, which has no "
+                f"id {unknown[0]} is outside of the vocabulary of {len(self)} tokens, which has no "
                 "unknown token: decode with the tokenizer of the model"
             )
         if skip_special_tokens:
@@ -375,7 +377,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         decoded = [self.decode(row, *args, **options) for row in sequences]
         if not decoded or isinstance(decoded[0], str):
             return decoded
-        return Wav2Vec2CTCTokenizerOutput({name: [output[name] for output in decoded] for name in decoded[0]})
+        rows = {name: [getattr(output, name) for output in decoded] for name in Wav2Vec2CTCTokenizerOutput.field_names}
+        return Wav2Vec2CTCTokenizerOutput({name: row for name, row in rows.items() if any(x is not None for x in row)})
 
     def convert_tokens_to_string(
         self,

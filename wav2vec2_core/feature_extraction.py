@@ -1,0 +1,358 @@
+"""Wav2Vec2FeatureExtractor: waveforms to ``input_values``: checked, cut, padded and normalised."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather, padding_strategy, round_up
+from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.files import make_folder, read_json, write_json
+
+_FIELDS = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize", "padding_side")
+
+
+class Wav2Vec2FeatureExtractor:
+    """Makes model inputs of waveforms as transformers 4.57 does.
+
+    Args:
+        feature_size: values per sample, always 1.
+        sampling_rate: hertz that the model was trained at.
+        padding_value: what shorter waveforms are filled with.
+        return_attention_mask: whether to return the mask by default: ``True`` for models with layer norm in their
+            feature encoder, ``False`` for those with group norm.
+        do_normalize: scale every waveform to zero mean and unit variance.
+        padding_side: ``"right"`` or ``"left"``.
+        extra: entries of ``preprocessor_config.json`` that are not ours, kept and saved again.
+
+    Raises:
+        ConfigError: a value has the wrong type or is out of range.
+    """
+
+    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012  (as in transformers)
+
+    def __init__(
+        self,
+        feature_size: int = 1,
+        sampling_rate: int = 16000,
+        padding_value: float = 0.0,
+        return_attention_mask: bool = False,
+        do_normalize: bool = True,
+        padding_side: str = "right",
+        **extra: Any,
+    ) -> None:
+        self.feature_size = feature_size
+        self.sampling_rate = sampling_rate
+        self.padding_value = padding_value
+        self.return_attention_mask = return_attention_mask
+        self.do_normalize = do_normalize
+        self.padding_side = padding_side
+        self.extra = extra
+        self._warned = False
+        self._validate()
+
+    def __call__(
+        self,
+        raw_speech: Any,
+        padding: bool | str = False,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        sampling_rate: int | None = None,
+    ) -> Batch:
+        """Model inputs of one waveform or a batch; one waveform becomes a batch of one.
+
+        Without attention mask the padding counts as samples when a waveform is normalised, as in transformers: then
+        the numbers depend on the longest of the batch. Ask for the mask where they must not.
+
+        Args:
+            raw_speech: (samples,), (batch, samples) or a list of (samples,) of different lengths: arrays, tensors or
+                lists of any real type, mono.
+            padding: ``True`` or ``"longest"``, ``"max_length"``, ``False`` or ``"do_not_pad"``.
+            max_length: samples to pad to with ``padding="max_length"`` and to cut at with ``truncation``.
+            truncation: cut longer waveforms at their end.
+            pad_to_multiple_of: padded lengths (and the length cut at) are rounded up to a multiple of this.
+            return_attention_mask: 1 for samples, 0 for padding; the extractor's setting by default.
+            return_tensors: ``"np"``, ``"pt"``, ``"tf"``, ``"jax"``; a list of numpy arrays by default.
+            sampling_rate: hertz of ``raw_speech``, for a check: nothing is resampled.
+
+        Returns:
+            ``input_values`` (batch, samples) float32 and perhaps ``attention_mask`` (batch, samples) int32.
+
+        Raises:
+            InputError: the sampling rate is another one; a waveform is empty, not mono, or not finite; options
+                contradict each other.
+        """
+        self._check_sampling_rate(sampling_rate)
+        waveforms = [_check_waveform(row, index) for index, row in enumerate(_rows(raw_speech))]
+        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        padded = self._pad(
+            {"input_values": waveforms},
+            with_mask=with_mask,
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            multiple=pad_to_multiple_of,
+        )
+        values, masks = padded["input_values"], padded.get("attention_mask")
+        if self.do_normalize:
+            values = self.zero_mean_unit_var_norm(values, masks, self.padding_value)
+        batch = Batch(input_values=[value.astype(np.float32, copy=False) for value in values])
+        if masks is not None:
+            batch["attention_mask"] = masks
+        return batch.convert_to_tensors(return_tensors)
+
+    def pad(
+        self,
+        processed_features: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> Batch:
+        """Pad waveforms that are normalised already, as a data collator does.
+
+        Args:
+            processed_features: a mapping or a list of mappings with ``input_values`` and perhaps ``attention_mask``;
+                other entries pass through.
+            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask: as in ``__call__``.
+            return_tensors: as in ``__call__``; by default the kind that the waveforms are, numpy for lists.
+
+        Raises:
+            InputError: there are no ``input_values``, or options contradict each other.
+        """
+        entries = gather(processed_features)
+        if "input_values" not in entries:
+            raise InputError(
+                f"the features to pad have no 'input_values', only {list(entries)}: run the extractor first"
+            )
+        rows = entries["input_values"]
+        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        if rows is None or len(rows) == 0:
+            return Batch({**entries, "attention_mask": []} if with_mask else entries)
+        return_tensors = return_tensors or framework_of(rows[0]) or "np"
+        arrays = {name: [as_numpy(row) for row in value] for name, value in entries.items()}
+        for name, value in arrays.items():
+            if len(value) != len(rows):
+                raise InputError(f"entry {name!r} has {len(value)} rows, 'input_values' has {len(rows)}: give as many")
+        if any(row.ndim != 1 for row in arrays["input_values"]):
+            raise InputError("'input_values' to pad must be a list of (samples,) rows: pass a batch, not one waveform")
+        padded = self._pad(
+            arrays,
+            with_mask=with_mask,
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            multiple=pad_to_multiple_of,
+        )
+        narrow = {
+            name: [row.astype(np.float32) if row.dtype == np.float64 else row for row in value]
+            for name, value in padded.items()
+        }
+        return Batch(narrow).convert_to_tensors(return_tensors)
+
+    @staticmethod
+    def zero_mean_unit_var_norm(
+        input_values: Sequence[np.ndarray], attention_mask: Any = None, padding_value: float = 0.0
+    ) -> list[np.ndarray]:
+        """Every waveform to zero mean and unit variance over its valid samples, its padding to ``padding_value``.
+
+        Args:
+            input_values: (samples,) each.
+            attention_mask: (samples,) each, 1 for valid samples; ``None``: all are.
+            padding_value: set after normalising.
+        """
+        normalised: list[np.ndarray] = []
+        masks = [None] * len(input_values) if attention_mask is None else attention_mask
+        for waveform, mask in zip(input_values, masks, strict=True):
+            valid = np.ones(len(waveform), dtype=bool) if mask is None else np.asarray(mask).astype(bool)
+            samples = waveform[valid]
+            # 1e-7 keeps silence finite; fairseq and transformers add the same.
+            scaled = (waveform - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+            scaled[~valid] = padding_value
+            normalised.append(scaled)
+        return normalised
+
+    # ---- files --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **overrides: Any,
+    ) -> Wav2Vec2FeatureExtractor:
+        """Read the extractor of a folder or a hub model; ``overrides`` are arguments of the constructor.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+            ConfigError: as the constructor.
+        """
+        source = open_model(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        return cls.from_source(source, **overrides)
+
+    @classmethod
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2FeatureExtractor:
+        """As ``from_pretrained``, of a model that is open already."""
+        path = source.find("processor_config.json")
+        nested = read_json(path).get("feature_extractor") if path is not None else None  # as transformers 5 writes it
+        values = nested if isinstance(nested, dict) else read_json(source.require("preprocessor_config.json"))
+        return cls.from_dict({**values, **overrides})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Wav2Vec2FeatureExtractor:
+        """From the content of ``preprocessor_config.json``. Raises ``ConfigError``."""
+        return cls(**{name: value for name, value in values.items() if name != "feature_extractor_type"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``preprocessor_config.json``."""
+        values = {name: getattr(self, name) for name in _FIELDS}
+        return {**self.extra, **values, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+
+    def to_json_string(self) -> str:
+        """``preprocessor_config.json`` as text."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, processor_class: str | None = None
+    ) -> tuple[str]:
+        """Write ``preprocessor_config.json`` into a folder (created where missing); returns its path.
+
+        Raises:
+            OutputError: the folder or the file cannot be written.
+        """
+        path = make_folder(save_directory) / "preprocessor_config.json"
+        write_json(path, {**self.to_dict(), **({"processor_class": processor_class} if processor_class else {})})
+        return (str(path),)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def _validate(self) -> None:
+        if self.feature_size != 1:
+            raise ConfigError(f"feature_size={self.feature_size!r} must be 1: a waveform has one value per sample")
+        if isinstance(self.sampling_rate, bool) or not isinstance(self.sampling_rate, int) or self.sampling_rate <= 0:
+            raise ConfigError(f"sampling_rate={self.sampling_rate!r} must be a positive integer, in hertz")
+        if isinstance(self.padding_value, bool) or not isinstance(self.padding_value, (int, float)):
+            raise ConfigError(f"padding_value={self.padding_value!r} must be a number")
+        for name in ("return_attention_mask", "do_normalize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be true or false")
+        if self.padding_side not in ("right", "left"):
+            raise ConfigError(f"padding_side={self.padding_side!r} is unknown: use 'right' or 'left'")
+
+    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
+        if sampling_rate is None:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"sampling_rate was not given, the audio is taken for {self.sampling_rate} Hz: pass "
+                    f"sampling_rate={self.sampling_rate} so that another rate is noticed",
+                    stacklevel=3,
+                )
+        elif sampling_rate != self.sampling_rate:
+            raise InputError(
+                f"sampling_rate={sampling_rate} but the model hears {self.sampling_rate} Hz: read the file with "
+                f"read_audio(path, sampling_rate={self.sampling_rate}), which resamples"
+            )
+
+    def _pad(
+        self,
+        rows: Mapping[str, list[np.ndarray]],
+        *,
+        with_mask: bool,
+        padding: Any,
+        max_length: int | None,
+        truncation: bool,
+        multiple: int | None,
+    ) -> dict[str, list[np.ndarray]]:
+        """Cut and pad ``input_values`` and ``attention_mask``, a (samples,) array for each waveform."""
+        strategy = padding_strategy(padding)
+        check_length("max_length", max_length, minimum=1)
+        check_length("pad_to_multiple_of", multiple, minimum=1)
+        if max_length is None and (truncation or strategy == "max_length"):
+            option = "truncation=True" if truncation else "padding='max_length'"
+            raise InputError(f"{option} needs max_length, in samples: pass it")
+        padded = {name: list(value) for name, value in rows.items()}
+        values = padded["input_values"]
+        if with_mask and "attention_mask" not in padded:
+            padded["attention_mask"] = [np.ones(len(value), dtype=np.int32) for value in values]
+        limit = round_up(max_length, multiple) if truncation and max_length is not None else None
+        length = 0
+        if strategy == "longest":
+            length = max(len(value[:limit]) for value in values)
+        elif strategy == "max_length":
+            length = max_length or 0
+        fills = {"input_values": self.padding_value, "attention_mask": 0}
+        for name in fills.keys() & padded.keys():
+            padded[name] = [self._fit(row[:limit], round_up(length, multiple), fills[name]) for row in padded[name]]
+        return padded
+
+    def _fit(self, row: np.ndarray, length: int, value: float) -> np.ndarray:
+        missing = max(length - len(row), 0)
+        return np.pad(row, (0, missing) if self.padding_side == "right" else (missing, 0), constant_values=value)
+
+
+def _rows(raw_speech: Any) -> list[Any]:
+    """The waveforms of one call, as they were given. Raises ``InputError``."""
+    if isinstance(raw_speech, (list, tuple)):
+        nested = bool(raw_speech) and (
+            isinstance(raw_speech[0], (list, tuple)) or len(getattr(raw_speech[0], "shape", ())) > 0
+        )
+        return list(raw_speech) if nested else [raw_speech]
+    samples = as_numpy(raw_speech)
+    if samples.ndim not in (1, 2):
+        raise InputError(
+            f"the audio has shape {samples.shape}: pass (samples,) or (batch, samples), mono; read_audio mixes channels"
+        )
+    if samples.ndim == 2 and samples.shape[1] <= 8 < 1000 < samples.shape[0]:
+        raise InputError(
+            f"the audio has shape {samples.shape}, which looks like (samples, channels), not (batch, samples): mix the "
+            "channels with audio.mean(axis=1), or read the file with read_audio"
+        )
+    return list(samples) if samples.ndim == 2 else [samples]
+
+
+def _check_waveform(row: Any, index: int) -> np.ndarray:
+    """One waveform as (samples,) floating numbers. Raises ``InputError``."""
+    samples = as_numpy(row)
+    if samples.ndim != 1:
+        raise InputError(
+            f"waveform {index} has shape {samples.shape}, it must be (samples,), mono: mix its channels, or read the "
+            "file with read_audio"
+        )
+    if samples.size == 0:
+        raise InputError(f"waveform {index} has no samples: leave it out")
+    if samples.dtype.kind not in "fiu":
+        raise InputError(f"waveform {index} holds {samples.dtype} values, samples must be real numbers: convert them")
+    if not np.isfinite(samples).all():
+        where = int(np.flatnonzero(~np.isfinite(samples))[0])
+        raise InputError(
+            f"waveform {index} has the sample {samples[where]} at {where}: remove NaN and infinite samples"
+        )
+    # Integers are normalised in double precision and only then narrowed, as in transformers.
+    return samples.astype(np.float32 if samples.dtype.kind == "f" else np.float64)

@@ -1,0 +1,167 @@
+"""Wav2Vec2Processor: feature extractor and tokenizer of a model as one object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from wav2vec2_core.batching import Batch
+from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.files import make_folder, write_json
+from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+
+_BOTH = ("padding", "truncation", "max_length", "pad_to_multiple_of", "return_attention_mask", "return_tensors")
+_AUDIO = frozenset({*_BOTH, "sampling_rate"})
+_TEXT = frozenset({
+    *_BOTH, "text_pair", "text_target", "text_pair_target", "add_special_tokens", "stride", "is_split_into_words",
+    "padding_side", "return_token_type_ids", "return_overflowing_tokens", "return_special_tokens_mask",
+    "return_length", "split_special_tokens",
+})  # fmt: skip
+_EXTRACTOR = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize")
+
+
+class Wav2Vec2Processor:
+    """Turns audio into model inputs, text into labels, and predictions into text.
+
+    Args:
+        feature_extractor: for ``audio``.
+        tokenizer: for ``text``, ``decode`` and ``batch_decode``.
+    """
+
+    def __init__(self, feature_extractor: Wav2Vec2FeatureExtractor, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+        self.feature_extractor = feature_extractor
+        self.tokenizer = tokenizer
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What ``__call__`` may return for training."""
+        return [*self.feature_extractor.model_input_names, "labels"]
+
+    def __call__(self, audio: Any = None, text: Any = None, **options: Any) -> Batch:
+        """Model inputs of audio, labels of text, or both.
+
+        Args:
+            audio: waveforms, as the feature extractor takes them.
+            text: transcripts, as the tokenizer takes them.
+            options: those of both. Where they must differ, pass them as ``audio_kwargs={...}`` and ``text_kwargs={...}``;
+                ``common_kwargs={...}`` go to both.
+
+        Returns:
+            Of audio ``input_values`` (and ``attention_mask``); of text alone ``input_ids`` and ``attention_mask``; of
+            both the former with the ids as ``labels``.
+
+        Raises:
+            InputError: neither is given, an option is unknown or given twice, or as the two parts raise.
+        """
+        if audio is None and text is None:
+            raise InputError("neither audio nor text is given: pass one of them or both")
+        audio_options, text_options = _route(options)
+        if audio is None:
+            return self.tokenizer(text, **text_options)
+        inputs = self.feature_extractor(audio, **audio_options)
+        if text is not None:
+            inputs["labels"] = self.tokenizer(text, **text_options)["input_ids"]
+        return inputs
+
+    def pad(self, input_features: Any = None, labels: Any = None, **options: Any) -> Batch:
+        """Pad features and labels of examples, as a data collator does.
+
+        Args:
+            input_features: mappings with ``input_values``, for the feature extractor's ``pad``.
+            labels: mappings with ``input_ids``, for the tokenizer's ``pad``.
+            options: of both; ``truncation`` cuts the audio alone.
+
+        Returns:
+            The padded features with the padded ids as ``labels``; of labels alone what the tokenizer gives.
+
+        Raises:
+            InputError: neither is given, or as the two parts raise.
+        """
+        if input_features is None and labels is None:
+            raise InputError("neither input_features nor labels are given: pass one of them or both")
+        text_options = {name: value for name, value in options.items() if name != "truncation"}
+        if input_features is None:
+            return self.tokenizer.pad(labels, **text_options)
+        batch = self.feature_extractor.pad(input_features, **options)
+        if labels is not None:
+            batch["labels"] = self.tokenizer.pad(labels, **text_options)["input_ids"]
+        return batch
+
+    def decode(self, *args: Any, **options: Any) -> Any:
+        """The tokenizer's ``decode``."""
+        return self.tokenizer.decode(*args, **options)
+
+    def batch_decode(self, *args: Any, **options: Any) -> Any:
+        """The tokenizer's ``batch_decode``."""
+        return self.tokenizer.batch_decode(*args, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **overrides: Any,
+    ) -> Wav2Vec2Processor:
+        """Read both parts from a folder or a hub model; ``overrides`` are arguments of their constructors.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+            ConfigError, InputError: as the constructors.
+        """
+        source = open_model(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        return cls.from_source(source, **overrides)
+
+    @classmethod
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2Processor:
+        """As ``from_pretrained``, of a model that is open already."""
+        audio = {name: overrides.pop(name) for name in _EXTRACTOR if name in overrides}
+        return cls(
+            feature_extractor=Wav2Vec2FeatureExtractor.from_source(source, **audio),
+            tokenizer=Wav2Vec2CTCTokenizer.from_source(source, **overrides),
+        )
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write the files of both parts, for transformers 4 and for transformers 5, into a folder.
+
+        Raises:
+            OutputError: the folder or a file cannot be written.
+        """
+        folder, name = make_folder(save_directory), "Wav2Vec2Processor"
+        self.tokenizer.save_pretrained(folder, processor_class=name)
+        self.feature_extractor.save_pretrained(folder, processor_class=name)
+        extractor = {**self.feature_extractor.to_dict(), "processor_class": name}
+        write_json(folder / "processor_config.json", {"feature_extractor": extractor, "processor_class": name})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.feature_extractor!r}, {self.tokenizer!r})"
+
+
+def _route(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split the options of a call into those of the feature extractor and of the tokenizer. Raises ``InputError``."""
+    plain = dict(options)
+    own = {name: dict(plain.pop(name, None) or {}) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
+    for name in plain:
+        if name not in _AUDIO | _TEXT:
+            raise InputError(f"option {name!r} is unknown: the feature extractor and the tokenizer list theirs")
+        twice = next((group for group, values in own.items() if name in values), None)
+        if twice is not None:
+            raise InputError(f"option {name!r} is given twice, in {twice} and by itself: leave one out")
+    plain.update(own["common_kwargs"])
+    audio = {name: value for name, value in plain.items() if name in _AUDIO}
+    text = {name: value for name, value in plain.items() if name in _TEXT}
+    return {**audio, **own["audio_kwargs"]}, {**text, **own["text_kwargs"]}
