@@ -280,7 +280,7 @@ class Adapter(nn.Module):
                 x = x.masked_fill(~layers.frame_mask(lengths, x.shape[2])[:, None], 0.0)
                 lengths = (lengths + 2 - self.config.adapter_kernel_size) // self.config.adapter_stride + 1
             x = layer(x)
-        return x.transpose(1, 2)
+        return x.transpose(1, 2).contiguous()  # a linear layer on the view would not export with dynamic lengths
 
 
 # ---- the body ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,330 @@
+"""Behaviour of the models: padding, masks, layer drop, attention kernels, precision, checkpointing, bad input."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch_models import FRAMES, NORMS, QUIET, SAMPLES, VARIANTS, legal_models, relative, tiny, waveforms
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.parameters import HEADS
+from wav2vec2_torch import Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification, Wav2Vec2ForXVector, layers
+
+LENGTHS = (1500, 1203, 700)
+
+
+def padded(lengths=LENGTHS, rubbish=0.0):
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    return waveforms(len(lengths), max(lengths)) * mask + rubbish * (1 - mask), mask
+
+
+# ---- padding ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "norm", "variant"), list(legal_models()))
+def test_a_padded_batch_equals_its_single_utterances(head, norm, variant):
+    model = tiny(head, masked_group_norm=True, **NORMS[norm], **VARIANTS[variant])
+    values, mask = padded(rubbish=3.0)
+    with torch.no_grad():
+        batch = model(values, mask)
+        for row, length in enumerate(LENGTHS):
+            single = model(values[row : row + 1, :length])
+            for name, value in single.items():
+                if name in {"codevector_perplexity", "hidden_states"}:  # of the batch; with padding
+                    continue
+                mine = batch[name][row][: value.shape[1]] if value.dim() == 3 else batch[name][row]
+                assert relative(mine, value[0]) <= 1e-5, name
+
+
+def test_group_norm_without_the_option_sees_padding():
+    """What the option is for; without it the numbers are those of transformers."""
+    values, mask = padded(rubbish=3.0)
+    model = tiny()
+    with torch.no_grad():
+        batch, single = model(values, mask)[0][2], model(values[2:, :700])[0][0]
+    assert relative(batch[: len(single)], single) > 0.01
+
+
+def test_a_full_mask_changes_nothing():
+    for masked in (False, True):
+        model = tiny("ForXVector", masked_group_norm=masked, tdnn_dilation=(1, 1, 1))
+        values = waveforms()
+        with torch.no_grad():
+            assert relative(model(values, torch.ones_like(values)).embeddings, model(values).embeddings) <= 1e-5
+
+
+# ---- attention, precision, memory ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_both_attention_kernels_agree(norm):
+    model = tiny(**NORMS[norm])
+    values, mask = padded()
+    with torch.no_grad():
+        explicit = model(values, mask, output_attentions=True)
+        fused = model(values, mask)
+    assert relative(explicit.last_hidden_state, fused.last_hidden_state) <= 1e-5
+    weights = explicit.attentions[0]
+    assert weights.shape == (3, 4, FRAMES, FRAMES)
+    assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5)
+    assert not weights[2, :, :, 40:].any()  # 700 samples are 34 frames
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_half_precision(norm, masked, dtype):
+    model = tiny("ForCTC", masked_group_norm=masked, **NORMS[norm])
+    values, mask = padded()
+    labels = torch.randint(1, 11, (3, 5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wide = model(values, mask, labels=labels, output_attentions=True)
+        model.to(dtype)
+        narrow = model(values, mask, labels=labels, output_attentions=True)  # inputs are cast, masks need not be
+    assert narrow.logits.dtype == dtype
+    assert narrow.loss.dtype == torch.float32
+    assert relative(narrow.logits.float(), wide.logits) <= 4e-2
+    assert relative(narrow.loss, wide.loss) <= 2e-2
+
+
+def test_group_norm_statistics_do_not_overflow_in_half_precision():
+    norm = layers.ChannelGroupNorm(2).half()
+    values = 300 * torch.randn(1, 2, 4000, generator=torch.Generator().manual_seed(0)).half()  # squares exceed 65504
+    assert torch.isfinite(norm(values, torch.tensor([3000]))).all()
+
+
+@pytest.mark.parametrize("head", ["Model", "ForCTC"])
+def test_checkpointing_changes_no_number(head):
+    model = tiny(head, **QUIET, apply_spec_augment=False).train()
+    values, mask = padded()
+
+    def gradients():
+        model.zero_grad()
+        model(values, mask, output_hidden_states=True)[0].square().sum().backward()
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+    plain = gradients()
+    model.gradient_checkpointing_enable()
+    assert model.is_gradient_checkpointing
+    calls = []
+    layer = model.get_submodule("encoder.layers.0" if head == "Model" else "wav2vec2.encoder.layers.0")
+    handle = layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    saved = gradients()
+    assert len(calls) == 2  # forward, and again in the backward pass
+    handle.remove()
+    assert plain.keys() == saved.keys()
+    for name, gradient in plain.items():
+        assert relative(saved[name], gradient) <= 1e-6 or name.endswith("k_proj.bias"), name
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
+
+
+# ---- randomness ---------------------------------------------------------------------------------------------------
+
+
+def test_torchs_seed_governs_training_mode():
+    model = tiny(mask_feature_prob=0.2, layerdrop=0.5, num_hidden_layers=4).train()
+    values, mask = padded()
+    first, second = (_seeded(model, values, mask, seed=3) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, _seeded(model, values, mask, seed=4))
+
+
+def _seeded(model, values, mask, seed):
+    torch.manual_seed(seed)
+    return model(values, mask).last_hidden_state
+
+
+def test_dropped_layers_change_nothing_and_use_every_parameter():
+    model = tiny(num_hidden_layers=3, **QUIET, apply_spec_augment=False).train()
+    keep = torch.tensor([True, False, True])
+    output = model(waveforms(), output_hidden_states=True, layer_keep=keep)
+    assert len(output.hidden_states) == 4
+    assert torch.equal(output.hidden_states[1], output.hidden_states[2])
+    assert not torch.equal(output.hidden_states[2], output.hidden_states[3])
+    output.last_hidden_state.square().sum().backward()
+    dropped = model.encoder.layers[1].feed_forward.output_dense.weight.grad
+    assert dropped is not None  # distributed training waits for every gradient
+    assert not dropped.any()
+
+
+def test_layers_are_dropped_at_the_configured_rate():
+    model = tiny(num_hidden_layers=8, **{**QUIET, "layerdrop": 0.25}, apply_spec_augment=False).train()
+    torch.manual_seed(0)
+    dropped = 0
+    for _ in range(40):
+        states = model(waveforms(1, 200), output_hidden_states=True).hidden_states
+        dropped += sum(torch.equal(before, after) for before, after in itertools.pairwise(states))
+    assert 50 <= dropped <= 110  # 80 expected of 320, deviation 7.7
+
+
+def test_masked_frames_lose_their_content():
+    model = tiny("ForPreTraining")
+    mask = torch.zeros(3, FRAMES, dtype=torch.bool)
+    mask[:, 10:30] = True
+    body = model.wav2vec2
+    hidden = torch.randn(3, FRAMES, 32)
+    features = torch.zeros(3, 32, dtype=torch.bool)
+    features[:, 4] = True
+    masked = body.mask_hidden_states(hidden, None, mask, features)
+    assert torch.equal(masked[:, 10:30, :4], body.masked_spec_embed[:4].expand(3, 20, 4))
+    assert torch.equal(masked[:, :10, 5:], hidden[:, :10, 5:])
+    assert not masked[:, :, 4].any()
+
+
+def test_drawn_masks_stay_within_utterances():
+    model = tiny(mask_time_prob=0.9).train()
+    hidden = torch.zeros(3, FRAMES, 32)
+    frames = torch.tensor([FRAMES, 59, 34])
+    masked = model.mask_hidden_states(hidden, frames, None, None).any(-1)
+    assert masked.any(1).all()
+    assert not masked[2, 34:].any()
+    assert not model.eval().mask_hidden_states(hidden, frames, None, None).any()
+    assert not tiny(apply_spec_augment=False).train().mask_hidden_states(hidden, frames, None, None).any()
+
+
+def test_gumbel_choice_follows_the_noise_in_training_and_the_logits_in_eval_mode():
+    model = tiny("ForPreTraining")
+    noise = torch.zeros(3, FRAMES, 2, 8)
+    noise[..., 5] = 1e6
+    quantizer = model.quantizer.train()
+    features = torch.randn(3, FRAMES, 24)
+    chosen, _ = quantizer(features, None, noise)
+    codebook = model.quantizer.codevectors.view(2, 8, 8)
+    assert torch.allclose(chosen, codebook[:, 5].flatten().expand(3, FRAMES, 16), atol=1e-5)
+    first, perplexity = quantizer.eval()(features, None, noise)
+    assert torch.equal(first, quantizer(features, None)[0])
+    assert 2 < perplexity <= 16
+
+
+# ---- options of the call ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_configured_outputs(head):
+    model = tiny(head, output_hidden_states=True, output_attentions=True)
+    with torch.no_grad():
+        output = model(waveforms())
+        assert isinstance(output, ModelOutput)
+        assert len(output.hidden_states) == 3
+        assert len(output.attentions) == 2
+        plain = tiny(head, return_dict=False)(waveforms())
+    assert isinstance(plain, tuple)
+    assert all(isinstance(value, torch.Tensor) for value in plain)
+
+
+def test_freezing():
+    model = tiny("ForCTC")
+    model.freeze_feature_encoder()
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert frozen
+    assert all(name.startswith("wav2vec2.feature_extractor.") for name in frozen)
+    model.freeze_base_model()
+    free = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert free == {"lm_head.weight", "lm_head.bias"}
+
+
+def test_gumbel_temperature_can_be_set():
+    model = tiny("ForPreTraining")
+    model.set_gumbel_temperature(0.5)
+    assert model.quantizer.temperature == 0.5
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 0), r"input_values has 0 samples, one frame sees 30: pad with zeros"),
+        ((2, 29), r"input_values has 29 samples, one frame sees 30"),
+        ((0, 400), r"input_values has shape \(0, 400\): give at least one utterance"),
+        ((400,), r"input_values has shape \(400,\), it must be \(batch, samples\)"),
+        ((1, 1, 400), r"input_values has shape \(1, 1, 400\), it must be \(batch, samples\)"),
+    ],
+)
+@pytest.mark.parametrize("head", HEADS)
+def test_wrong_waveforms(head, shape, message):
+    with pytest.raises(InputError, match=message):
+        tiny(head)(torch.zeros(shape))
+
+
+def test_399_samples_at_the_released_sizes():
+    config = {"conv_dim": (8,) * 7, "conv_kernel": Wav2Vec2Config().conv_kernel}
+    model = tiny(**config, conv_stride=Wav2Vec2Config().conv_stride)
+    with pytest.raises(InputError, match="has 399 samples, one frame sees 400"):
+        model(torch.zeros(1, 399))
+    assert model(torch.zeros(1, 400)).last_hidden_state.shape == (1, 1, 32)
+
+
+def test_wrong_masks():
+    model, values = tiny(), waveforms()
+    with pytest.raises(InputError, match=r"attention_mask has shape \(3, 74\), input_values has \(3, 1500\)"):
+        model(values, torch.ones(3, FRAMES))
+    mask = torch.ones(3, SAMPLES)
+    mask[1, 20:] = 0
+    with pytest.raises(InputError, match="attention_mask has a row with 20 samples, one frame sees 30"):
+        model(values, mask)
+    with pytest.raises(InputError, match=r"mask_time_indices has shape \(3, 73\), it must be \(3, 74\)"):
+        model(values, mask_time_indices=torch.zeros(3, 73, dtype=torch.bool))
+    with pytest.raises(InputError, match=r"mask_feature_indices has shape \(3, 74\), it must be \(3, 32\)"):
+        model(values, mask_feature_indices=torch.zeros(3, FRAMES, dtype=torch.bool))
+    with pytest.raises(InputError, match="such a model has no mask embedding"):
+        tiny(mask_time_prob=0.0)(values, mask_time_indices=torch.zeros(3, FRAMES, dtype=torch.bool))
+
+
+def test_wrong_labels():
+    values = waveforms()
+    with pytest.raises(InputError, match="labels hold the value 11, the limit is 10: use the model's tokenizer"):
+        tiny("ForCTC")(values, labels=torch.tensor([[1, 11], [1, 2], [1, -100]]))
+    with pytest.raises(InputError, match=r"labels has shape \(2, 4\), it must be \(3, 4\)"):
+        tiny("ForCTC")(values, labels=torch.ones(2, 4, dtype=torch.long))
+    for head in ("ForSequenceClassification", "ForXVector"):
+        with pytest.raises(InputError, match="labels hold the value 5, the limit is 4: set num_labels"):
+            tiny(head)(values, labels=torch.tensor([1, 5, 0]))
+    with pytest.raises(InputError, match=r"labels has shape \(3, 74\), it must be \(3, 74, 5\)"):
+        tiny("ForAudioFrameClassification")(values, labels=torch.zeros(3, FRAMES, dtype=torch.long))
+    with pytest.raises(ConfigError, match="pad_token_id is null"):
+        tiny("ForCTC", pad_token_id=None)(values, labels=torch.ones(3, 4, dtype=torch.long))
+
+
+def test_wrong_pretraining_input():
+    values, negatives = waveforms(), torch.zeros(3, FRAMES, 4, dtype=torch.long)
+    mask = torch.ones(3, FRAMES, dtype=torch.bool)
+    with pytest.raises(InputError, match="without mask_time_indices"):
+        tiny("ForPreTraining")(values, sampled_negative_indices=negatives)
+    with pytest.raises(InputError, match=r"sampled_negative_indices has shape \(3, 9, 4\), it must be \(3, 74, 4\)"):
+        tiny("ForPreTraining")(values, None, mask, negatives[:, :9])
+    with pytest.raises(InputError, match="pretrain with add_adapter=False"):
+        tiny("ForPreTraining", add_adapter=True)(values, None, mask, negatives)
+
+
+def test_x_vectors_need_enough_frames():
+    model = tiny("ForXVector")  # kernels 3, 2, 1 with dilations 1, 2, 1 lose 4 frames
+    with pytest.raises(InputError, match="has 5 frames, the x-vector network needs 6"):
+        model(waveforms(1, 115))
+    assert torch.isfinite(model(waveforms(1, 135)).embeddings).all()
+
+
+def test_shapes_that_cannot_work_are_refused_at_construction():
+    config = Wav2Vec2Config(add_adapter=True, output_hidden_size=512)
+    for cls in (Wav2Vec2ForPreTraining, Wav2Vec2ForXVector):
+        with pytest.raises(ConfigError, match=r"output_hidden_size=512 .* differs from hidden_size=768"):
+            cls(config)
+    with pytest.raises(ConfigError, match="add_adapter=True does not work with ForSequenceClassification"):
+        Wav2Vec2ForSequenceClassification(config)
+
+
+def test_errors_are_one_line():
+    with pytest.raises(InputError) as caught:
+        tiny()(torch.zeros(2, 3, 4))
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_numpy_float64_input_is_cast():
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 400)))
+    assert tiny()(values).last_hidden_state.dtype == torch.float32
