@@ -7,10 +7,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from wav2vec2_core.errors import CheckpointError
 
+_PATIENCE = 10.0  # seconds to wait for the hub's list of a model's files
 _ADAPTER_FILE = re.compile(r"adapter\.(.+)\.(safetensors|bin)")
 
 
@@ -125,44 +127,61 @@ class _HubModel(ModelSource):
     force_download: bool
 
     def find(self, *names: str) -> Path | None:
-        return next((path for name in names if (path := self._fetch(name)) is not None), None)
+        wanted = [name for name in names if self._listing is None or name in self._listing]
+        return next((path for name in wanted if (path := self._fetch(name)) is not None), None)
+
+    def file_names(self) -> list[str]:
+        if self._listing is not None:
+            return sorted(self._listing)
+        snapshot = self._snapshot()
+        if snapshot is None:
+            raise self._unreachable()
+        return _files_in(snapshot)
+
+    @cached_property
+    def _listing(self) -> frozenset[str] | None:
+        """The files of the model by the hub's word; ``None`` where the hub is not to be asked or does not answer.
+
+        One question per model instead of one per file: a download tries a dead connection for half a minute.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        if self.local_files_only:
+            return None
+        try:
+            info = HfApi().model_info(self.name, revision=self.revision, token=self.token, timeout=_PATIENCE)
+        except Exception as error:  # offline mode, no connection, no such model ...: what is cached is good enough
+            if self._snapshot() is not None and not self.force_download:
+                return None
+            known = isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError))
+            raise (self._refused(error) if known else self._unreachable(error)) from error
+        return frozenset(file.rfilename for file in info.siblings or ())
 
     def _fetch(self, name: str) -> Path | None:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
+        offline = self._listing is None
         try:
-            return Path(
-                hf_hub_download(
-                    self.name,
-                    name,
-                    revision=self.revision,
-                    cache_dir=self.cache_dir,
-                    token=self.token,
-                    local_files_only=self.local_files_only,
-                    force_download=self.force_download,
-                )
+            path = hf_hub_download(
+                self.name,
+                name,
+                revision=self.revision,
+                cache_dir=self.cache_dir,
+                token=self.token,
+                local_files_only=offline,
+                force_download=self.force_download and not offline,
             )
-        except LocalEntryNotFoundError as error:  # not in the cache, and the hub was not asked or did not answer
+        except LocalEntryNotFoundError as error:
+            if not offline:
+                raise self._refused(error) from error
             if self._snapshot() is None:
-                raise self._unreachable(error) from error
+                raise self._unreachable() from error
             return None  # the model is cached; this file is not part of what was downloaded
-        except EntryNotFoundError:
-            return None  # the hub knows the model and says that it has no such file
         except Exception as error:
             raise self._refused(error) from error
-
-    def file_names(self) -> list[str]:
-        from huggingface_hub import HfApi
-
-        snapshot = self._snapshot()
-        if not self.local_files_only:
-            try:
-                return HfApi().list_repo_files(self.name, revision=self.revision, token=self.token)
-            except Exception as error:  # offline, or a server that has no listing: the cache has to do
-                if snapshot is None:
-                    raise self._refused(error) from error
-        return [] if snapshot is None else _files_in(snapshot)
+        return Path(path)
 
     def _snapshot(self) -> Path | None:
         """Folder of the cached files of this revision; a model counts as cached when its ``config.json`` is."""
@@ -171,11 +190,11 @@ class _HubModel(ModelSource):
         cached = try_to_load_from_cache(self.name, "config.json", cache_dir=self.cache_dir, revision=self.revision)
         return Path(cached).parent if isinstance(cached, str) else None
 
-    def _unreachable(self, error: BaseException) -> CheckpointError:
-        asked = "was not asked (local_files_only)" if self.local_files_only else "cannot be reached"
+    def _unreachable(self, error: BaseException | None = None) -> CheckpointError:
+        state = "was not asked (local_files_only)" if error is None else f"cannot be reached ({_short(error)})"
         return CheckpointError(
-            f"model {self.name!r} is neither a folder here nor in the local cache, and the hub {asked}: download it "
-            "first or name a folder"
+            f"model {self.name!r} is neither a folder here nor in the local cache, and the hub {state}: "
+            "download it first or name a folder"
         )
 
     def _refused(self, error: Exception) -> CheckpointError:
@@ -189,13 +208,16 @@ class _HubModel(ModelSource):
             case RevisionNotFoundError():
                 why = f"has no revision {self.revision!r}: check the branch, tag or commit"
             case _:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                why = f"cannot be fetched from the hub ({reason}): try again, or download it and name the folder"
+                why = f"cannot be fetched from the hub ({_short(error)}): try again, or download it and name the folder"
         return CheckpointError(f"model {self.name!r} {why}")
 
     @property
     def remedy(self) -> str:
         return f"see https://huggingface.co/{self.name} for its files; offline, only those in the local cache are found"
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _files_in(folder: Path) -> list[str]:
