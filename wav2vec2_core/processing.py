@@ -46,7 +46,7 @@ class Wav2Vec2Processor:
         Args:
             audio: waveforms, as the feature extractor takes them.
             text: transcripts, as the tokenizer takes them.
-            options: those of both. Where they must differ, pass them as ``audio_kwargs={...}`` and ``text_kwargs={...}``;
+            options: those of both. Where they must differ, pass ``audio_kwargs={...}`` and ``text_kwargs={...}``;
                 ``common_kwargs={...}`` go to both.
 
         Returns:

@@ -334,7 +334,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         Args:
             token_ids: list, array or tensor of ids, for example ``logits.argmax(-1)``; an id outside of the vocabulary
                 reads as ``unk_token``.
-            skip_special_tokens: leave special tokens out, before repeats are merged.
+            skip_special_tokens: leave special tokens out before repeats are merged and frames are counted. The blank is
+                one of them, so letters that only a blank separates become one: for labels, not for predictions.
             clean_up_tokenization_spaces: remove spaces before punctuation; by default the tokenizer's setting.
             output_char_offsets, output_word_offsets: return the frames of characters, of words.
             group_tokens: merge repeats. Pass ``False`` for labels, which spell double letters.
@@ -355,8 +356,9 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
                 "unknown token: decode with the tokenizer of the model"
             )
         if skip_special_tokens:
-            skipped = set(self.all_special_tokens) - {self.pad_token}
-            tokens = [token for token in tokens if token not in skipped]
+            special = set(self.all_special_tokens) - {self.pad_token}  # an unknown id reads as unk_token
+            kept = self.convert_ids_to_tokens(ids, skip_special_tokens=True)
+            tokens = [token for token in kept if token not in special]
         decoded = self.convert_tokens_to_string(
             tokens, group_tokens, spaces_between_special_tokens, output_char_offsets, output_word_offsets
         )
@@ -378,7 +380,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         if not decoded or isinstance(decoded[0], str):
             return decoded
         rows = {name: [getattr(output, name) for output in decoded] for name in Wav2Vec2CTCTokenizerOutput.field_names}
-        return Wav2Vec2CTCTokenizerOutput({name: row for name, row in rows.items() if any(x is not None for x in row)})
+        return Wav2Vec2CTCTokenizerOutput({name: row for name, row in rows.items() if None not in row})
 
     def convert_tokens_to_string(
         self,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, list[Word]]:
     """Text and words of one utterance.
 
-    The text is ``tokenizer.decode(logits.argmax(-1), skip_special_tokens=True)``. A character lasts from its first
+    Special tokens are left out, except the blank, which separates double letters. A character lasts from its first
     frame to the last of its repeats; blanks after it do not extend it. A vocabulary without word delimiter gives one
     word.
 
@@ -35,7 +35,8 @@ def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[
     best = logits.argmax(-1)
     if len(best) == 0:
         return "", []
-    return tokenizer.decode(best, skip_special_tokens=True), _words(best, _probabilities(logits, best), tokenizer)
+    frames = _spoken(best, tokenizer)
+    return tokenizer.decode(best[frames]), _words(best, frames, _probabilities(logits, best), tokenizer)
 
 
 def _probabilities(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
@@ -45,11 +46,20 @@ def _probabilities(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
     return 1 / np.exp(scores - top[:, None]).sum(-1)
 
 
-def _words(best: np.ndarray, probabilities: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> list[Word]:
+def _spoken(best: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> np.ndarray:
+    """Frames without special tokens; blanks and word delimiters stay.
+
+    Special tokens go before repeats are merged, as the tokenizer does it; the frames keep their numbers.
+    """
+    kept = (tokenizer.pad_token_id, tokenizer.word_delimiter_token_id)
+    skipped = [token for token in tokenizer.all_special_ids if token not in kept]
+    return np.flatnonzero(~np.isin(best, skipped))
+
+
+def _words(
+    best: np.ndarray, frames: np.ndarray, probabilities: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer
+) -> list[Word]:
     blank, delimiter = tokenizer.pad_token_id, tokenizer.word_delimiter_token_id
-    # Special tokens go before repeats are merged, as the tokenizer does it; the frames keep their numbers.
-    skipped = [token for token in tokenizer.all_special_ids if token not in (blank, delimiter)]
-    frames = np.flatnonzero(~np.isin(best, skipped))
     if len(frames) == 0:
         return []
     tokens = best[frames]
