@@ -1,7 +1,6 @@
 """The command, run in this process as a shell would run it: results on stdout, all else on stderr, honest exit codes."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -158,10 +157,8 @@ def test_output_folder_that_cannot_be_made_stops_before_the_work(command, tmp_pa
     one_error(command("transcribe", THREE_ONE_FOUR, "-o", tmp_path / "file"), "cannot create folder")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_output_folder_without_permission(command, tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    one_error(command("transcribe", THREE_ONE_FOUR, "-o", tmp_path / "closed"), "is not writable")
+def test_output_folder_that_takes_no_files(command):
+    one_error(command("transcribe", THREE_ONE_FOUR, "-o", "/proc"), "folder /proc is not writable")
 
 
 def test_two_recordings_never_share_a_result(command, tmp_path):
@@ -206,7 +203,7 @@ def test_info(command):
     rows = dict(line.split("  ", 1) for line in out.splitlines())
     rows = {name: value.strip() for name, value in rows.items()}
     assert rows["head"] == "Wav2Vec2ForCTC"
-    assert rows["parameters"] == "1,047,953"
+    assert rows["parameters"] == "1,048,065"
     assert rows["complete"] == "yes"
     assert "hop 320 samples" in rows["feature encoder"]
     assert "4 layers, width 128, 2 heads" in rows["transformer"]

@@ -78,8 +78,12 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         raise OutputError(
             f"cannot create folder {folder} ({_reason(error)}): name a folder that you may write to"
         ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"folder {folder} is not writable: change its permissions or name another folder")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell: the disk may be read-only or full
+    except OSError as error:
+        raise OutputError(
+            f"folder {folder} is not writable ({_reason(error)}): change its permissions or name another folder"
+        ) from error
     return folder
 
 
