@@ -166,7 +166,8 @@ def _open_media(path: Path) -> Iterator[tuple[Any, Any]]:
             'run pip install "wav2vec2-frameworks[media]", otherwise convert it to wav or flac'
         ) from error
     try:
-        with av.open(str(path)) as container:
+        # A playlist could name other files and addresses; without any protocol nothing but this file is opened.
+        with path.open("rb") as file, av.open(file, options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
                 raise AudioError(f"{path} holds no audio: name a recording, or a video with sound")
             yield container, container.streams.audio[0]

@@ -173,6 +173,15 @@ def test_a_video_without_sound(tmp_path):
     assert "holds no audio" in one_line_error(tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8", "a.ffconcat"])
+def test_a_playlist_opens_no_other_file(tmp_path, name):
+    soundfile.write(tmp_path / "secret.wav", tone(), RATE)
+    playlist = "#EXTM3U\n#EXTINF:1.0,\nsecret.wav\n" if name == "a.m3u8" else "ffconcat version 1.0\nfile secret.wav\n"
+    (tmp_path / name).write_text(playlist)
+    one_line_error(tmp_path / name)
+    one_line_error(tmp_path / name, audio_duration)
+
+
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_a_truncated_m4a(tmp_path, part):
     write_media(tmp_path / "a.m4a", tone(440, RATE, 5.0), RATE, "aac")

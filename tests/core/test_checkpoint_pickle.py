@@ -285,11 +285,16 @@ def test_sharing_many_times_costs_nothing(path):
         "text",
         3,
     ],
-    ids=repr,
 )
 def test_impossible_tensors(path, value):
     write_zip(path, {"w": value}, {"0": bytes(16)})
     refused(path)
+
+
+def test_storages_described_in_two_ways(path):
+    values = {"a": tensor(storage("0", 100), 0, (100,), (1,)), "b": tensor(storage("0", 4), 0, (4,), (1,))}
+    write_zip(path, values, {"0": bytes(16)})
+    assert "two ways" in refused(path)
 
 
 @pytest.mark.parametrize("value", [{}, [1], 3, "text", {3: 4}, {"a": {"b": 1}}])

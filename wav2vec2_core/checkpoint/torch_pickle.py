@@ -37,12 +37,11 @@ class TorchFile:
         try:
             with path.open("rb") as file:
                 zipped = file.read(4) == b"PK\x03\x04"
-            value, self._offsets = _read_zip(path) if zipped else _read_legacy(path)
+            self._views, self._offsets = _read_zip(path) if zipped else _read_legacy(path)
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-        self._views = _check_tensors(path, value)
         self.shapes = {name: view.shape for name, view in self._views.items()}
         self.dtypes = {name: view.storage.dtype for name, view in self._views.items()}
 
@@ -72,17 +71,20 @@ def _check_tensors(path: Path, value: Any) -> dict[str, TensorView]:
     return value
 
 
-def _storages(value: Any) -> dict[str, Storage]:
+def _storages(path: Path, tensors: dict[str, TensorView]) -> dict[str, Storage]:
     """The storages that tensors use, by key."""
-    views = value.values() if isinstance(value, dict) else ()
-    return {view.storage.key: view.storage for view in views if isinstance(view, TensorView)}
+    storages: dict[str, Storage] = {}
+    for view in tensors.values():
+        if storages.setdefault(view.storage.key, view.storage) != view.storage:
+            raise CheckpointError(f"{path} describes one storage in two ways: it is damaged, download or copy it again")
+    return storages
 
 
 # ---- zip ------------------------------------------------------------------------------------------------------------
 
 
-def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
-    """The object in ``data.pkl``, and where the storages start in the file."""
+def _read_zip(path: Path) -> tuple[dict[str, TensorView], dict[str, int]]:
+    """The tensors in ``data.pkl``, and where the storages start in the file."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             entries = {entry.filename: entry for entry in archive.infolist()}
@@ -100,14 +102,14 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
 
             if folder + "byteorder" in entries and content(folder + "byteorder") != b"little":
                 raise CheckpointError(f"{path} was saved on a big-endian machine: convert it to safetensors there")
-            value = read_pickle(io.BytesIO(content(pickles[0])), str(path))
+            tensors = _check_tensors(path, read_pickle(io.BytesIO(content(pickles[0])), str(path)))
             offsets = {}
-            for key, storage in _storages(value).items():
+            for key, storage in _storages(path, tensors).items():
                 entry = entries.get(f"{folder}data/{key}")
                 if entry is None or entry.file_size < storage.count * numpy_dtype(storage.dtype).itemsize:
                     raise CheckpointError(f"{path} lacks numbers of storage {key[:20]!r}: download or copy it again")
                 offsets[key] = start_of(entry.filename)
-            return value, offsets
+            return tensors, offsets
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise CheckpointError(f"{path} is a damaged zip file ({error}): download or copy it again") from error
 
@@ -131,24 +133,24 @@ def _entry_start(path: Path, file: io.BufferedReader, entry: zipfile.ZipInfo) ->
 # ---- legacy ---------------------------------------------------------------------------------------------------------
 
 
-def _read_legacy(path: Path) -> tuple[Any, dict[str, int]]:
-    """The fourth pickle's object, and where the storages behind the fifth start in the file."""
+def _read_legacy(path: Path) -> tuple[dict[str, TensorView], dict[str, int]]:
+    """The fourth pickle's tensors, and where the storages behind the fifth start in the file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         if read_pickle(stream, str(path)) != _LEGACY_MAGIC or read_pickle(stream, str(path)) != _LEGACY_PROTOCOL:
             raise CheckpointError(f"{path} is a pickle but not one of torch.save: convert it to safetensors")
         system = read_pickle(stream, str(path))
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise CheckpointError(f"{path} was saved on a big-endian machine: convert it to safetensors there")
-        value = read_pickle(stream, str(path))
+        tensors = _check_tensors(path, read_pickle(stream, str(path)))
         keys = read_pickle(stream, str(path))
-        storages = _storages(value)
+        storages = _storages(path, tensors)
         if (
             not isinstance(keys, list)
             or not all(isinstance(key, str) for key in keys)
             or not storages.keys() <= set(keys)
         ):
             raise CheckpointError(f"{path} lacks storages of its tensors: download or copy it again")
-        return value, _legacy_offsets(path, stream, keys, storages)
+        return tensors, _legacy_offsets(path, stream, keys, storages)
 
 
 def _legacy_offsets(path: Path, stream: mmap.mmap, keys: list[str], storages: dict[str, Storage]) -> dict[str, int]:
