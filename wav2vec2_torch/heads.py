@@ -481,7 +481,7 @@ class Wav2Vec2ForXVector(_Classifier):
             layer_keep=layer_keep,
         )
         hidden = self.projector(hidden)
-        self._check_frames(hidden.shape[1])
+        self._check_frames(hidden.shape[1], dilated=True)
         for layer in self.tdnn:
             hidden = layer(hidden)
         mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
@@ -507,27 +507,24 @@ class Wav2Vec2ForXVector(_Classifier):
         transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
         padding. ``masked_group_norm`` pools those that see none.
         """
+        dilated = self.config.masked_group_norm
         lengths = self.frame_lengths(attention_mask)
-        if not self.config.masked_group_norm and self.layer_weights is not None:
-            lengths = self.config.num_frames(attention_mask.long().sum(1))
-        lengths = lengths - self._context(dilated=self.config.masked_group_norm)
         if not layers.is_tracing():
-            self._check_frames(int(lengths.min()) + self._context(dilated=self.config.masked_group_norm))
-        return layers.frame_mask(lengths, frames)
+            self._check_frames(int(lengths.min()), dilated)
+        return layers.frame_mask(lengths - self._context(dilated), frames)
 
-    def _context(self, *, dilated: bool) -> int:
-        """Frames that the time-delay network loses."""
-        config = self.config
-        dilations = config.tdnn_dilation if dilated else (1,) * len(config.tdnn_kernel)
-        return sum(dilation * (kernel - 1) for kernel, dilation in zip(config.tdnn_kernel, dilations, strict=True))
-
-    def _check_frames(self, frames: int) -> None:
-        needed = self._context(dilated=True) + 2  # a standard deviation needs two frames
+    def _check_frames(self, frames: int, dilated: bool) -> None:
+        needed = self._context(dilated) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(
                 f"an utterance has {frames} frames, the x-vector network needs {needed}: "
                 "leave it out or use a longer one"
             )
+
+    def _context(self, dilated: bool) -> int:
+        """Frames that the time-delay network loses."""
+        dilations = self.config.tdnn_dilation if dilated else (1,) * len(self.tdnn)
+        return sum(dilation * (kernel - 1) for kernel, dilation in zip(self.config.tdnn_kernel, dilations, strict=True))
 
 
 # ---- rules ------------------------------------------------------------------------------------------------------

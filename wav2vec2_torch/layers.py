@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # ---- activations ----------------------------------------------------------------------------------------------
 
@@ -173,15 +175,14 @@ def draw_seed() -> int:
     return int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
 
-def _draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
-    args = tuple(value.tolist() if isinstance(value, Tensor) else value for value in args)
-    generator = np.random.default_rng(draw_seed())
-    return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
+def random_generator() -> np.random.Generator:
+    """A numpy generator seeded by torch's, for the draws of ``wav2vec2_core.masking``."""
+    return np.random.default_rng(draw_seed())
 
 
-#: ``draw(function, *args, device=..., **options)`` calls a function of ``wav2vec2_core.masking`` with a generator that
-#: torch's own one seeds, and is left out of compiled graphs.
-draw = cast("Callable[..., Tensor]", torch.compiler.disable(_draw))
+def outside_graph(function: Function) -> Function:
+    """Decorator: run ``function`` as it is between the graphs of ``torch.compile``; exported models are without it."""
+    return cast("Function", torch.compiler.disable(function))
 
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:

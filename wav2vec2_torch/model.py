@@ -332,15 +332,16 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         check_waveforms(config, input_values.shape, None if attention_mask is None else attention_mask.shape)
         samples = None if attention_mask is None else self._lengths(attention_mask)
 
+        frames = None if samples is None else config.num_frames(samples, add_adapter=False)
+        if self.training:
+            width = config.num_frames(input_values.shape[1], add_adapter=False)
+            mask_time_indices, mask_feature_indices, layer_keep = self.draw_missing(
+                len(input_values), width, frames, mask_time_indices, mask_feature_indices, layer_keep
+            )
+
         features = self.feature_extractor(input_values.to(self.dtype), samples)
         hidden, features = self.feature_projection(features)
-
-        frames = None if samples is None else config.num_frames(samples, add_adapter=False)
-        hidden = self.mask_hidden_states(hidden, frames, mask_time_indices, mask_feature_indices)
-        if layer_keep is None and self.training and config.layerdrop > 0:
-            layer_keep = layers.draw(
-                masking.layer_keep, config.num_hidden_layers, config.layerdrop, device=hidden.device
-            )
+        hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
         with_attentions = config.output_attentions if output_attentions is None else output_attentions
         hidden, states, attentions = self.encoder(hidden, mask, layer_keep, with_attentions)
@@ -356,41 +357,56 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         )
         return self.as_requested(output, return_dict)
 
-    def mask_hidden_states(
+    @layers.outside_graph
+    def draw_missing(
         self,
-        hidden: Tensor,
+        batch: int,
+        width: int,
         frames: Tensor | None,
         mask_time_indices: Tensor | None,
         mask_feature_indices: Tensor | None,
-    ) -> Tensor:
-        """Mask spans of time (section 3.1) and of features (SpecAugment, section 4.4) in (batch, frames, hidden).
+        layer_keep: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Draw what a training step needs and was not given: (batch, width) and (batch, hidden) masks, (layers,) keeps.
 
-        ``frames``: (batch,) valid frames. What is not given is drawn in training. Raises ``InputError``.
+        ``frames``: (batch,) valid frames, ``width`` each where None. What the configuration switches off stays None.
         """
-        config = self.config
-        if not config.apply_spec_augment:
-            return hidden
-        batch, width, features = hidden.shape
-        if mask_time_indices is None and self.training and config.mask_time_prob > 0:
-            mask_time_indices = layers.draw(
-                masking.time_mask,
-                [width] * batch if frames is None else frames,
+        config, generator = self.config, layers.random_generator()
+        if config.apply_spec_augment and config.mask_time_prob > 0 and mask_time_indices is None:
+            drawn = masking.time_mask(
+                [width] * batch if frames is None else frames.tolist(),
                 width,
                 prob=config.mask_time_prob,
                 length=config.mask_time_length,
                 min_masks=config.mask_time_min_masks,
-                device=hidden.device,
+                generator=generator,
             )
-        if mask_feature_indices is None and self.training and config.mask_feature_prob > 0:
-            mask_feature_indices = layers.draw(
-                masking.feature_mask,
+            mask_time_indices = torch.from_numpy(drawn).to(self.device)
+        if config.apply_spec_augment and config.mask_feature_prob > 0 and mask_feature_indices is None:
+            drawn = masking.feature_mask(
                 batch,
-                features,
+                config.hidden_size,
                 prob=config.mask_feature_prob,
                 length=config.mask_feature_length,
                 min_masks=config.mask_feature_min_masks,
-                device=hidden.device,
+                generator=generator,
             )
+            mask_feature_indices = torch.from_numpy(drawn).to(self.device)
+        if config.layerdrop > 0 and layer_keep is None:
+            drawn = masking.layer_keep(config.num_hidden_layers, config.layerdrop, generator)
+            layer_keep = torch.from_numpy(drawn).to(self.device)
+        return mask_time_indices, mask_feature_indices, layer_keep
+
+    def mask_hidden_states(
+        self, hidden: Tensor, mask_time_indices: Tensor | None, mask_feature_indices: Tensor | None
+    ) -> Tensor:
+        """Mask spans of time (section 3.1) and of features (SpecAugment, section 4.4) in (batch, frames, hidden).
+
+        ``apply_spec_augment=False`` switches off both, given or not. Raises ``InputError``.
+        """
+        if not self.config.apply_spec_augment:
+            return hidden
+        batch, width, features = hidden.shape
         if mask_time_indices is not None:
             check_shape("mask_time_indices", mask_time_indices.shape, (batch, width), "(batch, frames)")
             if self.masked_spec_embed is None:

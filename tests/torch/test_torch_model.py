@@ -169,21 +169,33 @@ def test_masked_frames_lose_their_content():
     hidden = torch.randn(3, FRAMES, 32)
     features = torch.zeros(3, 32, dtype=torch.bool)
     features[:, 4] = True
-    masked = body.mask_hidden_states(hidden, None, mask, features)
+    masked = body.mask_hidden_states(hidden, mask, features)
     assert torch.equal(masked[:, 10:30, :4], body.masked_spec_embed[:4].expand(3, 20, 4))
     assert torch.equal(masked[:, :10, 5:], hidden[:, :10, 5:])
     assert not masked[:, :, 4].any()
 
 
 def test_drawn_masks_stay_within_utterances():
-    model = tiny(mask_time_prob=0.9).train()
-    hidden = torch.zeros(3, FRAMES, 32)
     frames = torch.tensor([FRAMES, 59, 34])
-    masked = model.mask_hidden_states(hidden, frames, None, None).any(-1)
-    assert masked.any(1).all()
-    assert not masked[2, 34:].any()
-    assert not model.eval().mask_hidden_states(hidden, frames, None, None).any()
-    assert not tiny(apply_spec_augment=False).train().mask_hidden_states(hidden, frames, None, None).any()
+    time, feature, keep = tiny(mask_time_prob=0.9, layerdrop=0.0).draw_missing(3, FRAMES, frames, None, None, None)
+    assert time.any(1).all()
+    assert not time[2, 34:].any()
+    assert feature is keep is None
+    time, feature, _ = tiny(mask_feature_prob=0.9, mask_time_prob=0.0).draw_missing(3, 9, None, None, None, None)
+    assert time is None
+    assert feature.any(1).all()
+    given = torch.zeros(3, FRAMES, dtype=torch.bool)
+    assert tiny().draw_missing(3, FRAMES, frames, given, None, None)[0] is given
+    assert tiny(apply_spec_augment=False).draw_missing(3, FRAMES, frames, None, None, None)[:2] == (None, None)
+
+
+def test_masks_are_drawn_in_training_mode_only():
+    model = tiny(**QUIET, mask_time_prob=0.9)
+    values = waveforms()
+    with torch.no_grad():
+        clean = model(values).last_hidden_state
+        assert torch.equal(model(values).last_hidden_state, clean)
+        assert not torch.equal(model.train()(values).last_hidden_state, clean)
 
 
 def test_gumbel_choice_follows_the_noise_in_training_and_the_logits_in_eval_mode():

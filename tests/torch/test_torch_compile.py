@@ -1,0 +1,84 @@
+"""torch.compile and torch.export give the numbers of eager mode."""
+
+import pytest
+import torch
+from torch.export import Dim, export
+from torch_models import NORMS, VARIANTS, relative, tiny, waveforms
+
+from wav2vec2_core.parameters import HEADS
+
+FAMILIES = {
+    "base": NORMS["group-post"],
+    "base-exact": {**NORMS["group-post"], "masked_group_norm": True},
+    "large": {**NORMS["layer-pre"], **VARIANTS["attention-adapters"]},
+}
+CASES = [*((head, "base-exact") for head in HEADS), ("ForCTC", "base"), ("ForCTC", "large")]
+
+
+def padded(batch, samples):
+    mask = torch.ones(batch, samples, dtype=torch.long)
+    mask[-1, samples // 2 :] = 0
+    return waveforms(batch, samples), mask
+
+
+def assert_same(compiled, eager):
+    assert type(compiled) is type(eager)
+    assert list(compiled) == list(eager)
+    for name, value in eager.items():
+        pairs = [(compiled[name], value)] if torch.is_tensor(value) else zip(compiled[name], value, strict=True)
+        assert all(relative(one, other) <= 1e-5 for one, other in pairs), name
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(("head", "family"), CASES)
+def test_compile_in_one_graph(head, family):
+    """The graph is captured completely and run as it is: code generation is torch's business."""
+    model = tiny(head, **FAMILIES[family])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for call in ((waveforms(2, 800),), padded(3, 1000)):
+            assert_same(compiled(*call, output_hidden_states=True), model(*call, output_hidden_states=True))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch looks at it between graphs
+def test_compiled_training_step():
+    """Masks are drawn between graphs; losses and gradients are those of eager mode."""
+    model = tiny("ForCTC", mask_feature_prob=0.1, layerdrop=0.3).train()
+    values, mask = padded(3, 1000)
+    labels = torch.tensor([[1, 2, 3], [4, 5, -100], [6, 7, 8]])
+    gradients = []
+    for step in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        torch.manual_seed(0)
+        loss = step(values, mask, labels=labels).loss
+        loss.backward()
+        gradients.append((loss.detach(), model.lm_head.weight.grad.clone()))
+    for eager, compiled in zip(*gradients, strict=True):
+        assert relative(compiled, eager) <= 1e-5
+
+
+@pytest.mark.parametrize(("head", "family", "masked"), [*((*case, True) for case in CASES), ("ForCTC", "base", False)])
+def test_export_with_any_batch_and_length(head, family, masked):
+    model = tiny(head, **FAMILIES[family], num_hidden_layers=1)
+    size = {0: Dim("batch", min=1), 1: Dim("samples", min=300)}
+    call = padded(2, 800) if masked else (waveforms(2, 800),)
+    program = export(model, call, dynamic_shapes=(size,) * len(call), strict=False)
+    with torch.no_grad():
+        for batch, samples in ((5, 1111), (1, 300)):
+            call = padded(batch, samples) if masked else (waveforms(batch, samples),)
+            assert_same(program.module()(*call), model(*call))
+
+
+@pytest.mark.parametrize("variant", ["adapter", "wide-adapter"])
+def test_export_with_convolutional_adapter(variant):
+    model = tiny("ForCTC", **VARIANTS[variant], num_hidden_layers=1, masked_group_norm=True)
+    size = {0: Dim("batch"), 1: Dim("samples", min=400)}
+    program = export(model, padded(2, 1500), dynamic_shapes=(size, size), strict=False)
+    with torch.no_grad():
+        assert_same(program.module()(*padded(4, 2001)), model(*padded(4, 2001)))
