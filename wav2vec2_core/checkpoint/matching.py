@@ -133,7 +133,7 @@ def _message(
     )
     return "\n".join(
         [
-            f"{checkpoint.files[0]} does not fit the model, parameters {' and '.join(counts)}: {remedy}",
+            f"{checkpoint.files[0]} does not fit the model, parameters {', '.join(counts)}: {remedy}",
             *(_listing(title, names) for title, names in lists),
         ]
     )

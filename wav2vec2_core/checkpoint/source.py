@@ -217,6 +217,10 @@ class _HubModel(ModelSource):
 
 
 def _short(error: BaseException) -> str:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
