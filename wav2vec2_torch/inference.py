@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import wav2vec2_torch
+from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.inputs import check_waveforms
@@ -54,13 +55,13 @@ def load_model(
         raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
     place = _device(device)
     model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
-    model = model_class.from_pretrained(
-        source, local_files_only=local_files_only, dtype=dtype, target_lang=language, masked_group_norm=True
-    )
-    untrained = [name for name in model.loading.new if not name.endswith("masked_spec_embed")] if model.loading else []
-    if untrained and not (language is not None and _come_with_adapter(model, untrained)):
+    found = open_model(source, local_files_only=local_files_only)
+    model = model_class.from_source(found, dtype=dtype, target_lang=language, masked_group_norm=True)
+    new = model.loading.new if model.loading else ()
+    untrained = [name for name in new if not name.endswith("masked_spec_embed")]
+    if untrained:
         raise CheckpointError(
-            f"model {str(source)!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
+            f"model {found.name!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
             f"its {head} part is not trained, fine-tune it or name a model that has it"
         )
     return InferenceModel(model.to(place))
@@ -78,15 +79,15 @@ class InferenceModel:
         return self.model.config
 
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:
-        """The head's logits, or the last hidden states of a model without head.
+        """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
         Args:
             waveforms: (samples,) each, normalised by the feature extractor.
             batch_size: waveforms computed at a time; those of similar length go together.
 
         Returns:
-            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,) or
-            (frames, hidden) for other heads.
+            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
+            (frames, hidden) or (frames, proj_codevector_dim) for other heads.
 
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
@@ -112,8 +113,8 @@ class InferenceModel:
             mask[row, : lengths[row]] = 1
         device = self.model.device
         output = self.model(torch.from_numpy(values).to(device), torch.from_numpy(mask).to(device), return_dict=True)
-        scores = output.last_hidden_state if output.logits is None else output.logits
-        scores = scores.float().cpu().numpy()
+        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        scores = output[field].float().cpu().numpy()
         if scores.ndim == 2:  # one vector for each utterance
             return list(scores)
         frames = [self.config.num_frames(length) for length in lengths]
@@ -129,7 +130,3 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error
     return place
-
-
-def _come_with_adapter(model: Wav2Vec2PreTrainedModel, names: list[str]) -> bool:
-    return set(names) <= set(model.adapter_parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import tempfile
@@ -132,6 +133,31 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             local_files_only=local_files_only,
             force_download=force_download,
         )
+        loaded = cls.from_source(
+            source,
+            config=config,
+            dtype=dtype if dtype is not None else torch_dtype,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            target_lang=target_lang,
+            **config_overrides,
+        )
+        if loaded.loading is not None and loaded.loading.new:
+            new = ", ".join(loaded.loading.new)
+            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
+        return loaded
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ModelSource,
+        *,
+        config: Wav2Vec2Config | None = None,
+        dtype: torch.dtype | str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        target_lang: str | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """``from_pretrained`` for files that are found already, without the warning: ``loading`` names new parameters."""
         if config is None:
             config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
         if config_overrides:
@@ -139,7 +165,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         with layers.without_values():
             loaded = cls(config)
         loaded._source = source
-        loaded._fill(open_checkpoint(source), dtype if dtype is not None else torch_dtype, ignore_mismatched_sizes)
+        loaded._fill(open_checkpoint(source), dtype, ignore_mismatched_sizes)
         if target_lang is not None:
             loaded.load_adapter(target_lang)
         return loaded.eval()
@@ -193,10 +219,6 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         new = {name: table[name] for name in plan.new}
         fill_weights(self, initial_values(new, layers.draw_seed()), **place)
         self.loading = plan
-        if new:
-            logger.warning(
-                "%s has no values for %s: newly initialised, train them before use", checkpoint.files[0], ", ".join(new)
-            )
 
     # ---- language adapters ------------------------------------------------------------------------------------
 
@@ -233,6 +255,9 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             )
         self._resize_vocabulary(config)
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
+        if self.loading is not None:
+            still_new = tuple(name for name in self.loading.new if name not in plan.sources)
+            self.loading = dataclasses.replace(self.loading, new=still_new)
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
