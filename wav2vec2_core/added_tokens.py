@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,16 @@ class AddedTokens:
     def __init__(self, by_id: Mapping[int, AddedToken]) -> None:
         self.by_id: dict[int, AddedToken] = {}
         self.ids: dict[str, int] = {}
-        self._lengths: list[int] = []
-        for index, token in by_id.items():
-            self.register(index, token)
+        self._borders: set[str] = set()
+        self.update(by_id.items())
 
-    def register(self, index: int, token: AddedToken) -> None:
-        """Add a token. An id may be taken over from another token, which text is still split at."""
-        self.by_id[index] = token
-        self.ids[token.content] = index
-        self._lengths = sorted({len(content) for content in self.ids}, reverse=True)
+    def update(self, tokens: Iterable[tuple[int, AddedToken]]) -> None:
+        """Add tokens. One whose id is taken over is still a border in text, unless this happens in the same call."""
+        for index, token in tokens:
+            self.by_id[index] = token
+            self.ids[token.content] = index
+        self._borders |= {token.content for token in self.by_id.values()}
+        self._lengths = sorted({len(content) for content in self._borders}, reverse=True)
 
     def pieces(self, text: str) -> list[str]:
         """Cut ``text`` at the added tokens, whose flags decide about the white space around them."""
@@ -115,6 +116,6 @@ class AddedTokens:
     def _longest_at(self, text: str, position: int) -> str | None:
         for length in self._lengths:
             candidate = text[position : position + length]
-            if candidate in self.ids:
+            if candidate in self._borders:
                 return candidate
         return None

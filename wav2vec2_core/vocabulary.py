@@ -331,6 +331,7 @@ class Vocabulary:
     def _add(self, tokens: Iterable[Any], *, special: bool) -> int:
         vocabulary = self.get_vocab()
         count = len(vocabulary)
+        added: list[tuple[int, AddedToken]] = []
         for token in [_as_token(token) for token in tokens]:
             if not token.content:
                 continue
@@ -343,7 +344,8 @@ class Vocabulary:
             index = vocabulary.setdefault(token.content, len(vocabulary))
             if token.special and token.content not in self.all_special_tokens:
                 self._additional.append(token)
-            self._added.register(index, token)
+            added.append((index, token))
+        self._added.update(added)
         return len(vocabulary) - count
 
     # ---- tokens and ids -----------------------------------------------------------------------------------------

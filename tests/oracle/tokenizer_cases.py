@@ -48,8 +48,8 @@ class Case:
         count = int(self.random.integers(3, 16))
         tokens = list(dict.fromkeys(self.pick(letters) for _ in range(count)))
         self.letters = list(tokens)
-        for _ in range(int(self.random.integers(0, 6))):
-            tokens.append("".join(self.pick(self.letters) for _ in range(int(self.random.integers(2, 5)))))
+        for length in self.random.integers(2, 5, size=int(self.random.integers(0, 6))):
+            tokens += ["".join(self.pick(self.letters) for _ in range(int(length)))]
         self.arguments["pad_token"] = self.pick(("<pad>", "[PAD]", "_", "<s>"))
         tokens.append(self.arguments["pad_token"])
         for name, choices in SPECIALS.items():
@@ -93,7 +93,7 @@ class Case:
         return theirs, ours
 
     def _add(self, theirs, ours):
-        contents = [self._new_token() for _ in range(int(self.random.integers(1, 3)))]
+        contents = list({self._new_token(): None for _ in range(int(self.random.integers(1, 3)))})
         self.tokens += [content for content in contents if content not in self.tokens]
         if self.chance(0.3):
             name = self.pick(("pad_token", "mask_token", "cls_token", "additional_special_tokens"))
