@@ -51,7 +51,10 @@ class Init:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row. ``group``: ``feature_encoder``, ``body``, ``attention_adapter``, ``quantizer`` or ``head``."""
+    """One row.
+
+    group: ``feature_encoder``, ``body``, ``conv_adapter``, ``attention_adapter``, ``quantizer`` or ``head``.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -236,11 +239,11 @@ def attention_adapter(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter
 def _conv_adapter(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
     outputs = ctc_input_size(config)
     if outputs != config.hidden_size:
-        yield from _linear(f"{prefix}.proj", config.hidden_size, outputs, config, "body")
-        yield from _norm(f"{prefix}.proj_layer_norm", outputs, "body")
+        yield from _linear(f"{prefix}.proj", config.hidden_size, outputs, config, "conv_adapter")
+        yield from _norm(f"{prefix}.proj_layer_norm", outputs, "conv_adapter")
     for index in range(config.num_adapter_layers):
         name = f"{prefix}.layers.{index}.conv"
-        yield from _conv(name, outputs, 2 * outputs, config.adapter_kernel_size, True, "body")
+        yield from _conv(name, outputs, 2 * outputs, config.adapter_kernel_size, True, "conv_adapter")
 
 
 def _pretraining(config: Wav2Vec2Config) -> Iterator[Parameter]:

@@ -103,6 +103,16 @@ def test_attention_adapters_are_new_together():
     assert f"1 missing ({first})" in mismatch("ForCTC", file_of("ForCTC", ADAPTED, drop=[first]), ADAPTED)[0]
 
 
+def test_a_convolutional_adapter_is_new_as_a_whole():
+    adapted = CONFIG.replace(add_adapter=True, num_adapter_layers=2)
+    found = plan("ForCTC", file_of("ForPreTraining"), adapted)
+    assert [name for name in found.new if ".adapter." in name] == [
+        f"wav2vec2.adapter.layers.{layer}.conv.{leaf}" for layer in range(2) for leaf in ("weight", "bias")
+    ]
+    first = "wav2vec2.adapter.layers.0.conv.weight"
+    assert f"1 missing ({first})" in mismatch("ForCTC", file_of("ForCTC", adapted, drop=[first]), adapted)[0]
+
+
 def test_adapters_that_the_model_lacks_are_not_dropped():
     first, lists = mismatch("ForCTC", file_of("ForCTC", ADAPTED), ADAPTED.replace(adapter_attn_dim=None))
     assert "12 unexpected (wav2vec2.encoder.layers.0.adapter_layer.norm.weight, ...)" in first

@@ -40,9 +40,9 @@ def plan_loading(
 ) -> LoadPlan:
     """Match a model's parameter table with a checkpoint, whether or not their bodies carry the prefix ``wav2vec2.``.
 
-    Allowed are a head, or all attention adapters, that the checkpoint lacks completely (new), a missing mask embedding
-    (new), an unused one and the parameters of other heads (ignored), and with ``ignore_mismatched_sizes`` head
-    parameters of another shape (new).
+    Allowed are a head, the attention adapters or the convolutional adapter that the checkpoint lacks completely (new), a
+    missing mask embedding (new), an unused one and the parameters of other heads (ignored), and with
+    ``ignore_mismatched_sizes`` head parameters of another shape (new).
 
     Raises:
         ParameterMismatchError: anything else is missing, unexpected or of another shape. The first line of the message
@@ -50,13 +50,15 @@ def plan_loading(
     """
     sides = _Sides(table, checkpoint)
     in_head = {name for name, row in table.items() if row.group in _HEAD_GROUPS}
-    in_adapters = {name for name, row in table.items() if row.group == "attention_adapter"}
+    in_adapters = [
+        {name for name, row in table.items() if row.group == group} for group in ("conv_adapter", "attention_adapter")
+    ]
 
     wrong_shape = {ours for ours, theirs in sides.sources.items() if checkpoint.shapes[theirs] != table[ours].shape}
     resized = wrong_shape & in_head if ignore_mismatched_sizes else set()
     unfilled = resized | (table.keys() - sides.sources.keys())
     new = resized | {name for name in unfilled if name.removeprefix(BODY_PREFIX) == _MASK_EMBEDDING}
-    for together in (in_head, in_adapters):
+    for together in (in_head, *in_adapters):
         if together <= unfilled:
             new |= together
 
