@@ -53,6 +53,7 @@ class GumbelVectorQuantizer(nn.Module):
         logits = self.weight_proj(features).unflatten(2, (self.groups, self.entries)).float()
         if self.training:
             noise = layers.gumbel_noise_like(logits) if noise is None else noise.float()
+            check_shape("gumbel_noise", noise.shape, logits.shape, "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, noise, self.temperature)
             perplexity = losses.codevector_perplexity(F.softmax(logits, dim=-1), mask)
         else:

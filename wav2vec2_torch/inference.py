@@ -29,7 +29,7 @@ def load_model(
     source: str | os.PathLike[str],
     *,
     head: str = "ForCTC",
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "float32",
     language: str | None = None,
     local_files_only: bool = False,

@@ -24,8 +24,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # ---- activations ----------------------------------------------------------------------------------------------
 
 
+# Functions with names, not lambdas: models are pickled when processes are spawned.
+
+
+def _clipped_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x).clamp(-10.0, 10.0)
+
+
 def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _squared_relu(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def _laplace(x: Tensor) -> Tensor:
@@ -35,7 +54,7 @@ def _laplace(x: Tensor) -> Tensor:
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_10": lambda x: F.gelu(x).clamp(-10.0, 10.0),
+    "gelu_10": _clipped_gelu,
     "gelu_accurate": _gelu_tanh,
     "gelu_fast": _gelu_tanh,
     "gelu_new": _gelu_tanh,
@@ -44,11 +63,11 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "laplace": _laplace,
     "leaky_relu": F.leaky_relu,
-    "linear": lambda x: x,
+    "linear": _identity,
     "mish": F.mish,
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "quick_gelu": _quick_gelu,
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
+    "relu2": _squared_relu,
     "relu6": F.relu6,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
@@ -66,10 +85,10 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """Layer norm over the channels of ``(batch, channels, frames)``."""
+    """Layer norm over the channels, frame by frame."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(batch, channels, frames) -> the same."""
+    def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(batch, channels, frames) -> the same; ``lengths`` make no difference to a single frame."""
         return super().forward(input.transpose(1, 2)).transpose(1, 2)
 
 

@@ -43,10 +43,8 @@ class ConvLayer(nn.Module):
         ``lengths``: (batch,) valid frames of the result, for a group norm that shall leave out padding.
         """
         x = self.conv(x)
-        if isinstance(self.layer_norm, layers.ChannelGroupNorm):
+        if self.layer_norm is not None:
             x = self.layer_norm(x, lengths)
-        elif self.layer_norm is not None:
-            x = self.layer_norm(x)
         return self.activation(x)
 
 
@@ -338,6 +336,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             mask_time_indices, mask_feature_indices, layer_keep = self.draw_missing(
                 len(input_values), width, frames, mask_time_indices, mask_feature_indices, layer_keep
             )
+
+        if layer_keep is not None:
+            check_shape("layer_keep", layer_keep.shape, (config.num_hidden_layers,), "(layers,)")
 
         features = self.feature_extractor(input_values.to(self.dtype), samples)
         hidden, features = self.feature_projection(features)

@@ -26,7 +26,7 @@ from wav2vec2_core.checkpoint import (
     write_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
@@ -157,7 +157,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         target_lang: str | None = None,
         **config_overrides: Any,
     ) -> Self:
-        """``from_pretrained`` for files that are found already, without the warning: ``loading`` names new parameters."""
+        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
         if config is None:
             config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
         if config_overrides:
@@ -250,8 +250,8 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             table = {name: row for name, row in parameter_table(config, self.head).items() if name in table}
         plan = plan_loading(table, checkpoint)
         if plan.new:
-            raise InputError(
-                f"adapter {target_lang!r} of {found.name!r} lacks {', '.join(plan.new)}: use a complete one"
+            raise CheckpointError(
+                f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
             )
         self._resize_vocabulary(config)
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))

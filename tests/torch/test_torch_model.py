@@ -1,13 +1,16 @@
 """Behaviour of the models: padding, masks, layer drop, attention kernels, precision, checkpointing, bad input."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from torch_models import FRAMES, NORMS, QUIET, SAMPLES, VARIANTS, legal_models, relative, tiny, waveforms
 
-from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core import masking
+from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import HEADS
@@ -120,6 +123,44 @@ def test_checkpointing_changes_no_number(head):
         assert relative(saved[name], gradient) <= 1e-6 or name.endswith("k_proj.bias"), name
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("head", ["ForPreTraining", "ForCTC", "ForXVector"])
+def test_autocast_training_step(head):
+    model = tiny(head).train()
+    if head == "ForPreTraining":
+        mask = torch.rand(3, FRAMES) < 0.5
+        negatives = masking.negative_indices(mask.numpy(), 5, np.random.default_rng(0))
+        call = {"mask_time_indices": mask, "sampled_negative_indices": torch.from_numpy(negatives)}
+    else:
+        call = {"labels": torch.ones(3, 4, dtype=torch.long) if head == "ForCTC" else torch.tensor([0, 1, 2])}
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(waveforms(), **call).loss
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert all(torch.isfinite(value.grad).all() for value in model.parameters() if value.grad is not None)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_models_can_be_pickled_and_copied(activation):
+    model = tiny("ForCTC", hidden_act=activation, feat_extract_activation=activation)
+    with torch.no_grad():
+        expected = model(waveforms()).logits
+        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert torch.equal(other(waveforms()).logits, expected)
+
+
+def test_distributed_training_finds_every_gradient(tmp_path):
+    """With layer drop, masks and one process; a step fails where the one before left a parameter without gradient."""
+    model = tiny("ForCTC", layerdrop=0.5).train()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        for _ in range(3):
+            parallel(waveforms(), labels=torch.ones(3, 4, dtype=torch.long)).loss.backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 # ---- randomness ---------------------------------------------------------------------------------------------------
@@ -284,6 +325,10 @@ def test_wrong_masks():
         model(values, mask_time_indices=torch.zeros(3, 73, dtype=torch.bool))
     with pytest.raises(InputError, match=r"mask_feature_indices has shape \(3, 74\), it must be \(3, 32\)"):
         model(values, mask_feature_indices=torch.zeros(3, FRAMES, dtype=torch.bool))
+    with pytest.raises(InputError, match=r"layer_keep has shape \(3,\), it must be \(2,\), \(layers,\)"):
+        model(values, layer_keep=torch.ones(3, dtype=torch.bool))
+    with pytest.raises(InputError, match=r"gumbel_noise has shape \(2, 8\), it must be \(3, 74, 2, 8\)"):
+        tiny("ForPreTraining").train()(values, gumbel_noise=torch.zeros(2, 8))
     with pytest.raises(InputError, match="such a model has no mask embedding"):
         tiny(mask_time_prob=0.0)(values, mask_time_indices=torch.zeros(3, FRAMES, dtype=torch.bool))
 

@@ -224,6 +224,13 @@ def test_a_wrong_adapter_changes_nothing(mms, fault):
     assert model.config == before.config
 
 
+def test_models_with_another_head_take_the_adapters_alone(mms):
+    expected = Wav2Vec2ForCTC.from_pretrained(mms, target_lang="xyz")
+    body = Wav2Vec2Model.from_pretrained(mms, target_lang="xyz")
+    assert same_parameters(body, expected.wav2vec2)
+    assert body.config.vocab_size == 11
+
+
 def test_adapters_of_a_new_model(mms):
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**TINY, **MMS))
     with pytest.raises(InputError, match="does not know where to look"):
