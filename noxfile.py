@@ -1,4 +1,4 @@
-"""All checks: `nox` runs what CI runs, `nox -s NAME` one part, `nox -l` lists them. Each part installs what it needs."""
+"""All checks: `nox` runs what CI runs, `nox -s NAME` one part, `nox -l` lists them. Each installs what it needs."""
 
 from __future__ import annotations
 

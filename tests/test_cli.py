@@ -1,4 +1,4 @@
-"""The command, run in this process as a shell would run it: results on stdout, all else on stderr, honest exit codes."""
+"""The command as a shell runs it: results on stdout, all else on stderr, honest exit codes."""
 
 import json
 import subprocess
@@ -26,11 +26,13 @@ def command(monkeypatch, capfd):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["wav2vec2", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
+        try:
             main()
-            sys.exit(0)
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code or 0
         out, err = capfd.readouterr()
-        return stopped.value.code or 0, out, err
+        return code, out, err
 
     return run
 
@@ -164,7 +166,9 @@ def test_output_folder_that_takes_no_files(command):
 def test_two_recordings_never_share_a_result(command, tmp_path):
     other = write(tmp_path / "three-one-four.wav", noise(16_000))
     one_error(
-        command("transcribe", THREE_ONE_FOUR, other, "-o", tmp_path / "out"), "would both be written", "two output folders"
+        command("transcribe", THREE_ONE_FOUR, other, "-o", tmp_path / "out"),
+        "would both be written",
+        "two output folders",
     )
     assert not (tmp_path / "out").exists()
 
@@ -225,9 +229,9 @@ def test_help_and_version(command):
 
 def test_the_installed_command_starts_without_any_framework():
     script = Path(sys.executable).parent / "wav2vec2"
-    code = f"import sys; sys.argv = ['wav2vec2', '--help']; exec(compile(open({str(script)!r}).read(), 'wav2vec2', 'exec'))"
-    check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
-    done = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=True)
+    report = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
+    start = f"import runpy; sys.argv = ['wav2vec2', '--help']; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", report + start], capture_output=True, text=True, check=True)
     assert "transcribe" in done.stdout
     assert done.stderr.strip() == "False"
 

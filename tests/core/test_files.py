@@ -1,6 +1,5 @@
 """Atomic writes and names that stay in their folder."""
 
-import os
 import stat
 
 import pytest
@@ -36,7 +35,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError):
         fail_half_way(target)
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_folders_that_cannot_be_written(tmp_path):

@@ -1,4 +1,4 @@
-"""Files exchanged with transformers 5: what we save it loads with our numbers, what it saves we load with its numbers."""
+"""Files exchanged with transformers 5: each side loads what the other saved, with the same numbers."""
 
 import json
 

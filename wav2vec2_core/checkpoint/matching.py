@@ -40,8 +40,8 @@ def plan_loading(
 ) -> LoadPlan:
     """Match a model's parameter table with a checkpoint, whether or not their bodies carry the prefix ``wav2vec2.``.
 
-    Allowed are a head, the attention adapters or the convolutional adapter that the checkpoint lacks completely (new), a
-    missing mask embedding (new), an unused one and the parameters of other heads (ignored), and with
+    Allowed are a head, the attention adapters or the convolutional adapter that the checkpoint lacks completely (new),
+    a missing mask embedding (new), an unused one and the parameters of other heads (ignored), and with
     ``ignore_mismatched_sizes`` head parameters of another shape (new).
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,5 +99,5 @@ def _text(source: ModelSource, config: Wav2Vec2Config) -> list[tuple[str, str]]:
     return rows
 
 
-def _shortened(items: list[str], most: int, separator: str) -> str:
+def _shortened(items: Sequence[str], most: int, separator: str) -> str:
     return separator.join(items[:most]) + (f"{separator}... ({len(items) - most} more)" if len(items) > most else "")
