@@ -6,7 +6,7 @@ and ``loss, logits = outputs.to_tuple()`` all work. Arrays are whatever the back
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 
@@ -22,8 +22,8 @@ class ModelOutput(dict[str, Any]):
     def __init_subclass__(cls) -> None:
         cls.field_names = tuple(name for name in cls.__annotations__ if name != "field_names")
 
-    def __init__(self, fields: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        values = {**(fields or {}), **named}
+    def __init__(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **named: Any) -> None:
+        values = dict(fields, **named)
         unknown = set(values) - set(self.field_names)
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {sorted(unknown)}; it has {list(self.field_names)}")

@@ -1,0 +1,581 @@
+"""The five heads: pretraining, CTC, sequence and frame classification, x-vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.inputs import check_largest
+from wav2vec2_core.outputs import (
+    CausalLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    Wav2Vec2BaseModelOutput,
+    Wav2Vec2ForPreTrainingOutput,
+    XVectorOutput,
+)
+from wav2vec2_core.parameters import ctc_input_size
+from wav2vec2_tf import layers, losses
+from wav2vec2_tf.layers import Size, Tensor
+from wav2vec2_tf.model import TFWav2Vec2Model
+from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
+
+# ---- pretraining ------------------------------------------------------------------------------------------------
+
+
+class GumbelVectorQuantizer(layers.Layer):
+    """Product quantisation with a choice per group that gradients pass through (section 2 and equation 1)."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(name="quantizer")
+        self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
+        shape = (1, self.groups * self.entries, config.codevector_dim // self.groups)
+        self.codevectors = self.add_weight(shape=shape, initializer="zeros", name="codevectors")
+        self.weight_proj = layers.linear(config.conv_dim[-1], self.groups * self.entries, "weight_proj")
+        # A variable, so that graphs which exist already follow it. fairseq starts with 2; see set_gumbel_temperature.
+        self.temperature = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(2.0), trainable=False, dtype="float32", name="temperature"
+        )
+
+    def call(
+        self, features: Tensor, counted: Tensor | None, noise: Tensor | None = None, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Choose codevectors.
+
+        Args:
+            features: (batch, frames, conv_dim[-1]).
+            counted: (batch, frames) bool, frames that count for the perplexity; None for all.
+            noise: (batch, frames, groups, entries) Gumbel noise of training, drawn where None.
+            training: whether the choice is random.
+
+        Returns:
+            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+        """
+        shape = (layers.size(features, 0), layers.size(features, 1), self.groups, self.entries)
+        logits = tf.cast(tf.reshape(self.weight_proj(features), shape), tf.float32)
+        if training:
+            noise = layers.gumbel_noise_like(logits) if noise is None else tf.cast(noise, tf.float32)
+            layers.check_shape("gumbel_noise", noise, logits.shape, "(batch, frames, groups, entries)")
+            choice = layers.hard_gumbel_softmax(logits, noise, tf.convert_to_tensor(self.temperature))
+            perplexity = losses.codevector_perplexity(tf.nn.softmax(logits), counted)
+        else:
+            choice = layers.one_hot_argmax(logits)
+            perplexity = losses.codevector_perplexity(choice, counted)
+        codebook = tf.reshape(self.codevectors, (self.groups, self.entries, -1))
+        chosen = tf.einsum("btge,ged->btgd", tf.cast(choice, codebook.dtype), codebook)
+        return tf.reshape(chosen, (shape[0], shape[1], self.groups * codebook.shape[-1])), perplexity
+
+
+class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
+    """The body, a quantizer and the contrastive task: recognise the quantised vector of a masked frame."""
+
+    head = "ForPreTraining"
+    loss_is_mean = False
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        super().__init__(config, **options)
+        _refuse_other_width(config, self.head)
+        with self.construction():
+            self.wav2vec2 = TFWav2Vec2Model(config, name="wav2vec2")
+            self.dropout_features = keras.layers.Dropout(config.feat_quantizer_dropout)
+            self.quantizer = GumbelVectorQuantizer(config)
+            self.project_q = layers.linear(config.codevector_dim, config.proj_codevector_dim, "project_q")
+            self.project_hid = layers.linear(config.hidden_size, config.proj_codevector_dim, "project_hid")
+
+    def set_gumbel_temperature(self, temperature: float) -> None:
+        """Set the temperature of the straight-through choice; pretraining lowers it from 2.0 to 0.5 (section 4.2)."""
+        self.quantizer.temperature.assign(temperature)
+
+    def call(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
+        sampled_negative_indices: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        gumbel_noise: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
+        """Project context representations and quantised features; with distractors, compute the losses too.
+
+        Args:
+            input_values, attention_mask, output_attentions, output_hidden_states, return_dict, mask_feature_indices,
+                layer_keep, training: as in ``TFWav2Vec2Model``.
+            mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
+            sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
+                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+            gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
+
+        Raises:
+            InputError: a shape breaks a rule, or distractors come without ``mask_time_indices``.
+        """
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+            training=training,
+        )
+        projected = self.project_hid(outputs.last_hidden_state)
+        mask = None if mask_time_indices is None else tf.cast(mask_time_indices, tf.bool)
+        features = self.dropout_features(outputs.extract_features, training=training)
+        quantized, perplexity = self.quantizer(features, mask, gumbel_noise, training=training)
+        quantized = self.project_q(quantized)
+        output = Wav2Vec2ForPreTrainingOutput(
+            projected_states=projected,
+            projected_quantized_states=quantized,
+            codevector_perplexity=perplexity,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        if sampled_negative_indices is not None:
+            if mask is None:
+                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
+            contrastive, diversity = self._pretraining_losses(
+                projected, quantized, perplexity, mask, sampled_negative_indices
+            )
+            output.loss = contrastive + self.config.diversity_loss_weight * diversity
+            if return_dict or (return_dict is None and self.config.return_dict):  # tuples go without, as elsewhere
+                output.contrastive_loss, output.diversity_loss = contrastive, diversity
+        return self.as_requested(output, return_dict)
+
+    def _pretraining_losses(
+        self, projected: Tensor, quantized: Tensor, perplexity: Tensor, mask: Tensor, negative_indices: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Contrastive and diversity loss, both summed over masked frames."""
+        config = self.config
+        if config.add_adapter:
+            counts = [str(layers.size(x, 1)) for x in (quantized, projected)]
+            raise InputError(
+                f"the adapter shortens {counts[0]} frames to {counts[1]}, the contrastive loss "
+                "compares them one by one: pretrain with add_adapter=False"
+            )
+        batch, frames, width = quantized.shape
+        expected = (batch, frames, negative_indices.shape[-1])
+        layers.check_shape("sampled_negative_indices", negative_indices, expected, "(batch, frames, negatives)")
+        flat = tf.reshape(quantized, (-1, width))
+        negatives = tf.gather(flat, tf.transpose(negative_indices, (2, 0, 1)))
+        logits = self.compute_contrastive_logits(
+            tf.expand_dims(quantized, 0), negatives, projected, config.contrastive_logits_temperature
+        )
+        same = tf.reduce_all(quantized == negatives, axis=-1)
+        contrastive = losses.contrastive_loss(logits, same, mask)
+        codevectors = config.num_codevectors_per_group * config.num_codevector_groups
+        return contrastive, losses.diversity_loss(perplexity, codevectors, mask)
+
+    @staticmethod
+    def compute_contrastive_logits(
+        target_features: Tensor, negative_features: Tensor, predicted_features: Tensor, temperature: float = 0.1
+    ) -> Tensor:
+        """``losses.contrastive_logits`` under the name that training scripts call."""
+        return losses.contrastive_logits(target_features, negative_features, predicted_features, temperature)
+
+
+# ---- speech recognition -----------------------------------------------------------------------------------------
+
+
+class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
+    """The body and a linear map to letters, trained with CTC (section 3.3)."""
+
+    head = "ForCTC"
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        super().__init__(config, **options)
+        with self.construction():
+            self.wav2vec2 = TFWav2Vec2Model(config, name="wav2vec2")
+            self.dropout = keras.layers.Dropout(config.final_dropout)
+            self.lm_head = layers.linear(ctc_input_size(config), config.vocab_size, "lm_head")
+        self.loss_is_mean = config.ctc_loss_reduction == "mean"
+
+    def call(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        training: bool | None = None,
+    ) -> CausalLMOutput | tuple[Any, ...]:
+        """Letters for every frame and, with labels, the CTC loss.
+
+        Args:
+            labels: (batch, letters), token numbers below ``vocab_size``; negative entries are padding.
+            others: as in ``TFWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, or a label is not below ``vocab_size``.
+        """
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+            training=training,
+        )
+        logits = self.lm_head(self.dropout(outputs.last_hidden_state, training=training))
+        loss = None if labels is None else self._loss(logits, input_values, attention_mask, labels)
+        output = CausalLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+    def _loss(self, logits: Tensor, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+        config = self.config
+        letters = labels.shape[-1] if len(labels.shape) else None
+        layers.check_shape("labels", labels, (logits.shape[0], letters), "(batch, letters)")
+        _check_largest(labels, config.vocab_size, "use the model's tokenizer or set vocab_size")
+        if config.pad_token_id is None:
+            raise ConfigError("pad_token_id is null, it is the blank of the CTC loss: set it to the pad token's number")
+        if attention_mask is None:
+            lengths = tf.fill((layers.size(input_values, 0),), layers.size(input_values, 1))
+        else:
+            lengths = tf.reduce_sum(tf.cast(attention_mask, tf.int32), axis=1)
+        return losses.ctc_loss(
+            logits,
+            config.num_frames(lengths),
+            labels,
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+        )
+
+    def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        if config.vocab_size != self.config.vocab_size:
+            with layers.dtype_policy(self.dtype_policy):
+                head = layers.linear(ctc_input_size(config), config.vocab_size, "lm_head")
+            del self.lm_head  # Keras would go on counting its weights
+            self.lm_head = head
+        self.config = self.wav2vec2.config = config
+
+
+# ---- classification ---------------------------------------------------------------------------------------------
+
+
+class _Classifier(TFWav2Vec2PreTrainedModel):
+    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+
+    def build_body(self, config: Wav2Vec2Config) -> None:
+        """Create the body and the mixture weights."""
+        self.wav2vec2 = TFWav2Vec2Model(config, name="wav2vec2")
+        self.layer_weights = None
+        if config.use_weighted_layer_sum:
+            self.layer_weights = self.add_weight(
+                shape=(config.num_hidden_layers + 1,), initializer="zeros", name="layer_weights"
+            )
+
+    def encode(
+        self, input_values: Tensor, attention_mask: Tensor | None, output_hidden_states: bool | None, **options: Any
+    ) -> tuple[Tensor, Wav2Vec2BaseModelOutput]:
+        """Run the body: (batch, frames, hidden) states for the head, and all outputs."""
+        if self.layer_weights is not None:
+            output_hidden_states = True
+        outputs = self.wav2vec2(
+            input_values, attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **options
+        )
+        if self.layer_weights is None:
+            return outputs.last_hidden_state, outputs
+        shares = tf.nn.softmax(tf.convert_to_tensor(self.layer_weights))
+        return tf.einsum("l,lbtd->btd", shares, tf.stack(outputs.hidden_states)), outputs
+
+    def frame_lengths(self, attention_mask: Tensor) -> Tensor:
+        """(batch,) frames of the states that ``encode`` returns."""
+        has_adapter = self.config.add_adapter and self.layer_weights is None
+        lengths = tf.reduce_sum(tf.cast(attention_mask, tf.int32), axis=1)
+        return self.config.num_frames(lengths, add_adapter=has_adapter)
+
+
+class TFWav2Vec2ForSequenceClassification(_Classifier):
+    """One class for a whole utterance: language, emotion, keyword ..."""
+
+    head = "ForSequenceClassification"
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        super().__init__(config, **options)
+        _refuse_adapter(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.projector = layers.linear(config.hidden_size, config.classifier_proj_size, "projector")
+            self.classifier = layers.linear(config.classifier_proj_size, config.num_labels or 0, "classifier")
+
+    def call(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        training: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Classify utterances by the mean of their frames.
+
+        Args:
+            labels: (batch,) class numbers, for the cross entropy.
+            others: as in ``TFWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, or a label is not below ``num_labels``.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+            training=training,
+        )
+        hidden = self.projector(hidden)
+        mask = None
+        if attention_mask is not None:
+            mask = layers.frame_mask(self.frame_lengths(attention_mask), layers.size(hidden, 1))
+        logits = self.classifier(layers.masked_mean(hidden, mask))
+        loss = None
+        if labels is not None:
+            check_classes(labels, self.config)
+            loss = losses.cross_entropy(logits, tf.reshape(labels, (-1,)))
+        output = SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+class TFWav2Vec2ForAudioFrameClassification(_Classifier):
+    """One class for every frame: voice activity, diarization ..."""
+
+    head = "ForAudioFrameClassification"
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        super().__init__(config, **options)
+        _refuse_adapter(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.classifier = layers.linear(config.hidden_size, config.num_labels or 0, "classifier")
+
+    def call(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        training: bool | None = None,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        """Classify frames.
+
+        Args:
+            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames.
+            others: as in ``TFWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+            training=training,
+        )
+        logits = self.classifier(hidden)
+        loss = None
+        if labels is not None:
+            layers.check_shape("labels", labels, logits.shape, "(batch, frames, labels), one-hot")
+            flat = tf.reshape(logits, (-1, logits.shape[-1]))
+            loss = losses.cross_entropy(flat, tf.reshape(tf.argmax(labels, axis=-1), (-1,)))
+        output = TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+# ---- speakers ---------------------------------------------------------------------------------------------------
+
+
+class TDNNLayer(layers.Layer):
+    """Dilated convolution of an x-vector network (Snyder et al. 2018); its kernel is stored as a linear layer."""
+
+    def __init__(self, config: Wav2Vec2Config, index: int) -> None:
+        super().__init__(name=f"tdnn_{index}")
+        inputs = config.tdnn_dim[max(index - 1, 0)]
+        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
+        self.kernel = layers.linear(inputs * self.kernel_size, config.tdnn_dim[index], "kernel")
+
+    def call(self, x: Tensor) -> Tensor:
+        """(batch, frames, tdnn_dim[index - 1]) -> (batch, frames - dilation * (kernel - 1), tdnn_dim[index])."""
+        frames = layers.size(x, 1) - self.dilation * (self.kernel_size - 1)
+        starts = [position * self.dilation for position in range(self.kernel_size)]
+        return tf.nn.relu(self.kernel(tf.concat([x[:, start : start + frames] for start in starts], axis=-1)))
+
+
+class AMSoftmaxLoss(layers.Layer):
+    """Holds the direction of each training speaker."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(name="objective")
+        shape = (config.xvector_output_dim, config.num_labels or 0)
+        self.weight = self.add_weight(shape=shape, initializer="zeros", name="weight")
+
+    def call(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
+        return losses.am_softmax_loss(embeddings, tf.convert_to_tensor(self.weight), labels)
+
+
+class TFWav2Vec2ForXVector(_Classifier):
+    """Speaker embeddings: a time-delay network, statistics over time and two linear layers."""
+
+    head = "ForXVector"
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        super().__init__(config, **options)
+        _refuse_other_width(config, self.head)
+        with self.construction():
+            self.build_body(config)
+            self.projector = layers.linear(config.hidden_size, config.tdnn_dim[0], "projector")
+            self.tdnn = [TDNNLayer(config, index) for index in range(len(config.tdnn_dim))]
+            self.feature_extractor = layers.linear(
+                2 * config.tdnn_dim[-1], config.xvector_output_dim, "feature_extractor"
+            )
+            self.classifier = layers.linear(config.xvector_output_dim, config.xvector_output_dim, "classifier")
+            self.objective = AMSoftmaxLoss(config)
+
+    def call(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        *,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
+        layer_keep: Tensor | None = None,
+        training: bool | None = None,
+    ) -> XVectorOutput | tuple[Any, ...]:
+        """Embed speakers; compare ``embeddings`` by cosine.
+
+        Args:
+            labels: (batch,) speaker numbers, for the additive-margin softmax.
+            others: as in ``TFWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, an utterance is too short, or a label is not below ``num_labels``.
+        """
+        hidden, outputs = self.encode(
+            input_values,
+            attention_mask,
+            output_hidden_states,
+            output_attentions=output_attentions,
+            mask_time_indices=mask_time_indices,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+            training=training,
+        )
+        hidden = self.projector(hidden)
+        if hidden.shape[1] is not None:
+            self._check_frames(hidden.shape[1], dilated=True)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        mask = None if attention_mask is None else self._pooling_mask(attention_mask, layers.size(hidden, 1))
+        statistics = tf.concat(layers.masked_mean_and_std(hidden, mask), axis=-1)
+        embeddings = self.feature_extractor(statistics)
+        logits = self.classifier(embeddings)
+        loss = None
+        if labels is not None:
+            check_classes(labels, self.config)
+            loss = self.objective(logits, labels)
+        output = XVectorOutput(
+            loss=loss,
+            logits=logits,
+            embeddings=embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self.as_requested(output, return_dict)
+
+    def _pooling_mask(self, attention_mask: Tensor, frames: Size) -> Tensor:
+        """(batch, frames) bool, frames of the last TDNN layer to take statistics of.
+
+        transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
+        padding. ``masked_group_norm`` pools those that see none.
+        """
+        dilated = self.config.masked_group_norm
+        lengths = self.frame_lengths(attention_mask)
+        if not layers.is_tracing():
+            self._check_frames(int(tf.reduce_min(lengths)), dilated)
+        return layers.frame_mask(lengths - self._context(dilated), frames)
+
+    def _check_frames(self, frames: int, dilated: bool) -> None:
+        needed = self._context(dilated) + 2  # a standard deviation needs two frames
+        if frames < needed:
+            raise InputError(
+                f"an utterance has {frames} frames, the x-vector network needs {needed}: "
+                "leave it out or use a longer one"
+            )
+
+    def _context(self, dilated: bool) -> int:
+        """Frames that the time-delay network loses."""
+        dilations = self.config.tdnn_dilation if dilated else (1,) * len(self.tdnn)
+        return sum(dilation * (kernel - 1) for kernel, dilation in zip(self.config.tdnn_kernel, dilations, strict=True))
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def check_classes(labels: Tensor, config: Wav2Vec2Config) -> None:
+    """Check class numbers (batch,) against ``num_labels``. Raises ``InputError``."""
+    _check_largest(labels, config.num_labels or 0, "set num_labels or id2label to the classes of the data")
+
+
+def _check_largest(labels: Tensor, limit: int, remedy: str) -> None:
+    if not layers.is_tracing() and int(tf.size(labels)) > 0:
+        check_largest("labels", int(tf.reduce_max(labels)), limit, remedy)
+
+
+def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:
+    if config.add_adapter:
+        raise ConfigError(f"add_adapter=True does not work with {head}: set add_adapter=False")
+
+
+def _refuse_other_width(config: Wav2Vec2Config, head: str) -> None:
+    if ctc_input_size(config) != config.hidden_size:
+        raise ConfigError(
+            f"output_hidden_size={config.output_hidden_size} with add_adapter=True differs from "
+            f"hidden_size={config.hidden_size}, the width that {head} reads: make them equal or set add_adapter=False"
+        )

@@ -1,0 +1,87 @@
+"""What ``compile``, ``fit``, ``evaluate`` and ``predict`` need to know about models that compute their own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.outputs import ModelOutput
+
+Tensor = Any
+
+
+class KerasSteps(keras.Model):
+    """A model whose ``call`` takes labels and returns a loss, in Keras' training loops.
+
+    Datasets give mappings of the arguments of ``call``, labels among them, or pairs of such a mapping (or of
+    waveforms) and labels. Without a loss in ``compile`` the model's own is minimised, with one that gets
+    ``(labels, logits)``; metrics get the same.
+    """
+
+    #: Whether the model's own loss is a mean over the batch; others are sums.
+    loss_is_mean = True
+
+    def compile(self, *args: Any, jit_compile: bool | str = False, **options: Any) -> None:
+        """As in Keras, but XLA is off unless asked for: it compiles anew for every length of recording."""
+        super().compile(*args, jit_compile=jit_compile, **options)
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(self._with_labels_inside(data))
+
+    def test_step(self, data: Any) -> Any:
+        return super().test_step(self._with_labels_inside(data))
+
+    def predict_step(self, data: Any) -> Any:
+        """The outputs of a batch as a plain mapping; a number for the batch becomes (1,), so that Keras can join it."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        output = self(x, training=False)
+        if not isinstance(output, ModelOutput):
+            return output
+        return {
+            name: tf.reshape(value, (1,)) if tf.is_tensor(value) and value.shape.rank == 0 else value
+            for name, value in output.items()
+        }
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
+        """The model's own loss, or that given to ``compile``."""
+        if self._has_given_loss:
+            return super().compute_loss(x, y, _logits(y_pred), sample_weight, training)
+        if sample_weight is not None:
+            raise InputError("the model's own loss knows no sample weights: leave them out or pass compile(loss=...)")
+        loss = y_pred["loss"] if isinstance(y_pred, ModelOutput) and "loss" in y_pred else None
+        if loss is None or loss.shape.rank != 0:
+            raise InputError(
+                f"{type(self).__name__} returned no single loss: give labels with the data, leave return_dict and "
+                "ctc_loss_reduction at dictionaries and 'sum' or 'mean', or pass compile(loss=...)"
+            )
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if self.loss_is_mean and replicas > 1:  # gradients of replicas are added up
+            loss = loss / replicas
+        return loss + tf.add_n(self.losses) if self.losses else loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Metrics of ``compile``, from labels and logits."""
+        if y is None and isinstance(x, Mapping):
+            y = x.get("labels")
+        return super().compute_metrics(x, y, _logits(y_pred), sample_weight)
+
+    @property
+    def _has_given_loss(self) -> bool:
+        return self.loss is not None
+
+    def _with_labels_inside(self, data: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y is None or self._has_given_loss:
+            return data
+        x = dict(x) if isinstance(x, Mapping) else {"input_values": x}
+        return {**x, "labels": y}, None, sample_weight
+
+
+def _logits(output: Any) -> Any:
+    return output["logits"] if isinstance(output, ModelOutput) and "logits" in output else output

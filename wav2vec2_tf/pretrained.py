@@ -1,0 +1,318 @@
+"""Loading and saving: ``from_pretrained``, ``save_pretrained``, language adapters, the hub. Thin, over the core."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import keras
+
+from wav2vec2_core.checkpoint import (
+    Checkpoint,
+    LoadPlan,
+    ModelSource,
+    open_checkpoint,
+    open_model,
+    plan_loading,
+    read_adapter,
+    write_adapter,
+    write_checkpoint,
+)
+from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
+from wav2vec2_core.files import read_json
+from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.parameters import Parameter, initial_values, parameter_table
+from wav2vec2_tf import layers
+from wav2vec2_tf.keras_steps import KerasSteps
+from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
+
+logger = logging.getLogger("wav2vec2_tf")
+
+Output = TypeVar("Output", bound=ModelOutput)
+
+
+class TFWav2Vec2PreTrainedModel(KerasSteps):
+    """What the body and all heads share: construction, files, freezing; ``KerasSteps`` adds what ``fit`` needs.
+
+    ``Cls(config)`` gives a new model whose first values depend on ``keras.utils.set_random_seed`` alone.
+
+    Attributes:
+        config: the configuration; changing it afterwards does not change the model.
+        loading: after ``from_pretrained``, which parameters came from where, are new, or were ignored.
+    """
+
+    head: ClassVar[str]
+    main_input_name = "input_values"
+
+    def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
+        """``options`` go to ``keras.Model``: ``name``, ``dtype``."""
+        super().__init__(**options)
+        self.config = config
+        self.loading: LoadPlan | None = None
+        self._source: ModelSource | None = None
+        self.built = True
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Call the model; the arguments are those of ``call``, or a mapping of them comes first, as from a dataset."""
+        if args and isinstance(args[0], Mapping):
+            args, named = args[1:], {**args[0], **named}
+        names = list(inspect.signature(self.call).parameters)
+        return super().__call__(**dict(zip(names, args, strict=False)), **named)
+
+    @contextmanager
+    def construction(self) -> Iterator[None]:
+        """Wraps the creation of layers in a constructor: first values come once, at its end."""
+        with layers.without_values() as outermost, layers.dtype_policy(self.dtype_policy):
+            yield
+        if outermost:
+            fill_weights(self, initial_values(self.parameter_table(), layers.draw_seed()))
+
+    def parameter_table(self) -> dict[str, Parameter]:
+        """Names, shapes, first values and freeze groups of this model's parameters."""
+        return parameter_table(self.config, self.head)
+
+    def as_requested(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants no dictionary, its tuple."""
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
+
+    # ---- files ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        config: Wav2Vec2Config | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        dtype: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        target_lang: str | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """Load a model from a folder or the hub. A parameter at a time goes from the file into the model.
+
+        Args:
+            model: folder or hub id.
+            config: configuration to use instead of the checkpoint's ``config.json``.
+            revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
+            dtype: Keras policy: ``"float32"``, ``"bfloat16"``, ``"mixed_bfloat16"`` ..., ``"auto"`` for the file's
+                type, the global policy where None.
+            ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
+            target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
+            **config_overrides: fields of the configuration to change.
+
+        Raises:
+            CheckpointError: the model, a file or a parameter is missing, damaged or of another shape.
+            ConfigError: the configuration or an override breaks a rule.
+            InputError: the language has no adapter.
+        """
+        source = open_model(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        loaded = cls.from_source(
+            source,
+            config=config,
+            dtype=dtype,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            target_lang=target_lang,
+            **config_overrides,
+        )
+        if loaded.loading is not None and loaded.loading.new:
+            new = ", ".join(loaded.loading.new)
+            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
+        return loaded
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ModelSource,
+        *,
+        config: Wav2Vec2Config | None = None,
+        dtype: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        target_lang: str | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
+        if config is None:
+            config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
+        if config_overrides:
+            config = config.replace(**config_overrides)
+        checkpoint = open_checkpoint(source)
+        table = parameter_table(config, cls.head)
+        plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        with layers.without_values():
+            loaded = cls(config, dtype=_policy(dtype, checkpoint, plan))
+        fill_weights(loaded, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
+        fill_weights(loaded, initial_values({name: table[name] for name in plan.new}, layers.draw_seed()))
+        loaded.loading = plan
+        loaded._source = source
+        if target_lang is not None:
+            loaded.load_adapter(target_lang)
+        return loaded
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB", safe_serialization: bool = True
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into ``folder``.
+
+        ``safe_serialization=False`` writes ``tf_model.h5`` instead, which TensorFlow models of transformers 4 read.
+
+        Raises:
+            InputError: ``max_shard_size`` is no size.
+            OutputError: the folder cannot be written.
+        """
+        architecture = type(self).__name__.removeprefix("TF")  # one name for the same weights in every framework
+        config = self.config.replace(architectures=(architecture,), dtype=self.variable_dtype)
+        tensors = export_weights(self)
+        if safe_serialization:
+            write_checkpoint(folder, tensors, max_shard_size=max_shard_size)
+        else:
+            raise NotImplementedError
+        config.save_pretrained(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+    ) -> Any:
+        """Upload what ``save_pretrained`` writes to the hub, creating the repository where missing.
+
+        Returns:
+            huggingface_hub's description of the commit. Its exceptions are passed on.
+        """
+        from huggingface_hub import HfApi
+
+        hub = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            return hub.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                create_pr=create_pr,
+            )
+
+    # ---- language adapters ------------------------------------------------------------------------------------
+
+    def load_adapter(self, target_lang: str, *, source: str | os.PathLike[str] | None = None) -> None:
+        """Replace the attention adapters, and in a CTC model ``lm_head``, by those of a language.
+
+        Every shape is checked before anything changes. A new ``lm_head`` has the size of the language's vocabulary
+        (``config.vocab_size`` follows): call ``compile`` after this, not before.
+
+        Args:
+            target_lang: language code as in ``adapter.<language>.safetensors``.
+            source: folder or hub id of the adapters; where None, that of the model.
+
+        Raises:
+            InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
+            CheckpointError: the file is damaged, or does not fit the model.
+        """
+        found = self._source if source is None else open_model(source)
+        if found is None:
+            raise InputError(
+                f"load_adapter({target_lang!r}) does not know where to look, as this model was not loaded from a "
+                "folder or the hub: pass source="
+            )
+        table = self._adapter_table()
+        checkpoint = read_adapter(found, target_lang)
+        config = self.config
+        if "lm_head.bias" in table and "lm_head.bias" in checkpoint.shapes:
+            config = config.replace(vocab_size=checkpoint.shapes["lm_head.bias"][0])
+            table = {name: row for name, row in parameter_table(config, self.head).items() if name in table}
+        plan = plan_loading(table, checkpoint)
+        if plan.new:
+            raise CheckpointError(
+                f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
+            )
+        self._resize_vocabulary(config)
+        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
+        if self.loading is not None:
+            still_new = tuple(name for name in self.loading.new if name not in plan.sources)
+            self.loading = dataclasses.replace(self.loading, new=still_new)
+
+    def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
+        """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
+
+        Raises:
+            InputError: the model has no adapters, or the language is no plain name.
+            OutputError: the folder cannot be written.
+        """
+        names = set(self._adapter_table())
+        tensors = {name: array for name, array in export_weights(self).items() if name in names}
+        return write_adapter(folder, language, tensors)
+
+    def init_adapter_layers(self) -> None:
+        """Give the attention adapters, and in a CTC model ``lm_head``, new first values, to train another language.
+
+        Raises:
+            InputError: the model has no adapters.
+        """
+        fill_weights(self, initial_values(self._adapter_table(), layers.draw_seed()))
+
+    def adapter_parameters(self) -> dict[str, keras.Variable]:
+        """What adapter-only training leaves trainable, by name. Raises ``InputError`` for a model without adapters."""
+        return {name: find_variable(self, name)[0] for name in self._adapter_table()}
+
+    def _adapter_table(self) -> dict[str, Parameter]:
+        groups = {"attention_adapter", "head"} if self.head == "ForCTC" else {"attention_adapter"}
+        table = self.parameter_table()
+        if not any(row.group == "attention_adapter" for row in table.values()):
+            raise InputError(
+                f"adapter_attn_dim={self.config.adapter_attn_dim} and "
+                f"do_stable_layer_norm={self.config.do_stable_layer_norm} give a model without attention adapters: "
+                "set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when loading"
+            )
+        return {name: row for name, row in table.items() if row.group in groups}
+
+    def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        """Take over a configuration with another ``vocab_size``; ``lm_head`` gets memory but no values yet."""
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def freeze_feature_encoder(self) -> None:
+        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        body: Any = getattr(self, "wav2vec2", self)
+        body.feature_extractor.trainable = False
+
+    def freeze_base_model(self) -> None:
+        """Keep everything but the head as it is in training."""
+        body = getattr(self, "wav2vec2", None)
+        if body is not None:
+            body.trainable = False
+
+
+def _policy(dtype: str | None, checkpoint: Checkpoint, plan: LoadPlan) -> str | None:
+    if dtype == "auto":
+        return checkpoint.dtypes[next(iter(plan.sources.values()))]
+    known = (*DTYPES, "mixed_bfloat16", "mixed_float16")
+    if dtype is not None and dtype not in known:
+        raise ConfigError(f"dtype={dtype!r} is no type for parameters: use 'auto' or one of {', '.join(known)}")
+    return dtype
+
+
+__all__ = ["TFWav2Vec2PreTrainedModel"]
