@@ -18,6 +18,7 @@ from wav2vec2_core.errors import BackendError, InputError
 #: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
 BACKENDS = {
     "torch": ("wav2vec2_torch.inference", "torch", "torch"),
+    "tf": ("wav2vec2_tf.inference", "tensorflow", "tf"),
 }
 
 

@@ -195,7 +195,9 @@ class WeightNormConv1d(Layer):
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention over (batch, heads, frames, head_dim), and its weights (batch, heads, frames, frames).
+    """Scaled dot-product attention over (batch, heads, frames, head_dim).
+
+    Returns also the weights, (batch, heads, frames, frames).
 
     Args:
         mask: (batch, frames) bool, True for the frames that may be attended to.

@@ -116,7 +116,7 @@ def _log_add(*terms: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, steps: int) -> Tensor:
-    """(batch, states) moved to higher states, or to lower ones where ``steps`` is negative; filled with impossibility."""
+    """(batch, states) moved up, or down where ``steps`` is negative; what comes in is impossible."""
     filling = False if x.dtype == tf.bool else float("-inf")
     if steps > 0:
         return tf.pad(x, [[0, 0], [steps, 0]], constant_values=filling)[:, :-steps]

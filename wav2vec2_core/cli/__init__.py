@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def _options(
 
 def main() -> None:
     """Entry point: an error that the user can mend is one line on stderr and exit code 1."""
+    # Before TensorFlow is imported: it tells of oneDNN, instruction sets and missing GPUs on stderr otherwise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
     except Wav2Vec2Error as error:

@@ -24,7 +24,7 @@ def transcribe(
     model: Annotated[
         str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch.")] = "torch",
+    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch or tf.")] = "torch",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
