@@ -70,6 +70,7 @@ class GumbelVectorQuantizer(layers.Layer):
         return tf.reshape(chosen, (shape[0], shape[1], self.groups * codebook.shape[-1])), perplexity
 
 
+@layers.savable
 class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
     """The body, a quantizer and the contrastive task: recognise the quantised vector of a masked frame."""
 
@@ -187,6 +188,7 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
 # ---- speech recognition -----------------------------------------------------------------------------------------
 
 
+@layers.savable
 class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
     """The body and a linear map to letters, trained with CTC (section 3.3)."""
 
@@ -306,6 +308,7 @@ class _Classifier(TFWav2Vec2PreTrainedModel):
         return self.config.num_frames(lengths, add_adapter=has_adapter)
 
 
+@layers.savable
 class TFWav2Vec2ForSequenceClassification(_Classifier):
     """One class for a whole utterance: language, emotion, keyword ..."""
 
@@ -367,6 +370,7 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
         return self.as_requested(output, return_dict)
 
 
+@layers.savable
 class TFWav2Vec2ForAudioFrameClassification(_Classifier):
     """One class for every frame: voice activity, diarization ..."""
 
@@ -456,6 +460,7 @@ class AMSoftmaxLoss(layers.Layer):
         return losses.am_softmax_loss(embeddings, tf.convert_to_tensor(self.weight), labels)
 
 
+@layers.savable
 class TFWav2Vec2ForXVector(_Classifier):
     """Speaker embeddings: a time-delay network, statistics over time and two linear layers."""
 

@@ -22,6 +22,10 @@ class KerasSteps(keras.Model):
     ``(labels, logits)``; metrics get the same.
     """
 
+    def drawn_in_training(self, given: Mapping[str, Any]) -> list[str]:
+        """Names of the arguments that a training step draws where they are not ``given``."""
+        raise NotImplementedError
+
     #: Whether the model's own loss is a mean over the batch; others are sums.
     loss_is_mean = True
 
@@ -30,7 +34,15 @@ class KerasSteps(keras.Model):
         super().compile(*args, jit_compile=jit_compile, **options)
 
     def train_step(self, data: Any) -> Any:
-        return super().train_step(self._with_labels_inside(data))
+        data = self._with_labels_inside(data)
+        given = data[0] if isinstance(data, tuple) else data
+        drawn = self.drawn_in_training(given if isinstance(given, Mapping) else {})
+        if self.jit_compile and not self.run_eagerly and drawn:
+            raise InputError(
+                f"XLA cannot draw {', '.join(drawn)}: give them with the data (wav2vec2_core.masking draws them), "
+                "or use compile(jit_compile=False), or switch them off by apply_spec_augment=False and layerdrop=0"
+            )
+        return super().train_step(data)
 
     def test_step(self, data: Any) -> Any:
         return super().test_step(self._with_labels_inside(data))

@@ -336,6 +336,9 @@ def dtype_policy(policy: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+savable = keras.saving.register_keras_serializable("wav2vec2_tf")  # for model.save("model.keras")
+
+
 # ---- shapes: rules on what is known of them while a graph is built ---------------------------------------------
 
 

@@ -283,6 +283,7 @@ class Adapter(layers.Layer):
 # ---- the body ---------------------------------------------------------------------------------------------------
 
 
+@layers.savable
 class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
     """Feature encoder, masking, transformer and optional convolutional adapter, without a head."""
 
@@ -373,26 +374,21 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
 
         ``frames``: (batch,) valid frames, ``width`` each where None. What the configuration switches off stays None.
         """
-        needs_time, needs_feature, needs_keep = self.draws_needed(mask_time_indices, mask_feature_indices, layer_keep)
-        if not (needs_time or needs_feature or needs_keep):
+        given = {
+            "mask_time_indices": mask_time_indices,
+            "mask_feature_indices": mask_feature_indices,
+            "layer_keep": layer_keep,
+        }
+        needed = self.drawn_in_training(given)
+        if not needed:
             return mask_time_indices, mask_feature_indices, layer_keep
         lengths = tf.fill((batch,), width) if frames is None else frames
         shapes = [(None, None), (None, self.config.hidden_size), (self.config.num_hidden_layers,)]
-        time, feature, keep = layers.draw_on_host(self._draw, [lengths, width], [(tf.bool, shape) for shape in shapes])
-        return (
-            time if needs_time else mask_time_indices,
-            feature if needs_feature else mask_feature_indices,
-            keep if needs_keep else layer_keep,
+        drawn = layers.draw_on_host(self._draw, [lengths, width], [(tf.bool, shape) for shape in shapes])
+        time, feature, keep = (
+            draw if name in needed else value for draw, (name, value) in zip(drawn, given.items(), strict=True)
         )
-
-    def draws_needed(self, time: Any, feature: Any, keep: Any) -> tuple[bool, bool, bool]:
-        """Which of these a training step has to draw."""
-        config = self.config
-        return (
-            config.apply_spec_augment and config.mask_time_prob > 0 and time is None,
-            config.apply_spec_augment and config.mask_feature_prob > 0 and feature is None,
-            config.layerdrop > 0 and keep is None,
-        )
+        return time, feature, keep
 
     def _draw(self, generator: np.random.Generator, lengths: np.ndarray, width: np.ndarray) -> Sequence[np.ndarray]:
         config = self.config

@@ -84,6 +84,28 @@ class TFWav2Vec2PreTrainedModel(KerasSteps):
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
+    def drawn_in_training(self, given: Mapping[str, Any]) -> list[str]:
+        """Names of the arguments that a training step draws where they are not ``given``."""
+        config = self.config
+        rates = {
+            "mask_time_indices": config.mask_time_prob * config.apply_spec_augment,
+            "mask_feature_indices": config.mask_feature_prob * config.apply_spec_augment,
+            "layer_keep": config.layerdrop,
+        }
+        return [name for name, rate in rates.items() if rate > 0 and given.get(name) is None]
+
+    # ---- Keras' own files -------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """What ``model.save("model.keras")`` keeps beside the weights."""
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The model that ``get_config`` describes, with new values."""
+        options = {name: value for name, value in config.items() if name != "config"}
+        return cls(Wav2Vec2Config.from_dict(config["config"]), **options)
+
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod

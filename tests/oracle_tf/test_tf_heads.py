@@ -1,4 +1,4 @@
-"""Every head and option of wav2vec2_tf against transformers' PyTorch models and wav2vec2_torch: outputs, losses, gradients."""
+"""Every head and option of wav2vec2_tf against PyTorch, transformers' and ours: outputs, losses, gradients."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Pairs of one model in transformers (PyTorch) and in wav2vec2_tf with the same parameters, every one of them random."""
+"""Pairs of one model in transformers (PyTorch) and in wav2vec2_tf with the same parameters, all of them random."""
 
 import numpy as np
 import tensorflow as tf

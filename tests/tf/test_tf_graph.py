@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tf_models import (
-    FRAMES, NORMS, QUIET, VARIANTS, assert_same, model_class, padded, relative, tiny, waveforms,
+    FRAMES,
+    NORMS,
+    QUIET,
+    VARIANTS,
+    assert_same,
+    model_class,
+    padded,
+    relative,
+    tiny,
+    waveforms,
 )  # fmt: skip
 
 from wav2vec2_core import masking
@@ -21,7 +30,7 @@ FAMILIES = {
 }
 CASES = [*((head, "base-exact") for head in HEADS), ("ForCTC", "base"), ("ForCTC", "large")]
 LABELS = np.array([[1, 2, 3], [4, 5, -100], [6, 7, 8]])
-STILL = {**QUIET, "apply_spec_augment": False}  # training mode without randomness
+STILL = {**QUIET, "mask_time_prob": 0.0}  # training mode without randomness
 
 
 def labels_of(head):
@@ -64,7 +73,7 @@ def test_xla(head, family):
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("head", ["ForPreTraining", "ForCTC", "ForXVector"])
 def test_losses_and_gradients(head, jit_compile):
-    model = tiny(head, **STILL, num_hidden_layers=1)
+    model = tiny(head, **QUIET, mask_time_prob=0.1, apply_spec_augment=head == "ForPreTraining", num_hidden_layers=1)
     values, mask = padded()
     call = {"input_values": values, "attention_mask": mask}
     if head == "ForPreTraining":
@@ -84,8 +93,6 @@ def test_losses_and_gradients(head, jit_compile):
     eager, gradients = step()
     loss, compiled = tf.function(step, jit_compile=jit_compile)()
     assert relative(loss, eager) <= 1e-5
-    scales = {weight.path: np.abs(gradient).max() for weight, gradient in zip(model.weights, gradients, strict=False)}
-    assert len(scales) > 20
     for weight, one, other in zip(model.trainable_weights, compiled, gradients, strict=True):
         if other is None:
             assert one is None
@@ -111,7 +118,7 @@ def test_fit_minimises_the_models_own_loss(head, jit_compile):
     model.compile(keras.optimizers.SGD(1e-4), jit_compile=jit_compile)
     assert model.jit_compile == jit_compile
     data = {**inputs, "labels": labels} if jit_compile else (inputs, labels)
-    history = model.fit(tf.data.Dataset.from_tensors(data), verbose=0)
+    history = model.fit(tf.data.Dataset.from_tensors(data), shuffle=False, verbose=0)
     assert history.history["loss"][0] == pytest.approx(float(loss), rel=1e-5)
     for weight, before, gradient in zip(model.trainable_weights, by_hand.trainable_weights, gradients, strict=True):
         expected = before if gradient is None else before - 1e-4 * tf.convert_to_tensor(gradient)
@@ -200,7 +207,8 @@ def test_frozen_parameters_stay():
     model.compile(keras.optimizers.SGD(1e-3))
     model.fit(waveforms(), LABELS, verbose=0)
     for weight, old in zip(model.weights, before, strict=True):
-        assert np.array_equal(weight.numpy(), old) != weight.trainable, weight.path
+        if not weight.path.endswith("k_proj/bias"):  # its gradient is zero
+            assert np.array_equal(weight.numpy(), old) != weight.trainable, weight.path
     model.freeze_base_model()
     assert [weight.path for weight in model.trainable_weights] == ["lm_head/kernel", "lm_head/bias"]
 
@@ -279,6 +287,7 @@ def test_a_functional_model_on_top():
     assert relative(model(values), expected) <= 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")  # Keras' own
 def test_keras_saves_and_loads_models(tmp_path):
     model = tiny("ForCTC", num_hidden_layers=1)
     model.save_weights(tmp_path / "model.weights.h5")
