@@ -24,6 +24,7 @@ from wav2vec2_core.checkpoint import (
     read_adapter,
     write_adapter,
     write_checkpoint,
+    write_tf_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
@@ -208,7 +209,7 @@ class TFWav2Vec2PreTrainedModel(KerasSteps):
         if safe_serialization:
             write_checkpoint(folder, tensors, max_shard_size=max_shard_size)
         else:
-            raise NotImplementedError
+            write_tf_checkpoint(folder, tensors, self.head)
         config.save_pretrained(folder)
 
     def push_to_hub(

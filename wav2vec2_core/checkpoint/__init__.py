@@ -11,6 +11,7 @@ from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.source import ModelSource, open_model
+from wav2vec2_core.checkpoint.tf_h5 import write_tf_checkpoint
 from wav2vec2_core.checkpoint.writing import write_checkpoint
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "read_adapter",
     "write_adapter",
     "write_checkpoint",
+    "write_tf_checkpoint",
 ]

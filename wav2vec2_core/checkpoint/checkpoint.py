@@ -10,6 +10,7 @@ import numpy as np
 from wav2vec2_core.checkpoint.arrays import WeightFile
 from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
 from wav2vec2_core.checkpoint.source import ModelSource
+from wav2vec2_core.checkpoint.tf_h5 import TF_H5, TF_H5_INDEX, TFWeightFile, checkpoint_name
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import check_file_name, read_json
@@ -18,6 +19,9 @@ SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
+
+#: Ending of the shards that an index names.
+_ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5"}
 
 _LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
 
@@ -78,24 +82,24 @@ class Checkpoint:
 
 
 def open_checkpoint(source: ModelSource) -> Checkpoint:
-    """Open the weights of a model: safetensors before pytorch_model.bin, one file before shards.
+    """Open the weights of a model: safetensors before pytorch_model.bin before tf_model.h5, one file before shards.
 
     Raises:
         CheckpointError: there are none, or a file is missing, damaged or refused.
     """
-    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX)
+    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX)
     if path is None:
         raise CheckpointError(
-            f"model {source.name!r} has no weights ({SAFETENSORS} or {TORCH}, whole or with index and shards): "
-            f"{source.remedy}"
+            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH} or {TF_H5}, whole or with index and "
+            f"shards): {source.remedy}"
         )
-    if path.name in {SAFETENSORS_INDEX, TORCH_INDEX}:
+    if path.name in _ENDINGS:
         return _open_shards(source, path)
     return Checkpoint([open_weight_file(path)])
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Open one file by its ending: ``.safetensors``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    """Open one file by its ending: ``.safetensors``, ``.h5``, else as PyTorch wrote it. Raises ``CheckpointError``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
@@ -105,14 +109,15 @@ def open_weight_file(path: Path) -> WeightFile:
         raise CheckpointError(f"{path} is empty: download or copy it again")
     if start == _LFS_POINTER:
         raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile}
+    return kinds.get(path.suffix, TorchFile)(path)
 
 
 def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(f'{index} has no "weight_map" from parameter to file: download it again')
-    ending = ".safetensors" if index.name == SAFETENSORS_INDEX else ".bin"
+    ending = _ENDINGS[index.name]
     shards: dict[str, WeightFile] = {}
     for name in sorted(set(weight_map.values())):
         check_file_name(name, f"shard in {index}")
@@ -120,7 +125,8 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
             raise CheckpointError(f"{index} names the shard {name!r}, which is no {ending} file: download it again")
         shards[name] = open_weight_file(source.require(name))
     for parameter, name in weight_map.items():
-        if parameter not in shards[name].shapes:
+        stored = checkpoint_name(parameter)[0] if ending == ".h5" else parameter
+        if stored not in shards[name].shapes:
             raise CheckpointError(
                 f"{shards[name].path} lacks {parameter!r}, which {index.name} promises: download both"
             )
