@@ -1,5 +1,7 @@
 """Files exchanged with transformers 4.57.6: its TensorFlow models (on tf-keras) and its PyTorch models."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -70,12 +72,12 @@ def test_their_shards_are_read(tmp_path):
 
 def test_our_file_is_read_by_them(case, tmp_path):
     head, fields = case
-    _, ours = make_pair(
-        head, **{name: value for name, value in fields.items() if name not in TINY or TINY[name] != value}
-    )
+    _, ours = make_pair(head, **fields)
+    if fields.get("use_weighted_layer_sum"):  # transformers does not read these from its own file either: they stay 1
+        ours.layer_weights.assign(np.ones(3, np.float32))
     ours.save_pretrained(tmp_path, safe_serialization=False)
     theirs, loading = getattr(transformers, f"TFWav2Vec2{head}").from_pretrained(tmp_path, output_loading_info=True)
-    assert not loading["missing_keys"]
+    assert not [name for name in loading["missing_keys"] if not name.startswith("dropout")]  # they count such layers
     assert not loading["unexpected_keys"]
     values = waveforms(False)["input_values"].numpy()
     close(score(theirs(values), head), score(ours(values), head))
@@ -124,5 +126,8 @@ def test_weight_names_are_theirs(tmp_path):
         with h5py.File(tmp_path / folder / "tf_model.h5") as file:
             found = {}
             file.visititems(lambda name, item, found=found: found.update({name: getattr(item, "shape", None)}))
-        names.append({name: shape for name, shape in found.items() if shape is not None})
+        scope = "tf_wav2_vec2_for_ctc"  # transformers numbers the models of a process
+        names.append(
+            {re.sub(rf"{scope}_\d+", scope, name): shape for name, shape in found.items() if shape is not None}
+        )
     assert names[0] == names[1]
