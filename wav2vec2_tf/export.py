@@ -1,0 +1,178 @@
+"""Models as files that run without this library: TensorFlow SavedModel and LiteRT (TFLite).
+
+Both take plain waveforms: the normalisation of the feature extractor is folded in. Each export is loaded again and
+compared with the live model, and its report says how far they are apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from wav2vec2_core.errors import InputError, OutputError
+from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_tf import layers
+from wav2vec2_tf.layers import Tensor
+from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
+
+#: Below this a waveform is not amplified any more, as in the feature extractor.
+_SMALLEST_VARIANCE = 1e-7
+_FIELDS = ("logits", "last_hidden_state", "projected_states")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how well it agrees.
+
+    path: the file or folder; lengths: samples of the waveforms tried; error: largest difference from the live model,
+    relative to its largest output.
+    """
+
+    path: Path
+    lengths: tuple[int, ...]
+    error: float
+
+
+def export_saved_model(
+    model: TFWav2Vec2PreTrainedModel, folder: str | os.PathLike[str], *, do_normalize: bool = True
+) -> ExportReport:
+    """Write a SavedModel whose signature ``serving_default`` takes any batch and length.
+
+    Inputs: ``waveforms`` (batch, samples) float32, and ``lengths`` (batch,) int32, the samples before the padding.
+    Output: ``logits`` (batch, frames, vocab) or (batch, labels), and with frames their number, ``frames`` (batch,);
+    ``last_hidden_state`` or ``projected_states`` of models without logits. Load the model with
+    ``masked_group_norm=True`` if padding shall change nothing.
+
+    Args:
+        model: any head.
+        folder: created where missing.
+        do_normalize: whether waveforms are normalised, as ``preprocessor_config.json`` says.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = make_folder(folder)
+    serving = _Serving(model, do_normalize)
+    try:
+        tf.saved_model.save(serving, str(path), signatures={"serving_default": serving.serve})
+    except (OSError, tf.errors.OpError) as error:
+        raise OutputError(f"cannot write a SavedModel into {path} ({error}): check the disk") from error
+    loaded = tf.saved_model.load(str(path)).signatures["serving_default"]
+
+    def reloaded(waveform: np.ndarray) -> np.ndarray:
+        output = loaded(waveforms=tf.constant(waveform), lengths=tf.constant([waveform.shape[1]]))
+        return next(output[field] for field in _FIELDS if field in output).numpy()
+
+    return _report(path, model, do_normalize, reloaded)
+
+
+def export_litert(
+    model: TFWav2Vec2PreTrainedModel, path: str | os.PathLike[str], *, do_normalize: bool = True
+) -> ExportReport:
+    """Write a ``.tflite`` file that takes one waveform of any length.
+
+    Input: (1, samples) float32; call ``resize_tensor_input`` with the length and ``allocate_tensors`` before use.
+    Output: (1, frames, vocab) logits.
+
+    Args:
+        model: a CTC model in float32.
+        path: file to write; its folder is created where missing.
+        do_normalize: whether waveforms are normalised, as ``preprocessor_config.json`` says.
+
+    Raises:
+        InputError: the model has another head or type.
+        OutputError: the file cannot be written.
+    """
+    if model.head != "ForCTC" or model.compute_dtype != "float32":
+        raise InputError(
+            f"{type(model).__name__} in {model.compute_dtype} cannot become a LiteRT file: load the checkpoint as "
+            "TFWav2Vec2ForCTC with dtype='float32'"
+        )
+    path = Path(path)
+    make_folder(path.parent)
+    serving = _Serving(model, do_normalize)
+    # The converter turns variables into resources that nothing gives values: every output would be NaN. As constants
+    # they are weights, and dynamic lengths work.
+    frozen = convert_variables_to_constants_v2(serving.transcribe_one.get_concrete_function())
+    content = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    interpreter = tf.lite.Interpreter(model_content=content)
+    place = interpreter.get_input_details()[0]["index"]
+
+    def reloaded(waveform: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(place, waveform.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, waveform)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return _report(path, model, do_normalize, reloaded)
+
+
+class _Serving(tf.Module):
+    """A model behind its normalisation, with the signatures that are exported."""
+
+    def __init__(self, model: TFWav2Vec2PreTrainedModel, do_normalize: bool) -> None:
+        super().__init__()
+        self.model, self.do_normalize = model, do_normalize
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None), tf.float32, "waveforms"),
+            tf.TensorSpec((None,), tf.int32, "lengths"),
+        ],
+        autograph=False,
+    )
+    def serve(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        mask = layers.frame_mask(lengths, tf.shape(waveforms)[1])
+        if self.do_normalize:
+            waveforms = _normalised(waveforms, mask)
+        field, value = self._scores(waveforms, tf.cast(mask, tf.int32))
+        frames = {"frames": self.model.config.num_frames(lengths)} if value.shape.rank == 3 else {}
+        return {field: value, **frames}
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None), tf.float32, "waveform")], autograph=False)
+    def transcribe_one(self, waveform: Tensor) -> Tensor:
+        if self.do_normalize:
+            waveform = _normalised(waveform, None)
+        return self._scores(waveform, None)[1]
+
+    def _scores(self, waveforms: Tensor, mask: Tensor | None) -> tuple[str, Tensor]:
+        output = self.model(waveforms, mask, return_dict=True, training=False)
+        field = next(name for name in _FIELDS if name in output)
+        return field, tf.cast(output[field], tf.float32)
+
+
+def _normalised(waveforms: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero mean and unit variance for each waveform's own samples, zeros after them."""
+    valid = tf.ones_like(waveforms) if mask is None else tf.cast(mask, waveforms.dtype)
+    count = tf.reduce_sum(valid, axis=1, keepdims=True)
+    centred = (waveforms - tf.reduce_sum(waveforms * valid, axis=1, keepdims=True) / count) * valid
+    variance = tf.reduce_sum(tf.square(centred), axis=1, keepdims=True) / count
+    return centred / tf.sqrt(variance + _SMALLEST_VARIANCE)
+
+
+def _report(
+    path: Path, model: TFWav2Vec2PreTrainedModel, do_normalize: bool, reloaded: Callable[[np.ndarray], np.ndarray]
+) -> ExportReport:
+    """Compare on noise of three lengths, the x-vector network's longest context included."""
+    shortest = 16 * model.config.receptive_field
+    lengths = (shortest, 2 * shortest + 7, shortest + 1)
+    live: Any = _Serving(model, do_normalize)
+    errors = [_difference(live, reloaded, length) for length in lengths]
+    return ExportReport(path, lengths, max(errors))
+
+
+def _difference(live: _Serving, reloaded: Callable[[np.ndarray], np.ndarray], length: int) -> float:
+    waveform = np.random.default_rng(length).normal(0, 0.1, (1, length)).astype(np.float32)
+    values = tf.constant(waveform)
+    expected = live._scores(_normalised(values, None) if live.do_normalize else values, None)[1].numpy()
+    return float(np.abs(reloaded(waveform) - expected).max() / np.abs(expected).max())
