@@ -13,10 +13,17 @@ if _chosen != "tensorflow":  # importing Keras would load that framework, or fai
         "set it to tensorflow before Keras is imported"
     )
 
-import keras  # noqa: E402
+import tensorflow  # noqa: E402, F401  first: where it is missing, the error shall say so
+
+_remedy = 'set KERAS_BACKEND=tensorflow before Keras is imported, or "backend": "tensorflow" in ~/.keras/keras.json'
+try:
+    import keras
+except ImportError as error:
+    if error.name == "keras":
+        raise
+    raise BackendError(
+        f"Keras does not import ({error}), perhaps on another back end than TensorFlow: {_remedy}"
+    ) from error
 
 if keras.config.backend() != "tensorflow":
-    raise BackendError(
-        f"Keras runs on {keras.config.backend()!r}, wav2vec2_tf needs TensorFlow: set KERAS_BACKEND=tensorflow before "
-        'Keras is imported, or "backend": "tensorflow" in ~/.keras/keras.json'
-    )
+    raise BackendError(f"Keras runs on {keras.config.backend()!r}, wav2vec2_tf needs TensorFlow: {_remedy}")
