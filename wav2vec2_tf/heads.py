@@ -268,7 +268,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
             with layers.dtype_policy(self.dtype_policy):
                 head = layers.linear(ctc_input_size(config), config.vocab_size, "lm_head")
             head.trainable = self.lm_head.trainable
-            del self.lm_head  # Keras would go on counting its weights
+            layers.forget(self, self.lm_head)
             self.lm_head = head
         self.config = self.wav2vec2.config = config
 

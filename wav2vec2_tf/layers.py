@@ -121,6 +121,11 @@ def convolution(
     return layer
 
 
+def forget(owner: keras.layers.Layer, layer: keras.layers.Layer) -> None:
+    """Take a layer out of ``owner`` before another one takes its name: Keras would go on counting its weights."""
+    owner._layers.remove(layer)
+
+
 class LayerNorm(keras.layers.LayerNormalization):
     """Layer norm over the features, frame by frame."""
 
