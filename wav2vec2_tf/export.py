@@ -100,7 +100,8 @@ def export_litert(
     serving = _Serving(model, do_normalize)
     # The converter turns variables into resources that nothing gives values: every output would be NaN. As constants
     # they are weights, and dynamic lengths work.
-    frozen = convert_variables_to_constants_v2(serving.transcribe_one.get_concrete_function())
+    graph: Any = serving.transcribe_one
+    frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
     content = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

@@ -33,7 +33,8 @@ class GumbelVectorQuantizer(layers.Layer):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(name="quantizer")
         self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
-        shape = (1, self.groups * self.entries, config.codevector_dim // self.groups)
+        self.width = config.codevector_dim
+        shape = (1, self.groups * self.entries, self.width // self.groups)
         self.codevectors = self.add_weight(shape=shape, initializer="zeros", name="codevectors")
         self.weight_proj = layers.linear(config.conv_dim[-1], self.groups * self.entries, "weight_proj")
         # A variable, so that graphs which exist already follow it. fairseq starts with 2; see set_gumbel_temperature.
@@ -59,7 +60,7 @@ class GumbelVectorQuantizer(layers.Layer):
         logits = tf.cast(tf.reshape(self.weight_proj(features), shape), tf.float32)
         if training:
             noise = layers.gumbel_noise_like(logits) if noise is None else tf.cast(noise, tf.float32)
-            layers.check_shape("gumbel_noise", noise, logits.shape, "(batch, frames, groups, entries)")
+            layers.check_shape("gumbel_noise", noise, tuple(logits.shape), "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, noise, tf.convert_to_tensor(self.temperature))
             perplexity = losses.codevector_perplexity(tf.nn.softmax(logits), counted)
         else:
@@ -67,7 +68,7 @@ class GumbelVectorQuantizer(layers.Layer):
             perplexity = losses.codevector_perplexity(choice, counted)
         codebook = tf.reshape(self.codevectors, (self.groups, self.entries, -1))
         chosen = tf.einsum("btge,ged->btgd", tf.cast(choice, codebook.dtype), codebook)
-        return tf.reshape(chosen, (shape[0], shape[1], self.groups * codebook.shape[-1])), perplexity
+        return tf.reshape(chosen, (shape[0], shape[1], self.width)), perplexity
 
 
 @layers.savable
@@ -420,7 +421,7 @@ class TFWav2Vec2ForAudioFrameClassification(_Classifier):
         logits = self.classifier(hidden)
         loss = None
         if labels is not None:
-            layers.check_shape("labels", labels, logits.shape, "(batch, frames, labels), one-hot")
+            layers.check_shape("labels", labels, tuple(logits.shape), "(batch, frames, labels), one-hot")
             flat = tf.reshape(logits, (-1, logits.shape[-1]))
             loss = losses.cross_entropy(flat, tf.reshape(tf.argmax(labels, axis=-1), (-1,)))
         output = TokenClassifierOutput(

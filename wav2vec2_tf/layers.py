@@ -137,9 +137,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 class ChannelLayerNorm(LayerNorm):
     """``LayerNorm`` in the place of ``ChannelGroupNorm``."""
 
-    def call(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def call(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, frames, channels) -> the same; ``lengths`` make no difference to a single frame."""
-        return super().call(x)
+        return super().call(inputs)
 
 
 class ChannelGroupNorm(Layer):
@@ -212,8 +212,8 @@ def attend(
     if scores.dtype != tf.float64:
         scores = tf.cast(scores, tf.float32)  # half precision cannot add up many small weights
     if mask is not None:
-        mask = tf.expand_dims(tf.expand_dims(mask, 1), 1)
-        scores = tf.where(mask, scores, tf.constant(scores.dtype.min, scores.dtype))
+        attended = tf.expand_dims(tf.expand_dims(mask, 1), 1)
+        scores = tf.where(attended, scores, tf.constant(scores.dtype.min, scores.dtype))
     weights = dropout(tf.cast(tf.nn.softmax(scores), value.dtype))
     return tf.matmul(weights, value), weights
 
@@ -289,11 +289,11 @@ def _seed_tensor() -> Tensor:
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:
     """Standard Gumbel noise, -log(-log(uniform)), with the shape and dtype of ``logits``."""
-    uniform = tf.random.uniform(tf.shape(logits), minval=np.finfo(np.float32).tiny, dtype=logits.dtype)
+    uniform = tf.random.uniform(tf.shape(logits), minval=float(np.finfo(np.float32).tiny), dtype=logits.dtype)
     return -tf.math.log(-tf.math.log(uniform))
 
 
-def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
     """One-hot choice of the largest ``logits + noise`` whose gradient is that of the softmax (straight-through)."""
     soft = tf.nn.softmax((logits + noise) / temperature)
     return one_hot_argmax(soft) - tf.stop_gradient(soft) + soft
@@ -330,7 +330,7 @@ def without_values() -> Iterator[bool]:
 
 
 @contextmanager
-def dtype_policy(policy: str | None) -> Iterator[None]:
+def dtype_policy(policy: Any) -> Iterator[None]:
     """Build layers under this Keras policy (``"bfloat16"``, ``"mixed_bfloat16"`` ...), the global one where None."""
     before = keras.config.dtype_policy()
     if policy is not None:
@@ -349,9 +349,8 @@ savable = keras.saving.register_keras_serializable("wav2vec2_tf")  # for model.s
 
 def check_waveforms(config: Any, values: Tensor, mask: Tensor | None) -> None:
     """``wav2vec2_core.inputs.check_waveforms`` for tensors; what is not known yet passes."""
-    shape = _shape(values)
-    if len(shape) == 2:
-        shape = _filled(shape, [1 if mask is None else _at(_shape(mask), 0, 1), config.receptive_field])
+    known = [None if mask is None else _at(_shape(mask), 0), config.receptive_field]
+    shape = _filled(_shape(values), known)
     inputs.check_waveforms(config, shape, None if mask is None else _filled(_shape(mask), shape))
 
 
@@ -362,16 +361,16 @@ def check_shape(name: str, x: Tensor, expected: Sequence[int | None], meaning: s
 
 
 def _shape(x: Tensor) -> list[int | None]:
-    return list(x.shape) if x.shape.rank is not None else []
+    return list(x.shape)
 
 
-def _at(values: Sequence[int | None], index: int, default: int) -> int:
-    value = values[index] if len(values) > index else None
-    return default if value is None else value
+def _at(values: Sequence[int | None], index: int) -> int | None:
+    return values[index] if len(values) > index else None
 
 
 def _filled(shape: Sequence[int | None], known: Sequence[int | None]) -> list[int]:
-    return [_at(known, index, 1) if value is None else value for index, value in enumerate(shape)]
+    """``shape`` with what it does not know taken from ``known``, and 1 where that does not know it either."""
+    return [(_at(known, index) or 1) if value is None else value for index, value in enumerate(shape)]
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -380,7 +379,7 @@ def _filled(shape: Sequence[int | None], known: Sequence[int | None]) -> list[in
 def _register(output_class: type[ModelOutput]) -> None:
     """Let Keras look inside the outputs; tf.nest does so for every mapping."""
 
-    def flatten(output: ModelOutput) -> tuple[list[Any], tuple[str, ...], tuple[str, ...]]:
+    def flatten(output: Any) -> tuple[list[Any], tuple[str, ...], tuple[str, ...]]:
         return list(output.values()), tuple(output), tuple(output)
 
     def unflatten(names: Any, values: Any) -> ModelOutput:
