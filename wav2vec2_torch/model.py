@@ -296,7 +296,10 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             self.feature_projection = FeatureProjection(config)
             self.masked_spec_embed = None
             if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
-                self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
+                # Without masking nothing uses it; distributed training then must not wait for its gradient.
+                self.masked_spec_embed = nn.Parameter(
+                    torch.empty(config.hidden_size), requires_grad=config.apply_spec_augment
+                )
             self.encoder = Encoder(config)
             self.adapter = Adapter(config) if config.add_adapter else None
 

@@ -84,10 +84,13 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         """What the model computes with."""
         return next(self.parameters()).dtype
 
-    def as_requested(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants no dictionary, its tuple."""
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+    def as_requested(
+        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
+    ) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
+        if self.config.return_dict if return_dict is None else return_dict:
+            return output
+        return tuple(value for name, value in output.items() if name not in dict_only)
 
     # ---- files ------------------------------------------------------------------------------------------------
 
