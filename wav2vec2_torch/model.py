@@ -203,8 +203,8 @@ class Encoder(nn.Module):
         self.checkpointing: dict[str, object] | None = None
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, layer_keep: Tensor | None, with_weights: bool
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, hidden: Tensor, mask: Tensor | None, layer_keep: Tensor | None, with_states: bool, with_weights: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
         """Run every layer.
 
         Args:
@@ -212,27 +212,28 @@ class Encoder(nn.Module):
             mask: (batch, frames) bool, True for valid frames; None for all.
             layer_keep: (layers,) bool, False for a layer to be skipped (layer drop); None to keep all. A skipped
                 layer is computed and its result dropped: each step costs the same and uses every parameter.
-            with_weights: collect attention weights.
+            with_states, with_weights: return hidden states and attention weights too, instead of None.
 
         Returns:
-            Context representations, the hidden states (input of each layer and the final result), attention weights.
+            Context representations, hidden states (input of each layer and the final result), attention weights.
         """
         if mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         hidden = hidden + self.pos_conv_embed(hidden)
         hidden = self.dropout(hidden if self.pre_norm else self.layer_norm(hidden))
-        states, attentions = [hidden], []
+        states, attentions = [], []
         for index, layer in enumerate(self.layers):
+            if with_states:
+                states.append(hidden)
             if self.checkpointing is not None and self.training:
                 output, weights = layers.checkpointed(layer, hidden, mask, with_weights, **self.checkpointing)
             else:
                 output, weights = layer(hidden, mask, with_weights)
             hidden = output if layer_keep is None else torch.where(layer_keep[index], output, hidden)
-            states.append(hidden)
             attentions.append(weights)
         if self.pre_norm:
-            states[-1] = hidden = self.layer_norm(hidden)
-        return hidden, states, attentions if with_weights else []
+            hidden = self.layer_norm(hidden)
+        return hidden, (*states, hidden) if with_states else None, tuple(attentions) if with_weights else None
 
 
 # ---- convolutional adapter: fewer frames, for tasks whose output is much shorter than speech --------------------
@@ -332,14 +333,12 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         config = self.config
         check_waveforms(config, input_values.shape, None if attention_mask is None else attention_mask.shape)
         samples = None if attention_mask is None else self._lengths(attention_mask)
-
         frames = None if samples is None else config.num_frames(samples, add_adapter=False)
         if self.training:
             width = config.num_frames(input_values.shape[1], add_adapter=False)
             mask_time_indices, mask_feature_indices, layer_keep = self.draw_missing(
                 len(input_values), width, frames, mask_time_indices, mask_feature_indices, layer_keep
             )
-
         if layer_keep is not None:
             check_shape("layer_keep", layer_keep.shape, (config.num_hidden_layers,), "(layers,)")
 
@@ -347,17 +346,17 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
-        hidden, states, attentions = self.encoder(hidden, mask, layer_keep, with_attentions)
+        hidden, states, attentions = self.encoder(
+            hidden,
+            mask,
+            layer_keep,
+            with_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            with_weights=config.output_attentions if output_attentions is None else output_attentions,
+        )
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
-
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden,
-            extract_features=features,
-            hidden_states=tuple(states) if with_states else None,
-            attentions=tuple(attentions) if with_attentions else None,
+            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
         )
         return self.as_requested(output, return_dict)
 
