@@ -60,13 +60,17 @@ class AddedTokens:
     """Added tokens by id, and the splitting of text at them."""
 
     def __init__(self, by_id: Mapping[int, AddedToken]) -> None:
-        self.by_id: dict[int, AddedToken] = {}
-        self.ids: dict[str, int] = {}
+        self.by_id = dict(by_id)
+        self.ids = {token.content: index for index, token in by_id.items()}
         self._borders: set[str] = set()
-        self.update(by_id.items())
+        self._lengths: list[int] = []
 
-    def update(self, tokens: Iterable[tuple[int, AddedToken]]) -> None:
-        """Add tokens. One whose id is taken over is still a border in text, unless this happens in the same call."""
+    def update(self, tokens: Iterable[tuple[int, AddedToken]] = ()) -> None:
+        """Add tokens and cut text at all of them from now on.
+
+        An id can be taken over by another token. Text is still cut at the former owner, unless it loses its id before
+        or in the first ``update`` that sees it: transformers draws its borders at the same moments.
+        """
         for index, token in tokens:
             self.by_id[index] = token
             self.ids[token.content] = index

@@ -46,8 +46,8 @@ class Wav2Vec2Processor:
         Args:
             audio: waveforms, as the feature extractor takes them.
             text: transcripts, as the tokenizer takes them.
-            options: those of both. Where they must differ, pass ``audio_kwargs={...}`` and ``text_kwargs={...}``;
-                ``common_kwargs={...}`` go to both.
+            options: of both. Where they must differ, ``audio_kwargs={...}`` holds all options of the audio and
+                ``text_kwargs={...}`` all of the text; ``return_tensors`` still goes to both.
 
         Returns:
             Of audio ``input_values`` (and ``attention_mask``); of text alone ``input_ids`` and ``attention_mask``; of
@@ -154,14 +154,20 @@ class Wav2Vec2Processor:
 def _route(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the options of a call into those of the feature extractor and of the tokenizer. Raises ``InputError``."""
     plain = dict(options)
-    own = {name: dict(plain.pop(name, None) or {}) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
+    own = {name: plain.pop(name, None) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
     for name in plain:
         if name not in _AUDIO | _TEXT:
             raise InputError(f"option {name!r} is unknown: the feature extractor and the tokenizer list theirs")
-        twice = next((group for group, values in own.items() if name in values), None)
+        twice = next((group for group, values in own.items() if name in (values or {})), None)
         if twice is not None:
             raise InputError(f"option {name!r} is given twice, in {twice} and by itself: leave one out")
-    plain.update(own["common_kwargs"])
+    common = {"return_tensors": plain["return_tensors"]} if "return_tensors" in plain else own["common_kwargs"] or {}
+    if set(common) - {"return_tensors"}:
+        raise InputError(f"common_kwargs={common} takes return_tensors alone: pass the others by themselves")
     audio = {name: value for name, value in plain.items() if name in _AUDIO}
     text = {name: value for name, value in plain.items() if name in _TEXT}
-    return {**audio, **own["audio_kwargs"]}, {**text, **own["text_kwargs"]}
+    if own["audio_kwargs"] is not None:
+        audio = own["audio_kwargs"]
+    if own["text_kwargs"] is not None:
+        text = own["text_kwargs"]
+    return {**audio, **common}, {**text, **common}

@@ -40,17 +40,18 @@ def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, A
     arguments = {**arguments, **given}
     try:
         decoder = arguments.pop("added_tokens_decoder", None)
-        if decoder is not None:
-            added = {int(index): _token(value) for index, value in decoder.items()}
-        else:
+        if decoder is None:
             arguments.update(_special_map(source, arguments, given))
             added = _legacy_added(source, arguments)
-        by_content = {token.content: token for token in added.values()}
-        for name in SPECIAL_TOKENS:
-            token = arguments.get(name)
-            if token is not None:
-                token = AddedToken.of(token) if isinstance(token, Mapping) else token
-                arguments[name] = by_content.get(str(token), token)
+        else:
+            added = {int(index): _token(value) for index, value in decoder.items()}
+            by_content = {token.content: token for token in added.values()}
+            arguments.update(
+                {
+                    name: by_content.get(str(arguments[name]), arguments[name])
+                    for name in arguments.keys() & set(SPECIAL_TOKENS)
+                }
+            )
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the tokenizer files of {source.name!r} are damaged ({error}): download or save them again"
@@ -73,9 +74,7 @@ def write_files(
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
         "model_max_length": tokenizer.model_max_length,
         "extra_special_tokens": tokenizer.init_kwargs.get("extra_special_tokens", {}),
-        "added_tokens_decoder": {
-            str(index): token.to_dict() for index, token in sorted(tokenizer.added_tokens_decoder.items())
-        },
+        "added_tokens_decoder": {index: token.to_dict() for index, token in tokenizer.added_tokens_decoder.items()},
         "tokenizer_class": "Wav2Vec2CTCTokenizer",
     }
     if processor_class is not None:
@@ -108,8 +107,8 @@ def _special_map(source: ModelSource, arguments: Mapping[str, Any], given: Mappi
         if given.get(name):
             continue
         if name == ADDITIONAL and isinstance(value, list):
-            tokens = [_special(token) for token in arguments.get(ADDITIONAL) or []]
-            value = tokens + [token for token in map(_special, value) if token not in tokens]
+            tokens = map(_special, [*(arguments.get(ADDITIONAL) or []), *value])
+            value = list({str(token): token for token in tokens}.values())  # released files repeat tokens
         elif name in SPECIAL_TOKENS:
             value = _special(value)
         found[name] = value
