@@ -324,6 +324,8 @@ def _rows(raw_speech: Any) -> list[Any]:
             isinstance(raw_speech[0], (list, tuple)) or len(getattr(raw_speech[0], "shape", ())) > 0
         )
         return list(raw_speech) if nested else [raw_speech]
+    if isinstance(raw_speech, (str, os.PathLike)):
+        raise InputError(f"the audio is the file name {str(raw_speech)!r}, not samples: pass read_audio(path)")
     samples = as_numpy(raw_speech)
     if samples.ndim not in (1, 2):
         raise InputError(
