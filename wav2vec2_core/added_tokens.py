@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wav2vec2_core.batching import brief
 from wav2vec2_core.errors import InputError
 
 
@@ -28,7 +29,7 @@ class AddedToken:
 
     def __post_init__(self) -> None:
         if not isinstance(self.content, str):
-            raise InputError(f"token {self.content!r} is a {type(self.content).__name__}, a token must be text")
+            raise InputError(f"token {brief(self.content)} is a {type(self.content).__name__}, a token must be text")
         if self.normalized is None:
             object.__setattr__(self, "normalized", not self.special)
 
@@ -48,7 +49,7 @@ class AddedToken:
         elif hasattr(value, "content") and hasattr(value, "lstrip"):
             fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
         else:
-            raise InputError(f"token {value!r} is a {type(value).__name__}, a token must be text or an AddedToken")
+            raise InputError(f"token {brief(value)} is a {type(value).__name__}, a token must be text or an AddedToken")
         return cls(**{**fields, **changes})
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wav2vec2_core.batching import check_length, check_side, padding_strategy, round_up, truncation_strategy
+from wav2vec2_core.batching import brief, check_length, check_side, padding_strategy, round_up, truncation_strategy
 from wav2vec2_core.errors import InputError
 
 #: ``model_max_length`` above this means "no limit" (transformers writes 1e30 for it).
@@ -28,7 +28,7 @@ def texts_of(text: Any, pair: Any, split_into_words: bool) -> tuple[list[tuple[A
     if isinstance(text, (str, Ids)) or (split_into_words and text and not nested):
         return [(text, pair)], False
     if not isinstance(text, (list, tuple)) or not text:
-        raise InputError(f"text {text!r} must be a string or a list of at least one string")
+        raise InputError(f"text {brief(text)} must be a string or a list of at least one string")
     if pair is not None:
         if not isinstance(pair, (list, tuple)) or len(pair) != len(text):
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from wav2vec2_core import ctc_text
 from wav2vec2_core.added_tokens import AddedToken
-from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather
+from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
 from wav2vec2_core.checkpoint import ModelSource, open_model
 from wav2vec2_core.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
 from wav2vec2_core.errors import InputError
@@ -74,7 +74,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
             InputError: ``text`` is not a string.
         """
         if not isinstance(text, str):
-            raise InputError(f"text {text!r} is a {type(text).__name__}, a string is needed")
+            raise InputError(f"text {brief(text)} is a {type(text).__name__}, a string is needed")
         text = f" {text}" if is_split_into_words else text
         if self.do_lower_case:
             text = self._lower(text)
@@ -297,7 +297,9 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         if isinstance(text, str):
             tokens = self.tokenize(text, split_special_tokens=split_special_tokens)
         elif not isinstance(text, (list, tuple)):
-            raise InputError(f"text {text!r} is a {type(text).__name__}, text must be a string or a list of strings")
+            raise InputError(
+                f"text {brief(text)} is a {type(text).__name__}, text must be a string or a list of strings"
+            )
         elif is_split_into_words:
             tokens = [
                 token
@@ -476,5 +478,5 @@ def _id_row(token_ids: Any) -> list[int]:
         if isinstance(index, list):
             raise InputError("token ids have more than one row: use batch_decode, of logits take argmax(-1) first")
         if isinstance(index, bool) or not isinstance(index, (int, float)) or index != int(index):
-            raise InputError(f"token id {index!r} is not an integer: pass ids, of logits take argmax(-1) first")
+            raise InputError(f"token id {brief(index)} is not an integer: pass ids, of logits take argmax(-1) first")
     return [int(index) for index in row]

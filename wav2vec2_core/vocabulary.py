@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 
 from wav2vec2_core.added_tokens import AddedToken, AddedTokens
-from wav2vec2_core.batching import check_side
+from wav2vec2_core.batching import brief, check_side
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import read_json
 
@@ -29,7 +29,7 @@ def check_vocabulary(vocabulary: Mapping[str, Any], what: str) -> dict[str, int]
     owners: dict[int, str] = {}
     for token, index in vocabulary.items():
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise InputError(f"{what} maps {token!r} to {index!r}: every token needs an integer id, 0 or more")
+            raise InputError(f"{what} maps {token!r} to {brief(index)}: every token needs an integer id, 0 or more")
         if index in owners:
             raise InputError(f"{what} gives id {index} to {owners[index]!r} and {token!r}: every token needs its own")
         owners[index] = token
@@ -391,7 +391,7 @@ def _as_special(name: str, value: Any) -> Any:
     try:
         return AddedToken.of(value)
     except InputError as error:
-        raise InputError(f"{name}={value!r} must be text or an AddedToken") from error
+        raise InputError(f"{name}={brief(value)} must be text or an AddedToken") from error
 
 
 def _as_token(value: Any, **changes: Any) -> AddedToken:
@@ -403,5 +403,5 @@ def _as_token(value: Any, **changes: Any) -> AddedToken:
 
 def _as_list(value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{ADDITIONAL}={value!r} must be a list of tokens")
+        raise InputError(f"{ADDITIONAL}={brief(value)} must be a list of tokens")
     return list(value)

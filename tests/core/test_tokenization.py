@@ -285,6 +285,7 @@ def test_copies(make):
         (NESTED, {"target_lang": "deu"}, "target_lang='deu' is not in the vocabulary: use one of eng, fra"),
         (NESTED, {"target_lang": "../fra"}, "'../fra' is not the name of a language: use one of eng, fra"),
         ({**NESTED, "../fra": {"<pad>": 0}}, {"target_lang": "../fra"}, "is not the name of a language"),
+        ({"eng": {"a": 1}, "<pad>": 0}, {}, "maps 'eng' to {'a': 1}"),
         (LETTERS, {"bos_token": 3}, "bos_token=3 must be text"),
         (LETTERS, {"padding_side": "up"}, "padding_side='up' is unknown: use one of 'right', 'left'"),
         (LETTERS, {"additional_special_tokens": "<x>"}, "must be a list"),
@@ -301,6 +302,8 @@ def test_bad_vocabularies_and_arguments(make, vocabulary, arguments, message):
     [
         (lambda t: t(), "neither text nor text_target"),
         (lambda t: t(5), "text 5 must be a string"),
+        (lambda t: t(np.array([["a"] * 9] * 9)), "text array.* must be a string"),
+        (lambda t: t(["a", np.zeros((20, 20))]), "a ndarray, text must be a string"),
         (lambda t: t([]), "must be a string or a list of at least one"),
         (lambda t: t(["a", 5]), "text 5 is a int"),
         (lambda t: t(["a", None]), "text None is a NoneType"),
