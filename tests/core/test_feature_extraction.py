@@ -55,17 +55,6 @@ def test_every_kind_of_batch_becomes_float32(audio):
     assert batch.input_values.dtype == np.float32
 
 
-def test_torch_tensors():
-    torch = pytest.importorskip("torch")
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
-    for audio in (torch.tensor([LONG, LONG]), [torch.tensor(LONG), torch.tensor(LONG)]):
-        values = extractor(audio, return_tensors="pt", **RATE).input_values
-        assert isinstance(values, torch.Tensor)
-        assert values.tolist() == [LONG, LONG]
-    (single,) = extractor(torch.tensor(LONG, dtype=torch.bfloat16), **RATE).input_values
-    assert single.tolist() == LONG
-
-
 def test_lengths():
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
     assert extractor(SHORT, padding="max_length", max_length=3, **RATE).input_values[0].tolist() == [1.0, 0.5, 0.0]

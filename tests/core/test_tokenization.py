@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from wav2vec2_core.batching import Batch, to_tensor
+from wav2vec2_core.batching import to_tensor
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError, OutputError
 from wav2vec2_core.tokenization import AddedToken, Wav2Vec2CTCTokenizer
 
@@ -413,15 +413,3 @@ def test_a_missing_framework_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(BackendError, match=r"tensorflow is not installed.*wav2vec2-frameworks\[tf\]"):
         to_tensor([1], "tf")
-
-
-def test_batches_move_to_a_device_and_type():
-    torch = pytest.importorskip("torch")
-    batch = Batch(input_values=[[0.5]], input_ids=[[1]], names=["a"])
-    batch = Batch({name: value if name == "names" else to_tensor(value, "pt") for name, value in batch.items()})
-    moved = batch.to("cpu", torch.float16)
-    assert (moved.input_values.dtype, moved.input_ids.dtype, moved.names) == (torch.float16, torch.int64, ["a"])
-    assert moved.to(dtype=torch.float64).input_values.dtype == torch.float64
-    assert moved.to("meta").input_ids.device.type == "meta"
-    with pytest.raises(AttributeError, match="no entry 'labels'"):
-        _ = batch.labels
