@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _NOT_ARGUMENTS = ("tokenizer_class", "auto_map", "init_inputs", "name_or_path", "special_tokens_map_file",
                   "tokenizer_file", "vocab_file", "transformers_version", "backend", "is_local")  # fmt: skip
 
+#: Arguments that are attributes of a tokenizer, so that their present value is saved.
+_CHANGEABLE = (*SPECIAL_TOKENS, "do_lower_case", "word_delimiter_token", "replace_word_delimiter_char", "target_lang",
+               "padding_side", "truncation_side", "split_special_tokens")  # fmt: skip
+
 
 def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments from the files of a model; those in ``given`` win.
@@ -69,7 +73,7 @@ def write_files(
     folder = make_folder(folder)
     config = {
         **tokenizer.init_kwargs,
-        **{name: getattr(tokenizer, name) for name in tokenizer.init_kwargs if hasattr(tokenizer, name)},
+        **{name: getattr(tokenizer, name) for name in _CHANGEABLE if name in tokenizer.init_kwargs},
         **tokenizer.special_tokens_map,
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
         "model_max_length": tokenizer.model_max_length,

@@ -104,6 +104,8 @@ class Vocabulary:
         **kwargs: Any,
     ) -> None:
         self.word_delimiter_token = None if word_delimiter_token is None else str(word_delimiter_token)
+        if not isinstance(replace_word_delimiter_char, str):
+            raise InputError(f"replace_word_delimiter_char={brief(replace_word_delimiter_char)} must be text")
         self.replace_word_delimiter_char = replace_word_delimiter_char
         self.do_lower_case = do_lower_case
         self.vocab: dict[str, Any] = read_json(vocab_file)
@@ -121,7 +123,7 @@ class Vocabulary:
         self.special: dict[str, Any] = {name: _as_special(name, given.get(name)) for name in SPECIAL_TOKENS}
         self.additional_special_tokens = given.get(ADDITIONAL) or []
 
-        self.model_max_length: int = kwargs.get("model_max_length") or int(1e30)  # transformers' "no limit"
+        self.model_max_length = _check_limit(kwargs.get("model_max_length") or int(1e30))  # transformers' "no limit"
         self.padding_side = check_side(kwargs.get("padding_side", "right"))
         self.truncation_side = check_side(kwargs.get("truncation_side", "right"), "truncation_side")
         self.clean_up_tokenization_spaces: bool = kwargs.get("clean_up_tokenization_spaces", False)
@@ -137,6 +139,10 @@ class Vocabulary:
         self._check_pad_token(vocab_file)
         self._add(self._special_tokens_not_added(), special=True)
         self._keep_long_tokens_whole()
+
+    def __repr__(self) -> str:
+        language = f", target_lang={self.target_lang!r}" if self.languages else ""
+        return f"{type(self).__name__}({len(self)} tokens, special={self.special_tokens_map}{language})"
 
     # ---- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -399,6 +405,12 @@ def _as_token(value: Any, **changes: Any) -> AddedToken:
     if isinstance(value, str):
         return AddedToken(value, normalized=False, **changes)
     return AddedToken.of(value, **changes)
+
+
+def _check_limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InputError(f"model_max_length={brief(value)} must be a positive number of tokens")
+    return int(min(value, 1e30))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -200,6 +200,7 @@ def test_save_and_load(make, tmp_path):
     assert names == {"vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
     loaded = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "saved")
     same(loaded, tokenizer)
+    assert repr(loaded).startswith("Wav2Vec2CTCTokenizer(13 tokens, special={'bos_token': '<s>'")
     assert (loaded.model_max_length, loaded.init_kwargs["custom"]) == (50, [1, 2])
 
 
@@ -286,6 +287,8 @@ def test_copies(make):
         (NESTED, {"target_lang": "../fra"}, "'../fra' is not the name of a language: use one of eng, fra"),
         ({**NESTED, "../fra": {"<pad>": 0}}, {"target_lang": "../fra"}, "is not the name of a language"),
         ({"eng": {"a": 1}, "<pad>": 0}, {}, "maps 'eng' to {'a': 1}"),
+        (LETTERS, {"model_max_length": "long"}, "model_max_length='long' must be a positive number"),
+        (LETTERS, {"replace_word_delimiter_char": None}, "replace_word_delimiter_char=None must be text"),
         (LETTERS, {"bos_token": 3}, "bos_token=3 must be text"),
         (LETTERS, {"padding_side": "up"}, "padding_side='up' is unknown: use one of 'right', 'left'"),
         (LETTERS, {"additional_special_tokens": "<x>"}, "must be a list"),
