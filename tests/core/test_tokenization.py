@@ -87,6 +87,14 @@ def test_lower_case_text_for_an_upper_case_vocabulary(make):
     assert tokenizer.decode([3, 3, 0, 3, 4]) == "aaς"
 
 
+def test_added_tokens_of_lower_case_text(make):
+    """A normalized token is looked for in lower case, a special one as it is written."""
+    tokenizer = make({"<pad>": 0, "<unk>": 1, "|": 2, "A": 3}, do_lower_case=True)
+    tokenizer.add_tokens([AddedToken("Xx", special=True, normalized=True), AddedToken("Yy", normalized=True)])
+    assert tokenizer.tokenize("Xxyya") == ["Xx", "yy", "A"]
+    assert tokenizer.tokenize("xxYy") == ["X", "X", "yy"]
+
+
 def test_words_pairs_and_targets(make):
     tokenizer = make()
     assert tokenizer(["a", "b"], is_split_into_words=True).input_ids == [4, 5, 4, 6]
