@@ -63,12 +63,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         with layers.without_values() as outermost:
             yield
         if outermost:
-            fill_weights(
-                self,
-                initial_values(self.parameter_table(), layers.draw_seed()),
-                device=torch.get_default_device(),
-                dtype=torch.get_default_dtype(),
-            )
+            fill_weights(self, initial_values(self.parameter_table(), layers.draw_seed()))
 
     def parameter_table(self) -> dict[str, Parameter]:
         """Names, shapes, first values and freeze groups of this model's parameters."""
@@ -217,10 +212,11 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if dtype == "auto":
             dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
-        place: dict[str, Any] = {"device": torch.get_default_device(), "dtype": _torch_dtype(dtype)}
-        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()), **place)
-        new = {name: table[name] for name in plan.new}
-        fill_weights(self, initial_values(new, layers.draw_seed()), **place)
+        kept_as = _torch_dtype(dtype)
+        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()), dtype=kept_as)
+        if plan.new:
+            new = {name: table[name] for name in plan.new}
+            fill_weights(self, initial_values(new, layers.draw_seed()), dtype=kept_as)
         self.loading = plan
 
     # ---- language adapters ------------------------------------------------------------------------------------
