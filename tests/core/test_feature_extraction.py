@@ -55,6 +55,13 @@ def test_every_kind_of_batch_becomes_float32(audio):
     assert batch.input_values.dtype == np.float32
 
 
+def test_integers_are_normalised_in_double_precision():
+    audio = np.array([0, 1, 2, 3]) + 2**30  # neighbours that float32 cannot tell apart
+    (values,) = Wav2Vec2FeatureExtractor()(audio, **RATE).input_values
+    np.testing.assert_allclose(values, [-1.3416407, -0.4472136, 0.4472136, 1.3416407], atol=1e-6)
+    assert values.dtype == np.float32
+
+
 def test_lengths():
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
     assert extractor(SHORT, padding="max_length", max_length=3, **RATE).input_values[0].tolist() == [1.0, 0.5, 0.0]
