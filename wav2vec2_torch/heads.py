@@ -227,13 +227,16 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def _loss(self, logits: Tensor, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
         config = self.config
-        if labels.dim() != 2 or labels.shape[0] != logits.shape[0]:
-            check_shape("labels", labels.shape, (logits.shape[0], labels.shape[-1]), "(batch, letters)")
+        batch, samples = input_values.shape
+        letters = labels.shape[-1] if labels.dim() > 0 else 0
+        check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
         if not layers.is_tracing() and labels.numel() > 0:
             check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
-        if config.pad_token_id is None:
-            raise ConfigError("pad_token_id is null, it is the blank of the CTC loss: set it to the pad token's number")
-        batch, samples = input_values.shape
+        if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+            raise ConfigError(
+                f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
+                f"below vocab_size={config.vocab_size}"
+            )
         if attention_mask is None:
             lengths = torch.full((batch,), samples, device=logits.device)
         else:

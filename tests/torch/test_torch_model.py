@@ -383,8 +383,12 @@ def test_wrong_labels():
             tiny(head)(values, labels=torch.tensor([1, 5, 0]))
     with pytest.raises(InputError, match=r"labels has shape \(3, 74\), it must be \(3, 74, 5\)"):
         tiny("ForAudioFrameClassification")(values, labels=torch.zeros(3, FRAMES, dtype=torch.long))
-    with pytest.raises(ConfigError, match="pad_token_id is null"):
-        tiny("ForCTC", pad_token_id=None)(values, labels=torch.ones(3, 4, dtype=torch.long))
+    for shape in ((3,), (), (3, 4, 1)):
+        with pytest.raises(InputError, match=r"labels has shape .* it must be \(3,.*\(batch, letters\)"):
+            tiny("ForCTC")(values, labels=torch.ones(shape, dtype=torch.long))
+    for blank in (None, 11, -1):
+        with pytest.raises(ConfigError, match=rf"pad_token_id={blank} is the blank of the CTC loss"):
+            tiny("ForCTC", pad_token_id=blank)(values, labels=torch.ones(3, 4, dtype=torch.long))
 
 
 def test_wrong_pretraining_input():
