@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, A
     """
     vocabulary = source.require("vocab.json")
     config = _read(source, "tokenizer_config.json")
+    _check_class(config.get("tokenizer_class"), source.name)
     arguments = {name: value for name, value in config.items() if name not in _NOT_ARGUMENTS}
     extra = arguments.pop("extra_special_tokens", None)
     if isinstance(extra, list):  # transformers 5 renamed the list
@@ -97,6 +99,15 @@ def write_files(
         (folder / "added_tokens.json").unlink(missing_ok=True)  # of an earlier save: it would add those tokens again
     names = [str(folder / name) for name in documents]
     return (*names, *tokenizer.save_vocabulary(folder))
+
+
+def _check_class(name: Any, model: str) -> None:
+    """Warn about the tokenizer of another kind of model; "Wav2Vec2Tokenizer" is the name of the first releases."""
+    if name not in (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"):
+        warnings.warn(
+            f"model {model!r} was saved with {name}, it is read as Wav2Vec2CTCTokenizer: check that its text is right",
+            stacklevel=2,
+        )
 
 
 def _read(source: ModelSource, name: str) -> dict[str, Any]:

@@ -267,6 +267,12 @@ def test_folders_of_transformers_5(tmp_path):
     assert tokenizer.decode([5, 4, 9, 6], skip_special_tokens=True) == "a b", "word borders stay"
 
 
+def test_the_tokenizer_of_another_model_warns(tmp_path):
+    folder = write(tmp_path / "other", vocab=LETTERS, tokenizer_config={"tokenizer_class": "BertTokenizer"})
+    with pytest.warns(UserWarning, match="was saved with BertTokenizer"):
+        Wav2Vec2CTCTokenizer.from_pretrained(folder)
+
+
 def test_copies(make):
     tokenizer = make()
     tokenizer.add_tokens(["xx"])
