@@ -321,6 +321,7 @@ def test_bad_vocabularies_and_arguments(make, vocabulary, arguments, message):
         (lambda t: t(5), "text 5 must be a string"),
         (lambda t: t(np.array([["a"] * 9] * 9)), "text array.* must be a string"),
         (lambda t: t(["a", np.zeros((20, 20))]), "a ndarray, text must be a string"),
+        (lambda t: t(np.zeros(3), is_split_into_words=True), "must be a string"),
         (lambda t: t([]), "must be a string or a list of at least one"),
         (lambda t: t(["a", 5]), "text 5 is a int"),
         (lambda t: t(["a", None]), "text None is a NoneType"),
