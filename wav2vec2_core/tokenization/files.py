@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.added_tokens import AddedToken
 from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import make_folder, read_json, write_json
-from wav2vec2_core.vocabulary import ADDITIONAL, SPECIAL_TOKENS
+from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.vocabulary import ADDITIONAL, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
-    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+    from wav2vec2_core.tokenization.tokenizer import Wav2Vec2CTCTokenizer
 
 #: Entries of ``tokenizer_config.json`` that describe the file or its writer, not the tokenizer.
 _NOT_ARGUMENTS = ("tokenizer_class", "auto_map", "init_inputs", "name_or_path", "special_tokens_map_file",

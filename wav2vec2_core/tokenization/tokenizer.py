@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from wav2vec2_core import ctc_text
-from wav2vec2_core.added_tokens import AddedToken
 from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
 from wav2vec2_core.checkpoint import ModelSource, open_model
-from wav2vec2_core.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import check_file_name, make_folder, write_json
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.tokenizer_files import read_arguments, write_files
-from wav2vec2_core.vocabulary import Vocabulary
+from wav2vec2_core.tokenization import ctc_text
+from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
+from wav2vec2_core.tokenization.files import read_arguments, write_files
+from wav2vec2_core.tokenization.vocabulary import Vocabulary
 
 __all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput"]
 

@@ -9,10 +9,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from wav2vec2_core.added_tokens import AddedToken, AddedTokens
 from wav2vec2_core.batching import brief, check_side
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import read_json
+from wav2vec2_core.tokenization.added_tokens import AddedToken, AddedTokens
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDITIONAL = "additional_special_tokens"
