@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # ---- activations ----------------------------------------------------------------------------------------------
 
@@ -197,14 +195,15 @@ def draw_seed() -> int:
     return int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
 
-def random_generator() -> np.random.Generator:
-    """A numpy generator seeded by torch's, for the draws of ``wav2vec2_core.masking``."""
-    return np.random.default_rng(draw_seed())
+def _draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
+    args = tuple(value.tolist() if isinstance(value, Tensor) else value for value in args)
+    generator = np.random.default_rng(draw_seed())
+    return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
 
 
-def outside_graph(function: Function) -> Function:
-    """Decorator: run ``function`` as it is between the graphs of ``torch.compile``; exported models are without it."""
-    return cast("Function", torch.compiler.disable(function))
+#: ``draw(function, *args, device=..., **options)`` calls a function of ``wav2vec2_core.masking`` with a generator that
+#: torch's own seeds. It runs between the graphs of ``torch.compile``.
+draw = cast("Callable[..., Tensor]", torch.compiler.disable(_draw))
 
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:

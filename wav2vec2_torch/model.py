@@ -360,7 +360,6 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         )
         return self.as_requested(output, return_dict)
 
-    @layers.outside_graph
     def draw_missing(
         self,
         batch: int,
@@ -374,30 +373,29 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
         ``frames``: (batch,) valid frames, ``width`` each where None. What the configuration switches off stays None.
         """
-        config, generator = self.config, layers.random_generator()
+        config = self.config
         if config.apply_spec_augment and config.mask_time_prob > 0 and mask_time_indices is None:
-            drawn = masking.time_mask(
-                [width] * batch if frames is None else frames.tolist(),
+            mask_time_indices = layers.draw(
+                masking.time_mask,
+                [width] * batch if frames is None else frames,
                 width,
                 prob=config.mask_time_prob,
                 length=config.mask_time_length,
                 min_masks=config.mask_time_min_masks,
-                generator=generator,
+                device=self.device,
             )
-            mask_time_indices = torch.from_numpy(drawn).to(self.device)
         if config.apply_spec_augment and config.mask_feature_prob > 0 and mask_feature_indices is None:
-            drawn = masking.feature_mask(
+            mask_feature_indices = layers.draw(
+                masking.feature_mask,
                 batch,
                 config.hidden_size,
                 prob=config.mask_feature_prob,
                 length=config.mask_feature_length,
                 min_masks=config.mask_feature_min_masks,
-                generator=generator,
+                device=self.device,
             )
-            mask_feature_indices = torch.from_numpy(drawn).to(self.device)
         if config.layerdrop > 0 and layer_keep is None:
-            drawn = masking.layer_keep(config.num_hidden_layers, config.layerdrop, generator)
-            layer_keep = torch.from_numpy(drawn).to(self.device)
+            layer_keep = layers.draw(masking.layer_keep, config.num_hidden_layers, config.layerdrop, device=self.device)
         return mask_time_indices, mask_feature_indices, layer_keep
 
     def mask_hidden_states(
