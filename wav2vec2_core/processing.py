@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from wav2vec2_core.batching import Batch
-from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import make_folder, write_json
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 _BOTH = ("padding", "truncation", "max_length", "pad_to_multiple_of", "return_attention_mask", "return_tensors")
@@ -23,7 +24,7 @@ _TEXT = frozenset({
 _EXTRACTOR = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize")
 
 
-class Wav2Vec2Processor:
+class Wav2Vec2Processor(Pretrained):
     """Turns audio into model inputs, text into labels, and predictions into text.
 
     Args:
@@ -99,36 +100,8 @@ class Wav2Vec2Processor:
         return self.tokenizer.batch_decode(*args, **options)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2Processor:
-        """Read both parts from a folder or a hub model; ``overrides`` are arguments of their constructors.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-            ConfigError, InputError: as the constructors.
-        """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        return cls.from_source(source, **overrides)
-
-    @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2Processor:
-        """As ``from_pretrained``, of a model that is open already."""
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
         audio = {name: overrides.pop(name) for name in _EXTRACTOR if name in overrides}
         return cls(
             feature_extractor=Wav2Vec2FeatureExtractor.from_source(source, **audio),

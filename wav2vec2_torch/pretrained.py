@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_torch import layers
 from wav2vec2_torch.weights import export_weights, fill_weights
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("wav2vec2_torch")
 Output = TypeVar("Output", bound=ModelOutput)
 
 
-class Wav2Vec2PreTrainedModel(nn.Module):
+class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
     """What the body and all heads share: construction, files, freezing, gradient checkpointing.
 
     ``Cls(config)`` gives a new model in training mode whose first values depend on ``torch.manual_seed`` alone.
@@ -168,8 +168,8 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             loaded.load_adapter(target_lang)
         return loaded.eval()
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into ``folder``.
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
 
         Raises:
             InputError: ``max_shard_size`` is no size.
@@ -177,35 +177,8 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         """
         dtype = str(self.dtype).removeprefix("torch.")
         config = self.config.replace(architectures=(type(self).__name__,), dtype=dtype)
-        write_checkpoint(folder, export_weights(self), max_shard_size=max_shard_size)
-        config.save_pretrained(folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-    ) -> Any:
-        """Upload what ``save_pretrained`` writes to the hub, creating the repository where missing.
-
-        Returns:
-            huggingface_hub's description of the commit. Its exceptions are passed on.
-        """
-        from huggingface_hub import HfApi
-
-        hub = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message or f"Upload {type(self).__name__}",
-                create_pr=create_pr,
-            )
+        write_checkpoint(save_directory, export_weights(self), max_shard_size=max_shard_size)
+        config.save_pretrained(save_directory)
 
     def _fill(self, checkpoint: Checkpoint, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool) -> None:
         table = self.parameter_table()

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
-from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import check_file_name, make_folder, write_json
 from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.tokenization import ctc_text
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
@@ -35,7 +36,7 @@ class Wav2Vec2CTCTokenizerOutput(ModelOutput):
     word_offsets: Any
 
 
-class Wav2Vec2CTCTokenizer(Vocabulary):
+class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
     """Characters (and longer tokens of the vocabulary) as labels of a CTC model.
 
     Args:
@@ -411,36 +412,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
     # ---- files --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2CTCTokenizer:
-        """Read the tokenizer of a folder or a hub model; ``overrides`` are arguments of the constructor.
-
-        Raises:
-            CheckpointError: vocab.json is missing, or a file is damaged.
-            InputError: as the constructor.
-        """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        return cls.from_source(source, **overrides)
-
-    @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2CTCTokenizer:
-        """As ``from_pretrained``, of a model that is open already."""
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
         return cls(**read_arguments(source, overrides))
 
     def save_pretrained(
