@@ -8,14 +8,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.files import make_folder, read_json, write_json
 from wav2vec2_core.pretrained import Pretrained
-
-if TYPE_CHECKING:
-    from wav2vec2_core.checkpoint import ModelSource
+from wav2vec2_core.source import ModelSource
 
 Lengths = TypeVar("Lengths")
 

@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 
 from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather, padding_strategy, round_up
-from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.files import make_folder, read_json, write_json
 from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 
 _FIELDS = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize", "padding_side")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from wav2vec2_core.checkpoint import ModelSource
+from wav2vec2_core.source import ModelSource, open_model
 
 
 class Pretrained:
@@ -38,8 +37,6 @@ class Pretrained:
             CheckpointError: the model or a file is missing or damaged.
             ConfigError, InputError: as the constructor.
         """
-        from wav2vec2_core.checkpoint import open_model
-
         source = open_model(
             model,
             revision=revision,

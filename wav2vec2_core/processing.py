@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from wav2vec2_core.batching import Batch
-from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import make_folder, write_json
 from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 _BOTH = ("padding", "truncation", "max_length", "pad_to_multiple_of", "return_attention_mask", "return_tensors")

@@ -10,8 +10,8 @@ for ours, theirs in plan.sources.items():
 from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
-from wav2vec2_core.checkpoint.source import ModelSource, open_model
 from wav2vec2_core.checkpoint.writing import write_checkpoint
+from wav2vec2_core.source import ModelSource, open_model
 
 __all__ = [
     "Checkpoint",

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.vocabulary import ADDITIONAL, SPECIAL_TOKENS
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any, Self
 
 from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
-from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import check_file_name, make_folder, write_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import ctc_text
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
