@@ -2,5 +2,6 @@
 
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.tokenizer import Wav2Vec2CTCTokenizer, Wav2Vec2CTCTokenizerOutput
+from wav2vec2_core.tokenization.vocabulary import is_nested
 
-__all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput"]
+__all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput", "is_nested"]

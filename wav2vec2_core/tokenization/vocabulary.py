@@ -203,7 +203,9 @@ class Vocabulary:
         if self.languages:
             known = ", ".join(self.languages)
             if target_lang is None:
-                raise InputError(f"the vocabulary is nested by language: name one with target_lang=, of {known}")
+                raise InputError(
+                    f"the vocabulary is nested by language: name one with target_lang= (--language), of {known}"
+                )
             if not isinstance(target_lang, str) or any(mark in target_lang for mark in ("/", "\\", "..", "\0")):
                 raise InputError(f"target_lang={target_lang!r} is not the name of a language: use one of {known}")
             if target_lang not in self.vocab:
