@@ -76,6 +76,12 @@ def round_up(length: int, multiple: int | None) -> int:
     return length if multiple is None else -(-length // multiple) * multiple
 
 
+def brief(value: Any) -> str:
+    """``repr`` on one line and not longer than a message can bear."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def gather(examples: Any) -> dict[str, Any]:
     """A mapping of lists from a list of mappings with the same keys; a mapping is copied.
 
@@ -85,7 +91,7 @@ def gather(examples: Any) -> dict[str, Any]:
     if isinstance(examples, Mapping):
         return dict(examples)
     if not isinstance(examples, Sequence) or not examples or not all(isinstance(item, Mapping) for item in examples):
-        raise InputError(f"a batch to pad must be a mapping or a list of mappings, not {_brief(examples)}")
+        raise InputError(f"a batch to pad must be a mapping or a list of mappings, not {brief(examples)}")
     for index, example in enumerate(examples):
         missing = [name for name in examples[0] if name not in example]
         if missing:
@@ -110,7 +116,7 @@ def as_numpy(value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise InputError(f"{_brief(value)} mixes lengths, so it is no array: give rows of one length") from error
+        raise InputError(f"{brief(value)} mixes lengths, so it is no array: give rows of one length") from error
 
 
 def to_tensor(value: Any, tensor_type: Any, name: str = "value") -> Any:
@@ -179,8 +185,3 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if text not in choices:
         raise InputError(f"{name}={value!r} is unknown: use one of {', '.join(repr(choice) for choice in choices)}")
     return str(text)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,10 +8,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 
 Lengths = TypeVar("Lengths")
 
@@ -25,7 +27,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(kw_only=True, eq=True)
-class Wav2Vec2Config:
+class Wav2Vec2Config(Pretrained):
     """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus ``masked_group_norm``.
 
     Lists are kept as tuples. Fields of a ``config.json`` that are not ours are kept in ``extra``, can be read as
@@ -180,7 +182,7 @@ class Wav2Vec2Config:
     # ---- reading and writing ----------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Wav2Vec2Config:
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
         """Build from the content of a ``config.json``; unknown fields go to ``extra``. Raises ``ConfigError``."""
         values = dict(values)
         model_type = values.pop("model_type", "wav2vec2")
@@ -203,32 +205,12 @@ class Wav2Vec2Config:
         return config.replace(**overrides) if overrides else config
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2Config:
-        """Read ``config.json`` of a folder or a hub model. Raises ``CheckpointError`` and ``ConfigError``."""
-        from wav2vec2_core.checkpoint import open_model
-
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """From the ``config.json`` of a model that is open already. Raises ``CheckpointError`` and ``ConfigError``."""
         return cls.from_dict(read_json(source.require("config.json")), **overrides)
 
     @classmethod
-    def preset(cls, name: str, **overrides: Any) -> Wav2Vec2Config:
+    def preset(cls, name: str, **overrides: Any) -> Self:
         """The architecture of a released family: ``base``, ``large``, ``large-lv60``, ``xls-r-300m``, ``xls-r-1b``,
         ``mms-1b``. Raises ``ConfigError`` for another name."""
         if name not in PRESETS:
@@ -247,11 +229,11 @@ class Wav2Vec2Config:
         """``config.json`` as text; ``use_diff`` is accepted for transformers' callers and changes nothing."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``config.json`` into ``folder`` (created where missing). Raises ``OutputError``."""
-        write_json(make_folder(folder) / "config.json", self.to_dict())
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` into a folder (created where missing). Raises ``OutputError``."""
+        write_json(make_folder(save_directory) / "config.json", self.to_dict())
 
-    def replace(self, **overrides: Any) -> Wav2Vec2Config:
+    def replace(self, **overrides: Any) -> Self:
         """A validated copy with some fields changed. A new ``num_labels`` renames the labels.
 
         Raises:

@@ -6,19 +6,20 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather, padding_strategy, round_up
-from wav2vec2_core.checkpoint import ModelSource, open_model
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 
 _FIELDS = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize", "padding_side")
 
 
-class Wav2Vec2FeatureExtractor:
+class Wav2Vec2FeatureExtractor(Pretrained):
     """Makes model inputs of waveforms as transformers 4.57 does.
 
     Args:
@@ -186,43 +187,15 @@ class Wav2Vec2FeatureExtractor:
     # ---- files --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2FeatureExtractor:
-        """Read the extractor of a folder or a hub model; ``overrides`` are arguments of the constructor.
-
-        Raises:
-            CheckpointError: the file is missing or damaged.
-            ConfigError: as the constructor.
-        """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        return cls.from_source(source, **overrides)
-
-    @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2FeatureExtractor:
-        """As ``from_pretrained``, of a model that is open already."""
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
         path = source.find("processor_config.json")
         nested = read_json(path).get("feature_extractor") if path is not None else None  # as transformers 5 writes it
         values = nested if isinstance(nested, dict) else read_json(source.require("preprocessor_config.json"))
         return cls.from_dict({**values, **overrides})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Wav2Vec2FeatureExtractor:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From the content of ``preprocessor_config.json``. Raises ``ConfigError``."""
         return cls(**{name: value for name, value in values.items() if name != "feature_extractor_type"})
 
@@ -324,6 +297,8 @@ def _rows(raw_speech: Any) -> list[Any]:
             isinstance(raw_speech[0], (list, tuple)) or len(getattr(raw_speech[0], "shape", ())) > 0
         )
         return list(raw_speech) if nested else [raw_speech]
+    if isinstance(raw_speech, (str, os.PathLike)):
+        raise InputError(f"the audio is the file name {str(raw_speech)!r}, not samples: pass read_audio(path)")
     samples = as_numpy(raw_speech)
     if samples.ndim not in (1, 2):
         raise InputError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from wav2vec2_core.batching import Batch
-from wav2vec2_core.checkpoint import ModelSource, open_model
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import make_folder, write_json
+from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 _BOTH = ("padding", "truncation", "max_length", "pad_to_multiple_of", "return_attention_mask", "return_tensors")
@@ -23,7 +24,7 @@ _TEXT = frozenset({
 _EXTRACTOR = ("feature_size", "sampling_rate", "padding_value", "return_attention_mask", "do_normalize")
 
 
-class Wav2Vec2Processor:
+class Wav2Vec2Processor(Pretrained):
     """Turns audio into model inputs, text into labels, and predictions into text.
 
     Args:
@@ -46,8 +47,8 @@ class Wav2Vec2Processor:
         Args:
             audio: waveforms, as the feature extractor takes them.
             text: transcripts, as the tokenizer takes them.
-            options: those of both. Where they must differ, pass ``audio_kwargs={...}`` and ``text_kwargs={...}``;
-                ``common_kwargs={...}`` go to both.
+            options: of both. Where they must differ, ``audio_kwargs={...}`` holds all options of the audio and
+                ``text_kwargs={...}`` all of the text; ``return_tensors`` still goes to both.
 
         Returns:
             Of audio ``input_values`` (and ``attention_mask``); of text alone ``input_ids`` and ``attention_mask``; of
@@ -99,36 +100,8 @@ class Wav2Vec2Processor:
         return self.tokenizer.batch_decode(*args, **options)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2Processor:
-        """Read both parts from a folder or a hub model; ``overrides`` are arguments of their constructors.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-            ConfigError, InputError: as the constructors.
-        """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        return cls.from_source(source, **overrides)
-
-    @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2Processor:
-        """As ``from_pretrained``, of a model that is open already."""
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
         audio = {name: overrides.pop(name) for name in _EXTRACTOR if name in overrides}
         return cls(
             feature_extractor=Wav2Vec2FeatureExtractor.from_source(source, **audio),
@@ -154,14 +127,20 @@ class Wav2Vec2Processor:
 def _route(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the options of a call into those of the feature extractor and of the tokenizer. Raises ``InputError``."""
     plain = dict(options)
-    own = {name: dict(plain.pop(name, None) or {}) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
+    own = {name: plain.pop(name, None) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
     for name in plain:
         if name not in _AUDIO | _TEXT:
             raise InputError(f"option {name!r} is unknown: the feature extractor and the tokenizer list theirs")
-        twice = next((group for group, values in own.items() if name in values), None)
+        twice = next((group for group, values in own.items() if name in (values or {})), None)
         if twice is not None:
             raise InputError(f"option {name!r} is given twice, in {twice} and by itself: leave one out")
-    plain.update(own["common_kwargs"])
+    common = {"return_tensors": plain["return_tensors"]} if "return_tensors" in plain else own["common_kwargs"] or {}
+    if set(common) - {"return_tensors"}:
+        raise InputError(f"common_kwargs={common} takes return_tensors alone: pass the others by themselves")
     audio = {name: value for name, value in plain.items() if name in _AUDIO}
     text = {name: value for name, value in plain.items() if name in _TEXT}
-    return {**audio, **own["audio_kwargs"]}, {**text, **own["text_kwargs"]}
+    if own["audio_kwargs"] is not None:
+        audio = own["audio_kwargs"]
+    if own["text_kwargs"] is not None:
+        text = own["text_kwargs"]
+    return {**audio, **common}, {**text, **common}

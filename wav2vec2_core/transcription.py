@@ -78,9 +78,8 @@ class Transcriber:
             CheckpointError, InputError, BackendError: the model, language or back end cannot be used, and why.
         """
         engine = load_backend(backend)
-        self.processor = Wav2Vec2Processor.from_pretrained(model, local_files_only=local_files_only)
-        if language is not None:
-            self.processor.tokenizer.set_target_lang(language)
+        chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
+        self.processor = Wav2Vec2Processor.from_pretrained(model, local_files_only=local_files_only, **chosen)
         self.language = language
         self.model = engine.load_model(
             model, device=device, dtype=dtype, language=language, local_files_only=local_files_only

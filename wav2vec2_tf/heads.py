@@ -136,28 +136,25 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         features = self.dropout_features(outputs.extract_features, training=training)
         quantized, perplexity = self.quantizer(features, mask, gumbel_noise, training=training)
         quantized = self.project_q(quantized)
+        terms: dict[str, Tensor] = {}
+        if sampled_negative_indices is not None:
+            if mask is None:
+                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
+            terms = self._pretraining_losses(projected, quantized, perplexity, mask, sampled_negative_indices)
         output = Wav2Vec2ForPreTrainingOutput(
+            terms,
             projected_states=projected,
             projected_quantized_states=quantized,
             codevector_perplexity=perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        if sampled_negative_indices is not None:
-            if mask is None:
-                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            contrastive, diversity = self._pretraining_losses(
-                projected, quantized, perplexity, mask, sampled_negative_indices
-            )
-            output.loss = contrastive + self.config.diversity_loss_weight * diversity
-            if return_dict or (return_dict is None and self.config.return_dict):  # tuples go without, as elsewhere
-                output.contrastive_loss, output.diversity_loss = contrastive, diversity
-        return self.as_requested(output, return_dict)
+        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
 
     def _pretraining_losses(
         self, projected: Tensor, quantized: Tensor, perplexity: Tensor, mask: Tensor, negative_indices: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Contrastive and diversity loss, both summed over masked frames."""
+    ) -> dict[str, Tensor]:
+        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
         config = self.config
         if config.add_adapter:
             counts = [str(layers.size(x, 1)) for x in (quantized, projected)]
@@ -176,7 +173,9 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         same = tf.reduce_all(quantized == negatives, axis=-1)
         contrastive = losses.contrastive_loss(logits, same, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
-        return contrastive, losses.diversity_loss(perplexity, codevectors, mask)
+        diversity = losses.diversity_loss(perplexity, codevectors, mask)
+        loss = contrastive + config.diversity_loss_weight * diversity
+        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
 
     @staticmethod
     def compute_contrastive_logits(
@@ -246,11 +245,14 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
 
     def _loss(self, logits: Tensor, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
         config = self.config
-        letters = labels.shape[-1] if len(labels.shape) else None
+        letters = labels.shape[-1] if len(labels.shape) else 0
         layers.check_shape("labels", labels, (logits.shape[0], letters), "(batch, letters)")
         _check_largest(labels, config.vocab_size, "use the model's tokenizer or set vocab_size")
-        if config.pad_token_id is None:
-            raise ConfigError("pad_token_id is null, it is the blank of the CTC loss: set it to the pad token's number")
+        if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+            raise ConfigError(
+                f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
+                f"below vocab_size={config.vocab_size}"
+            )
         if attention_mask is None:
             lengths = tf.fill((layers.size(input_values, 0),), layers.size(input_values, 1))
         else:

@@ -152,11 +152,8 @@ class ChannelGroupNorm(Layer):
         self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
 
     def call(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Normalise (batch, frames, channels), with ``lengths`` (batch,) by statistics of each utterance's own frames.
-
-        Statistics are taken in float32 at least: a sum over a minute of frames overflows half precision.
-        """
-        wide = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+        """Normalise (batch, frames, channels), with ``lengths`` (batch,) by each utterance's own frames alone."""
+        wide = _widened(x)
         if lengths is None:
             mean = tf.reduce_mean(wide, axis=1, keepdims=True)
             variance = tf.reduce_mean(tf.math.squared_difference(wide, mean), axis=1, keepdims=True)
@@ -208,9 +205,7 @@ def attend(
         mask: (batch, frames) bool, True for the frames that may be attended to.
         dropout: applied to the attention weights.
     """
-    scores = tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)
-    if scores.dtype != tf.float64:
-        scores = tf.cast(scores, tf.float32)  # half precision cannot add up many small weights
+    scores = _widened(tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True))
     if mask is not None:
         attended = tf.expand_dims(tf.expand_dims(mask, 1), 1)
         scores = tf.where(attended, scores, tf.constant(scores.dtype.min, scores.dtype))
@@ -234,22 +229,30 @@ def frame_mask(lengths: Tensor, frames: Size) -> Tensor:
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the frames of (batch, frames, features) where ``mask`` (batch, frames) is True -> (batch, features)."""
+    wide = _widened(x)
     if mask is None:
-        return tf.reduce_mean(x, axis=1)
-    chosen = tf.expand_dims(tf.cast(mask, x.dtype), 2)
-    return tf.reduce_sum(x * chosen, axis=1) / tf.reduce_sum(chosen, axis=1)
+        return tf.cast(tf.reduce_mean(wide, axis=1), x.dtype)
+    chosen = tf.expand_dims(tf.cast(mask, wide.dtype), 2)
+    return tf.cast(tf.reduce_sum(wide * chosen, axis=1) / tf.reduce_sum(chosen, axis=1), x.dtype)
 
 
 def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation over frames: (batch, frames, features) -> two (batch, features)."""
-    mean = masked_mean(x, mask)
-    chosen = tf.ones_like(x[:, :, :1]) if mask is None else tf.expand_dims(tf.cast(mask, x.dtype), 2)
-    squares = tf.reduce_sum(tf.square((x - tf.expand_dims(mean, 1)) * chosen), axis=1)
+    wide = _widened(x)
+    mean = masked_mean(wide, mask)
+    chosen = tf.ones_like(wide[:, :, :1]) if mask is None else tf.expand_dims(tf.cast(mask, wide.dtype), 2)
+    squares = tf.reduce_sum(tf.square((wide - tf.expand_dims(mean, 1)) * chosen), axis=1)
     variance = squares / (tf.reduce_sum(chosen, axis=1) - 1)
     # A channel that is constant (dead after ReLU) has deviation 0 and must get gradient 0, not NaN.
     constant = variance == 0
     deviation = tf.sqrt(tf.where(constant, tf.ones_like(variance), variance))
-    return mean, tf.where(constant, tf.zeros_like(variance), deviation)
+    deviation = tf.where(constant, tf.zeros_like(variance), deviation)
+    return tf.cast(mean, x.dtype), tf.cast(deviation, x.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 def gated_linear_unit(x: Tensor) -> Tensor:

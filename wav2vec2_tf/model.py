@@ -206,8 +206,8 @@ class Encoder(layers.Layer):
         self.layers = [EncoderLayer(config, index) for index in range(config.num_hidden_layers)]
 
     def call(
-        self, hidden: Tensor, valid: Tensor | None, layer_keep: Tensor | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, hidden: Tensor, valid: Tensor | None, layer_keep: Tensor | None, with_states: bool, with_weights: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
         """Run every layer.
 
         Args:
@@ -215,23 +215,26 @@ class Encoder(layers.Layer):
             valid: (batch, frames) bool, False for padding; None where there is none.
             layer_keep: (layers,) bool, False for a layer to be skipped (layer drop); None to keep all. A skipped
                 layer is computed and its result dropped: each step costs the same and uses every parameter.
+            with_states, with_weights: return hidden states and attention weights too, instead of None.
 
         Returns:
-            Context representations, the hidden states (input of each layer and the final result), attention weights.
+            Context representations, hidden states (input of each layer and the final result), attention weights.
         """
         if valid is not None:
             hidden = tf.where(tf.expand_dims(valid, 2), hidden, tf.zeros_like(hidden))
         hidden = hidden + self.pos_conv_embed(hidden)
         hidden = self.dropout(hidden if self.pre_norm else self.layer_norm(hidden))
-        states, attentions = [hidden], []
+        states, attentions = [], []
         for index, layer in enumerate(self.layers):
+            if with_states:
+                states.append(hidden)
             output, weights = layer(hidden, valid)
             hidden = output if layer_keep is None else tf.where(layer_keep[index], output, hidden)
-            states.append(hidden)
-            attentions.append(weights)
+            if with_weights:
+                attentions.append(weights)
         if self.pre_norm:
-            states[-1] = hidden = self.layer_norm(hidden)
-        return hidden, states, attentions
+            hidden = self.layer_norm(hidden)
+        return hidden, (*states, hidden) if with_states else None, tuple(attentions) if with_weights else None
 
 
 # ---- convolutional adapter: fewer frames, for tasks whose output is much shorter than speech --------------------
@@ -296,7 +299,11 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             self.feature_projection = FeatureProjection(config)
             self.masked_spec_embed = None
             if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
-                self.masked_spec_embed = self.add_weight(shape=(config.hidden_size,), name="masked_spec_embed")
+                self.masked_spec_embed = self.add_weight(
+                    shape=(config.hidden_size,),
+                    name="masked_spec_embed",
+                    trainable=config.apply_spec_augment,  # without masking nothing uses it
+                )
             self.encoder = Encoder(config)
             self.adapter = Adapter(config) if config.add_adapter else None
 
@@ -332,7 +339,6 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         config = self.config
         layers.check_waveforms(config, input_values, attention_mask)
         samples = None if attention_mask is None else self._lengths(attention_mask)
-
         frames = None if samples is None else config.num_frames(samples, add_adapter=False)
         if training:
             width = config.num_frames(layers.size(input_values, 1), add_adapter=False)
@@ -347,17 +353,17 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         valid = None if frames is None else layers.frame_mask(frames, layers.size(hidden, 1))
-        hidden, states, attentions = self.encoder(hidden, valid, layer_keep)
+        hidden, states, attentions = self.encoder(
+            hidden,
+            valid,
+            layer_keep,
+            with_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            with_weights=config.output_attentions if output_attentions is None else output_attentions,
+        )
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
-
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden,
-            extract_features=features,
-            hidden_states=tuple(states) if with_states else None,
-            attentions=tuple(attentions) if with_attentions else None,
+            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
         )
         return self.as_requested(output, return_dict)
 

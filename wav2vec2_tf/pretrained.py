@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import Parameter, initial_values, parameter_table
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_tf import layers
 from wav2vec2_tf.keras_steps import KerasSteps
 from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
@@ -40,7 +40,7 @@ logger = logging.getLogger("wav2vec2_tf")
 Output = TypeVar("Output", bound=ModelOutput)
 
 
-class TFWav2Vec2PreTrainedModel(KerasSteps):
+class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
     """What the body and all heads share: construction, files, freezing; ``KerasSteps`` adds what ``fit`` needs.
 
     ``Cls(config)`` gives a new model whose first values depend on ``keras.utils.set_random_seed`` alone.
@@ -80,10 +80,13 @@ class TFWav2Vec2PreTrainedModel(KerasSteps):
         """Names, shapes, first values and freeze groups of this model's parameters."""
         return parameter_table(self.config, self.head)
 
-    def as_requested(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants no dictionary, its tuple."""
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+    def as_requested(
+        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
+    ) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
+        if self.config.return_dict if return_dict is None else return_dict:
+            return output
+        return tuple(value for name, value in output.items() if name not in dict_only)
 
     def drawn_in_training(self, given: Mapping[str, Any]) -> list[str]:
         """Names of the arguments that a training step draws where they are not ``given``."""
@@ -193,9 +196,13 @@ class TFWav2Vec2PreTrainedModel(KerasSteps):
         return loaded
 
     def save_pretrained(
-        self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB", safe_serialization: bool = True
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
     ) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into ``folder``.
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
 
         ``safe_serialization=False`` writes ``tf_model.h5`` instead, which TensorFlow models of transformers 4 read.
 
@@ -207,37 +214,10 @@ class TFWav2Vec2PreTrainedModel(KerasSteps):
         config = self.config.replace(architectures=(architecture,), dtype=self.variable_dtype)
         tensors = export_weights(self)
         if safe_serialization:
-            write_checkpoint(folder, tensors, max_shard_size=max_shard_size)
+            write_checkpoint(save_directory, tensors, max_shard_size=max_shard_size)
         else:
-            write_tf_checkpoint(folder, tensors, self.head)
-        config.save_pretrained(folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-    ) -> Any:
-        """Upload what ``save_pretrained`` writes to the hub, creating the repository where missing.
-
-        Returns:
-            huggingface_hub's description of the commit. Its exceptions are passed on.
-        """
-        from huggingface_hub import HfApi
-
-        hub = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message or f"Upload {type(self).__name__}",
-                create_pr=create_pr,
-            )
+            write_tf_checkpoint(save_directory, tensors, self.head)
+        config.save_pretrained(save_directory)
 
     # ---- language adapters ------------------------------------------------------------------------------------
 

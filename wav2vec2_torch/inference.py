@@ -78,12 +78,12 @@ class InferenceModel:
         """The configuration in effect."""
         return self.model.config
 
-    def logits(self, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:
+    def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
         Args:
             waveforms: (samples,) each, normalised by the feature extractor.
-            batch_size: waveforms computed at a time; those of similar length go together.
+            batch_samples: samples computed at a time, with padding: a minute of speech. A longer waveform goes alone.
 
         Returns:
             float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
@@ -95,13 +95,10 @@ class InferenceModel:
         waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
         for waveform in waveforms:
             check_waveforms(self.config, (1, *waveform.shape))
-        results: list[np.ndarray] = [np.empty(0, np.float32)] * len(waveforms)
-        order = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            for index, result in zip(chosen, self._batch([waveforms[index] for index in chosen]), strict=True):
-                results[index] = result
-        return results
+        results: dict[int, np.ndarray] = {}
+        for batch in _similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
+            results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
+        return [results[index] for index in range(len(waveforms))]
 
     @torch.inference_mode()
     def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
@@ -119,6 +116,17 @@ class InferenceModel:
             return list(scores)
         frames = [self.config.num_frames(length) for length in lengths]
         return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+
+
+def _similar_lengths(lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """Indices in batches of similar length, each at most ``limit`` when padded (or a single one)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):  # so the newest is the longest
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= limit:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 def _device(name: str) -> torch.device:

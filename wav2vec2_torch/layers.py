@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # ---- activations ----------------------------------------------------------------------------------------------
 
@@ -99,13 +97,10 @@ class ChannelGroupNorm(nn.GroupNorm):
         super().__init__(channels, channels)
 
     def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Normalise (batch, channels, frames), with ``lengths`` (batch,) by statistics of each utterance's own frames.
-
-        Statistics are taken in float32 at least: a sum over a minute of frames overflows half precision.
-        """
+        """Normalise (batch, channels, frames), with ``lengths`` (batch,) by each utterance's own frames alone."""
         if lengths is None:
             return super().forward(input)
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        wide = _widened(input)
         valid = frame_mask(lengths, input.shape[2])[:, None]
         count = lengths[:, None, None].to(wide.dtype)
         centred = wide - (wide * valid).sum(2, keepdim=True) / count
@@ -154,8 +149,7 @@ def attend(
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision cannot add up many small weights
-    weights = F.dropout(F.softmax(scores, dim=-1, dtype=wide).to(value.dtype), p=dropout)
+    weights = F.dropout(F.softmax(_widened(scores), dim=-1).to(value.dtype), p=dropout)
     return weights @ value, weights
 
 
@@ -171,19 +165,26 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the frames of (batch, frames, features) where ``mask`` (batch, frames) is True -> (batch, features)."""
     if mask is None:
         return x.mean(1)
-    return (x * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+    return ((_widened(x) * mask[..., None]).sum(1) / mask.sum(1)[:, None]).to(x.dtype)
 
 
 def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation over frames: (batch, frames, features) -> two (batch, features)."""
     if mask is None:
         return x.mean(1), x.std(1)
-    mean = masked_mean(x, mask)
-    squares = ((x - mean[:, None]) * mask[..., None]).square().sum(1)
+    wide = _widened(x)
+    mean = masked_mean(wide, mask)
+    squares = ((wide - mean[:, None]) * mask[..., None]).square().sum(1)
     variance = squares / (mask.sum(1)[:, None] - 1)
     # A channel that is constant (dead after ReLU) has deviation 0 and must get gradient 0, not NaN.
     constant = variance == 0
-    return mean, variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
+    deviation = variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0)
+    return mean.to(x.dtype), deviation.to(x.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 # ---- randomness -----------------------------------------------------------------------------------------------
@@ -194,14 +195,15 @@ def draw_seed() -> int:
     return int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
 
-def random_generator() -> np.random.Generator:
-    """A numpy generator seeded by torch's, for the draws of ``wav2vec2_core.masking``."""
-    return np.random.default_rng(draw_seed())
+def _draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
+    args = tuple(value.tolist() if isinstance(value, Tensor) else value for value in args)
+    generator = np.random.default_rng(draw_seed())
+    return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
 
 
-def outside_graph(function: Function) -> Function:
-    """Decorator: run ``function`` as it is between the graphs of ``torch.compile``; exported models are without it."""
-    return cast("Function", torch.compiler.disable(function))
+#: ``draw(function, *args, device=..., **options)`` calls a function of ``wav2vec2_core.masking`` with a generator that
+#: torch's own seeds. It runs between the graphs of ``torch.compile``.
+draw = cast("Callable[..., Tensor]", torch.compiler.disable(_draw))
 
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:

@@ -203,8 +203,8 @@ class Encoder(nn.Module):
         self.checkpointing: dict[str, object] | None = None
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, layer_keep: Tensor | None, with_weights: bool
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, hidden: Tensor, mask: Tensor | None, layer_keep: Tensor | None, with_states: bool, with_weights: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
         """Run every layer.
 
         Args:
@@ -212,27 +212,28 @@ class Encoder(nn.Module):
             mask: (batch, frames) bool, True for valid frames; None for all.
             layer_keep: (layers,) bool, False for a layer to be skipped (layer drop); None to keep all. A skipped
                 layer is computed and its result dropped: each step costs the same and uses every parameter.
-            with_weights: collect attention weights.
+            with_states, with_weights: return hidden states and attention weights too, instead of None.
 
         Returns:
-            Context representations, the hidden states (input of each layer and the final result), attention weights.
+            Context representations, hidden states (input of each layer and the final result), attention weights.
         """
         if mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         hidden = hidden + self.pos_conv_embed(hidden)
         hidden = self.dropout(hidden if self.pre_norm else self.layer_norm(hidden))
-        states, attentions = [hidden], []
+        states, attentions = [], []
         for index, layer in enumerate(self.layers):
+            if with_states:
+                states.append(hidden)
             if self.checkpointing is not None and self.training:
                 output, weights = layers.checkpointed(layer, hidden, mask, with_weights, **self.checkpointing)
             else:
                 output, weights = layer(hidden, mask, with_weights)
             hidden = output if layer_keep is None else torch.where(layer_keep[index], output, hidden)
-            states.append(hidden)
             attentions.append(weights)
         if self.pre_norm:
-            states[-1] = hidden = self.layer_norm(hidden)
-        return hidden, states, attentions if with_weights else []
+            hidden = self.layer_norm(hidden)
+        return hidden, (*states, hidden) if with_states else None, tuple(attentions) if with_weights else None
 
 
 # ---- convolutional adapter: fewer frames, for tasks whose output is much shorter than speech --------------------
@@ -296,7 +297,10 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             self.feature_projection = FeatureProjection(config)
             self.masked_spec_embed = None
             if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
-                self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
+                # Without masking nothing uses it; distributed training then must not wait for its gradient.
+                self.masked_spec_embed = nn.Parameter(
+                    torch.empty(config.hidden_size), requires_grad=config.apply_spec_augment
+                )
             self.encoder = Encoder(config)
             self.adapter = Adapter(config) if config.add_adapter else None
 
@@ -329,14 +333,12 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         config = self.config
         check_waveforms(config, input_values.shape, None if attention_mask is None else attention_mask.shape)
         samples = None if attention_mask is None else self._lengths(attention_mask)
-
         frames = None if samples is None else config.num_frames(samples, add_adapter=False)
         if self.training:
             width = config.num_frames(input_values.shape[1], add_adapter=False)
             mask_time_indices, mask_feature_indices, layer_keep = self.draw_missing(
                 len(input_values), width, frames, mask_time_indices, mask_feature_indices, layer_keep
             )
-
         if layer_keep is not None:
             check_shape("layer_keep", layer_keep.shape, (config.num_hidden_layers,), "(layers,)")
 
@@ -344,21 +346,20 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
-        hidden, states, attentions = self.encoder(hidden, mask, layer_keep, with_attentions)
+        hidden, states, attentions = self.encoder(
+            hidden,
+            mask,
+            layer_keep,
+            with_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            with_weights=config.output_attentions if output_attentions is None else output_attentions,
+        )
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
-
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden,
-            extract_features=features,
-            hidden_states=tuple(states) if with_states else None,
-            attentions=tuple(attentions) if with_attentions else None,
+            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
         )
         return self.as_requested(output, return_dict)
 
-    @layers.outside_graph
     def draw_missing(
         self,
         batch: int,
@@ -372,30 +373,29 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
         ``frames``: (batch,) valid frames, ``width`` each where None. What the configuration switches off stays None.
         """
-        config, generator = self.config, layers.random_generator()
+        config = self.config
         if config.apply_spec_augment and config.mask_time_prob > 0 and mask_time_indices is None:
-            drawn = masking.time_mask(
-                [width] * batch if frames is None else frames.tolist(),
+            mask_time_indices = layers.draw(
+                masking.time_mask,
+                [width] * batch if frames is None else frames,
                 width,
                 prob=config.mask_time_prob,
                 length=config.mask_time_length,
                 min_masks=config.mask_time_min_masks,
-                generator=generator,
+                device=self.device,
             )
-            mask_time_indices = torch.from_numpy(drawn).to(self.device)
         if config.apply_spec_augment and config.mask_feature_prob > 0 and mask_feature_indices is None:
-            drawn = masking.feature_mask(
+            mask_feature_indices = layers.draw(
+                masking.feature_mask,
                 batch,
                 config.hidden_size,
                 prob=config.mask_feature_prob,
                 length=config.mask_feature_length,
                 min_masks=config.mask_feature_min_masks,
-                generator=generator,
+                device=self.device,
             )
-            mask_feature_indices = torch.from_numpy(drawn).to(self.device)
         if config.layerdrop > 0 and layer_keep is None:
-            drawn = masking.layer_keep(config.num_hidden_layers, config.layerdrop, generator)
-            layer_keep = torch.from_numpy(drawn).to(self.device)
+            layer_keep = layers.draw(masking.layer_keep, config.num_hidden_layers, config.layerdrop, device=self.device)
         return mask_time_indices, mask_feature_indices, layer_keep
 
     def mask_hidden_states(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_torch import layers
 from wav2vec2_torch.weights import export_weights, fill_weights
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("wav2vec2_torch")
 Output = TypeVar("Output", bound=ModelOutput)
 
 
-class Wav2Vec2PreTrainedModel(nn.Module):
+class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
     """What the body and all heads share: construction, files, freezing, gradient checkpointing.
 
     ``Cls(config)`` gives a new model in training mode whose first values depend on ``torch.manual_seed`` alone.
@@ -63,12 +63,7 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         with layers.without_values() as outermost:
             yield
         if outermost:
-            fill_weights(
-                self,
-                initial_values(self.parameter_table(), layers.draw_seed()),
-                device=torch.get_default_device(),
-                dtype=torch.get_default_dtype(),
-            )
+            fill_weights(self, initial_values(self.parameter_table(), layers.draw_seed()))
 
     def parameter_table(self) -> dict[str, Parameter]:
         """Names, shapes, first values and freeze groups of this model's parameters."""
@@ -84,10 +79,13 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         """What the model computes with."""
         return next(self.parameters()).dtype
 
-    def as_requested(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants no dictionary, its tuple."""
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+    def as_requested(
+        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
+    ) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
+        if self.config.return_dict if return_dict is None else return_dict:
+            return output
+        return tuple(value for name, value in output.items() if name not in dict_only)
 
     # ---- files ------------------------------------------------------------------------------------------------
 
@@ -170,8 +168,8 @@ class Wav2Vec2PreTrainedModel(nn.Module):
             loaded.load_adapter(target_lang)
         return loaded.eval()
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into ``folder``.
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
 
         Raises:
             InputError: ``max_shard_size`` is no size.
@@ -179,45 +177,19 @@ class Wav2Vec2PreTrainedModel(nn.Module):
         """
         dtype = str(self.dtype).removeprefix("torch.")
         config = self.config.replace(architectures=(type(self).__name__,), dtype=dtype)
-        write_checkpoint(folder, export_weights(self), max_shard_size=max_shard_size)
-        config.save_pretrained(folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-    ) -> Any:
-        """Upload what ``save_pretrained`` writes to the hub, creating the repository where missing.
-
-        Returns:
-            huggingface_hub's description of the commit. Its exceptions are passed on.
-        """
-        from huggingface_hub import HfApi
-
-        hub = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message or f"Upload {type(self).__name__}",
-                create_pr=create_pr,
-            )
+        write_checkpoint(save_directory, export_weights(self), max_shard_size=max_shard_size)
+        config.save_pretrained(save_directory)
 
     def _fill(self, checkpoint: Checkpoint, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool) -> None:
         table = self.parameter_table()
         plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if dtype == "auto":
             dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
-        place: dict[str, Any] = {"device": torch.get_default_device(), "dtype": _torch_dtype(dtype)}
-        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()), **place)
-        new = {name: table[name] for name in plan.new}
-        fill_weights(self, initial_values(new, layers.draw_seed()), **place)
+        kept_as = _torch_dtype(dtype)
+        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()), dtype=kept_as)
+        if plan.new:
+            new = {name: table[name] for name in plan.new}
+            fill_weights(self, initial_values(new, layers.draw_seed()), dtype=kept_as)
         self.loading = plan
 
     # ---- language adapters ------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ def fill_weights(
     """Give parameters new values, one after the other, so that two copies exist of one parameter at a time only.
 
     Args:
-        model: may be on the meta device; its parameters get memory here.
-        values: (name, array) pairs.
-        device, dtype: where and as what the parameters are kept; as they are where None.
+        model: what is on the meta device gets memory here; an array of the right type becomes the parameter itself.
+        values: (name, array) pairs. Into parameters that have memory they are copied.
+        device, dtype: where and as what parameters from the meta device are kept; torch's defaults where None.
 
     Raises:
         ParameterMismatchError: the model has no such parameter, or it has another shape.
@@ -47,15 +47,21 @@ def fill_weights(
             raise ParameterMismatchError(
                 f"parameter {name!r} has shape {tuple(old.shape)}, the given array {array.shape}: they must be equal"
             )
-        tensor = to_tensor(array).to(device=device or old.device, dtype=dtype or old.dtype)
+        tensor = to_tensor(array)
         if old.is_meta:
+            tensor = tensor.to(device or torch.get_default_device(), dtype or torch.get_default_dtype())
             setattr(owner, leaf, nn.Parameter(tensor, requires_grad=old.requires_grad))
         else:
-            old.data = tensor
+            with torch.no_grad():
+                old.copy_(tensor)
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """A tensor that shares memory with ``array``; numpy's bfloat16 (of ml_dtypes) becomes torch's."""
+    """A tensor that shares memory with ``array`` where that is contiguous and writable.
+
+    numpy's bfloat16 (of ml_dtypes) becomes torch's.
+    """
+    array = np.require(array, requirements=("C_CONTIGUOUS", "WRITEABLE"))
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)

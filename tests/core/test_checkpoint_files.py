@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
+from torch_writers import described, write_zip
 
 from wav2vec2_core.checkpoint import (
     open_checkpoint,
@@ -425,8 +426,6 @@ def test_reading_needs_no_second_copy(tmp_path, layout):
     if layout == "safetensors":
         write_checkpoint(tmp_path, tensors)
     else:
-        from test_checkpoint_pickle import described, write_zip
-
         write_zip(tmp_path / "pytorch_model.bin", *described(tensors))
     done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

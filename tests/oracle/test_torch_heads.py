@@ -1,6 +1,7 @@
 """Every head and option of wav2vec2_torch against transformers: outputs, losses and gradients."""
 
 import inspect
+import random
 import sys
 
 import numpy as np
@@ -290,3 +291,62 @@ def test_signatures_are_theirs():
         )
         positional = [name for name, item in ours.items() if item.kind is not item.KEYWORD_ONLY]
         assert positional == list(theirs)
+
+
+def random_fields(draw):
+    """A configuration in which every size and option is drawn, and options meet that no released model combines."""
+    layers_, tdnn = draw.randint(1, 4), draw.randint(1, 3)
+    groups = draw.choice([1, 2, 4])
+    hidden = 8 * draw.randint(1, 5)
+    return {
+        "vocab_size": draw.randint(2, 20),
+        "hidden_size": hidden,
+        "num_hidden_layers": draw.randint(1, 3),
+        "num_attention_heads": draw.choice([1, 2, 4]),
+        "intermediate_size": draw.randint(3, 50),
+        "hidden_act": draw.choice(ACTIVATIONS),
+        "layer_norm_eps": draw.choice([1e-5, 1e-3]),
+        "feat_extract_norm": draw.choice(["group", "layer"]),
+        "do_stable_layer_norm": draw.random() < 0.5,
+        "feat_extract_activation": draw.choice(["gelu", "relu6", "tanh", "silu"]),
+        "conv_bias": draw.random() < 0.5,
+        "conv_dim": tuple(draw.randint(4, 20) for _ in range(layers_)),
+        "conv_kernel": tuple(draw.randint(2, 6) for _ in range(layers_)),
+        "conv_stride": (draw.randint(2, 4), *(draw.randint(1, 2) for _ in range(layers_ - 1))),
+        "num_conv_pos_embeddings": draw.randint(1, 20),
+        "num_conv_pos_embedding_groups": groups,
+        "num_codevector_groups": draw.choice([1, 2, 4]),
+        "num_codevectors_per_group": draw.randint(2, 10),
+        "codevector_dim": 4 * draw.randint(1, 4),
+        "use_weighted_layer_sum": draw.random() < 0.3,
+        "adapter_attn_dim": draw.choice([None, 5]),
+        "add_adapter": draw.random() < 0.3,
+        "num_adapter_layers": draw.randint(1, 3),
+        "adapter_kernel_size": draw.randint(1, 5),
+        "adapter_stride": draw.randint(1, 2),
+        "output_hidden_size": draw.choice([hidden, 12]),
+        "tdnn_dim": tuple(draw.randint(4, 12) for _ in range(tdnn)),
+        "tdnn_kernel": tuple(draw.randint(1, 4) for _ in range(tdnn)),
+        "tdnn_dilation": tuple(draw.randint(1, 3) for _ in range(tdnn)),
+        "num_labels": draw.randint(1, 6),
+    }
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("seed", range(20))
+def test_random_configurations(head, seed):
+    draw = random.Random(f"{head} {seed}")
+    fields = random_fields(draw)
+    if head in {"ForSequenceClassification", "ForAudioFrameClassification"}:
+        fields["add_adapter"] = False
+    elif head in {"ForPreTraining", "ForXVector"}:
+        fields["output_hidden_size"] = fields["hidden_size"]
+    if head == "ForXVector" and fields["add_adapter"]:
+        fields["use_weighted_layer_sum"] = False  # theirs then pools by the lengths of the adapter that it leaves out
+        fields["adapter_kernel_size"] = 3  # theirs counts the frames of other sizes wrongly
+    theirs, ours = make_pair(head, seed, **fields)
+    for masked in (False, True):
+        call = waveforms(masked, seed)
+        with torch.no_grad():
+            reference = theirs(**call, output_attentions=True, output_hidden_states=True)
+            compare(ours(**call, output_attentions=True, output_hidden_states=True), reference)

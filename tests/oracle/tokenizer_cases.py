@@ -81,6 +81,8 @@ class Case:
         for name, values in options.items():
             if self.chance(0.2):
                 self.arguments[name] = self.pick(values)
+        if any(letter.isupper() for letter in self.letters) and self.chance(0.4):
+            self.arguments["do_lower_case"] = True
         if self.chance(0.3):
             self.arguments["additional_special_tokens"] = ["<x>", self.pick(self.tokens)]
 

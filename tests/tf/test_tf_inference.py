@@ -25,7 +25,7 @@ def test_numbers_of_single_utterances_in_the_given_order(backend, head, norm, tm
     model.save_pretrained(tmp_path)
     loaded = backend.load_model(tmp_path, head=head, device="cpu")
     assert loaded.config.masked_group_norm
-    results = loaded.logits(WAVEFORMS, batch_size=4)
+    results = loaded.logits(WAVEFORMS, batch_samples=4000)
     for waveform, result in zip(WAVEFORMS, results, strict=True):
         output = model(waveform[None])
         expected = output[FIELDS.get(head, "logits")][0].numpy()

@@ -1,10 +1,12 @@
 """torch.compile and torch.export give the numbers of eager mode."""
 
+import numpy as np
 import pytest
 import torch
 from torch.export import Dim, export
-from torch_models import NORMS, VARIANTS, relative, tiny, waveforms
+from torch_models import NORMS, QUIET, VARIANTS, relative, tiny, waveforms
 
+from wav2vec2_core.masking import negative_indices
 from wav2vec2_core.parameters import HEADS
 
 FAMILIES = {
@@ -59,6 +61,31 @@ def test_compiled_training_step():
         loss = step(values, mask, labels=labels).loss
         loss.backward()
         gradients.append((loss.detach(), model.lm_head.weight.grad.clone()))
+    for eager, compiled in zip(*gradients, strict=True):
+        assert relative(compiled, eager) <= 1e-5
+
+
+def test_training_step_in_one_graph_with_given_randomness():
+    model = tiny("ForPreTraining", **QUIET, mask_feature_prob=0.1).train()
+    values, mask = padded(3, 1000)
+    frames = model.config.num_frames(1000)
+    generator = torch.Generator().manual_seed(0)
+    time = torch.rand(3, frames, generator=generator) < 0.4
+    time[-1, frames // 2 :] = False
+    call = {
+        "attention_mask": mask,
+        "mask_time_indices": time,
+        "sampled_negative_indices": torch.from_numpy(negative_indices(time.numpy(), 5, np.random.default_rng(0))),
+        "mask_feature_indices": torch.rand(3, 32, generator=generator) < 0.2,
+        "layer_keep": torch.tensor([True, False]),
+        "gumbel_noise": torch.randn(3, frames, 2, 8, generator=generator),
+    }
+    gradients = []
+    for step in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        model.zero_grad()
+        loss = step(values, **call).loss
+        loss.backward()
+        gradients.append((loss.detach(), model.quantizer.weight_proj.weight.grad.clone()))
     for eager, compiled in zip(*gradients, strict=True):
         assert relative(compiled, eager) <= 1e-5
 

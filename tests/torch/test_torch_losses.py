@@ -138,6 +138,16 @@ def test_gumbel_noise_has_the_right_distribution():
     assert noise.std().item() == pytest.approx(math.pi / math.sqrt(6), abs=0.02)
 
 
+def test_masked_statistics_do_not_overflow_in_half_precision():
+    values = 200 + 300 * torch.rand(1, 2000, 3, generator=generator())
+    mask = torch.ones(1, 2000, dtype=torch.bool)
+    for half, full in zip(
+        layers.masked_mean_and_std(values.half(), mask), layers.masked_mean_and_std(values, None), strict=True
+    ):
+        assert half.dtype == torch.float16
+        assert relative(half.float(), full) <= 1e-2
+
+
 def test_masked_statistics():
     values = torch.randn(2, 7, 5, generator=generator())
     values[0, :, 2] = 1.5  # constant: deviation 0, gradient 0

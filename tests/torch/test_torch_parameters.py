@@ -99,7 +99,10 @@ def test_weights_go_out_and_in():
     weights = export_weights(first)
     assert list(weights) == list(first.state_dict())
     assert weights["lm_head.bias"].__array_interface__["data"][0] == first.lm_head.bias.data_ptr()
-    fill_weights(second, ((name, array.copy()) for name, array in weights.items()))
+    parameter = second.lm_head.bias
+    fill_weights(second, weights.items())
+    assert second.lm_head.bias is parameter  # an optimizer that holds it goes on working
+    assert second.lm_head.weight.data_ptr() != first.lm_head.weight.data_ptr()
     for name, value in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], value)
 
@@ -110,6 +113,13 @@ def test_bfloat16_arrays_are_exact():
     assert array.dtype.name == "bfloat16"
     assert np.array_equal(array.astype(np.float32), values.float().numpy())
     assert torch.equal(to_tensor(array), values)
+
+
+def test_arrays_of_any_layout_are_taken():
+    values = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    values.flags.writeable = False
+    for array in (values, values.T, values[::-1]):
+        assert np.array_equal(to_tensor(array).numpy(), array)
 
 
 def test_filling_checks_names_and_shapes():

@@ -10,9 +10,9 @@ for ours, theirs in plan.sources.items():
 from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
-from wav2vec2_core.checkpoint.source import ModelSource, open_model
 from wav2vec2_core.checkpoint.tf_h5 import write_tf_checkpoint
 from wav2vec2_core.checkpoint.writing import write_checkpoint
+from wav2vec2_core.source import ModelSource, open_model
 
 __all__ = [
     "Checkpoint",

@@ -11,9 +11,9 @@ import numpy as np
 
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_weight_file
 from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
-from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.source import ModelSource
 
 _LONGEST = 64  # letters of a language code; a file name has room for it
 _SHOWN = 20  # languages named in a message; mms-1b-all has 1162

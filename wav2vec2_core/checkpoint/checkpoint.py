@@ -9,11 +9,11 @@ import numpy as np
 
 from wav2vec2_core.checkpoint.arrays import WeightFile
 from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
-from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.checkpoint.tf_h5 import TF_H5, TF_H5_INDEX, TFWeightFile, checkpoint_name
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import check_file_name, read_json
+from wav2vec2_core.source import ModelSource
 
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"

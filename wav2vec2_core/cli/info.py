@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from wav2vec2_core.config import Wav2Vec2Config
 
 
+_WITH_LABELS = ("ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
+
+
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub id.")],
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
@@ -21,7 +24,7 @@ def info(
     from wav2vec2_core.config import Wav2Vec2Config
 
     source = open_model(model, local_files_only=offline)
-    config = Wav2Vec2Config.from_pretrained(model, local_files_only=offline)
+    config = Wav2Vec2Config.from_source(source)
     checkpoint = open_checkpoint(source)
     rows = [("model", source.name), *_weights(config, checkpoint), *_architecture(config), *_text(source, config)]
     width = max(len(name) for name, _ in rows)
@@ -45,11 +48,14 @@ def _weights(config: Wav2Vec2Config, checkpoint: Checkpoint) -> list[tuple[str, 
     size = sum(path.stat().st_size for path in checkpoint.files)
     names = ", ".join(path.name for path in checkpoint.files)
     parameters = sum(prod(shape) for shape in checkpoint.shapes.values())
+    labels = list((config.id2label or {}).values())
+    classes = [("labels", f"{len(labels)}: {_shortened(labels, 20, ', ')}")] if head in _WITH_LABELS else []
     return [
         ("head", f"Wav2Vec2{head}"),
         ("parameters", f"{parameters:,}"),
         ("weights", f"{names}, {size / 1e6:,.1f} MB, {', '.join(sorted(set(checkpoint.dtypes.values())))}"),
         ("complete", verdict),
+        *classes,
     ]
 
 
@@ -77,25 +83,28 @@ def _architecture(config: Wav2Vec2Config) -> list[tuple[str, str]]:
 
 def _text(source: ModelSource, config: Wav2Vec2Config) -> list[tuple[str, str]]:
     from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+    from wav2vec2_core.files import read_json
+    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, is_nested
 
     rows: list[tuple[str, str]] = []
     if source.find("preprocessor_config.json", "processor_config.json") is not None:
-        extractor = Wav2Vec2FeatureExtractor.from_pretrained(source.name)
+        extractor = Wav2Vec2FeatureExtractor.from_source(source)
         level = "normalised per utterance" if extractor.do_normalize else "as it is"
         rows.append(("input", f"{extractor.sampling_rate} Hz, {level}"))
-    languages = source.adapter_languages()
-    if source.find("vocab.json") is not None:
-        tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(source.name)
+    languages: Sequence[str] = source.adapter_languages()
+    vocab_file = source.find("vocab.json")
+    if vocab_file is not None:
+        vocabulary = read_json(vocab_file)
+        chosen = {"target_lang": next(iter(vocabulary))} if is_nested(vocabulary) else {}
+        tokenizer = Wav2Vec2CTCTokenizer.from_source(source, **chosen)
         tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-        rows.append(("vocabulary", f"{len(tokens)} tokens: {_shortened(tokens, 60, ' ')}"))
+        title = f"vocabulary {tokenizer.target_lang}" if chosen else "vocabulary"
+        rows.append((title, f"{len(tokens)} tokens: {_shortened(tokens, 60, ' ')}"))
         rows.append(("blank", repr(tokenizer.pad_token)))
         rows.append(("word delimiter", repr(tokenizer.word_delimiter_token)))
         languages = languages or tokenizer.languages
     if languages:
         rows.append(("languages", f"{len(languages)}: {_shortened(languages, 40, ', ')}"))
-    if source.find("vocab.json") is None and config.id2label:
-        rows.append(("labels", f"{len(config.id2label)}: {_shortened(list(config.id2label.values()), 20, ', ')}"))
     return rows
 
 

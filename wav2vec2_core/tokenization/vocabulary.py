@@ -9,10 +9,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from wav2vec2_core.added_tokens import AddedToken, AddedTokens
-from wav2vec2_core.batching import check_side
+from wav2vec2_core.batching import brief, check_side
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import read_json
+from wav2vec2_core.tokenization.added_tokens import AddedToken, AddedTokens
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDITIONAL = "additional_special_tokens"
@@ -29,7 +29,7 @@ def check_vocabulary(vocabulary: Mapping[str, Any], what: str) -> dict[str, int]
     owners: dict[int, str] = {}
     for token, index in vocabulary.items():
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise InputError(f"{what} maps {token!r} to {index!r}: every token needs an integer id, 0 or more")
+            raise InputError(f"{what} maps {token!r} to {brief(index)}: every token needs an integer id, 0 or more")
         if index in owners:
             raise InputError(f"{what} gives id {index} to {owners[index]!r} and {token!r}: every token needs its own")
         owners[index] = token
@@ -104,6 +104,8 @@ class Vocabulary:
         **kwargs: Any,
     ) -> None:
         self.word_delimiter_token = None if word_delimiter_token is None else str(word_delimiter_token)
+        if not isinstance(replace_word_delimiter_char, str):
+            raise InputError(f"replace_word_delimiter_char={brief(replace_word_delimiter_char)} must be text")
         self.replace_word_delimiter_char = replace_word_delimiter_char
         self.do_lower_case = do_lower_case
         self.vocab: dict[str, Any] = read_json(vocab_file)
@@ -121,7 +123,7 @@ class Vocabulary:
         self.special: dict[str, Any] = {name: _as_special(name, given.get(name)) for name in SPECIAL_TOKENS}
         self.additional_special_tokens = given.get(ADDITIONAL) or []
 
-        self.model_max_length: int = kwargs.get("model_max_length") or int(1e30)  # transformers' "no limit"
+        self.model_max_length = _check_limit(kwargs.get("model_max_length") or int(1e30))  # transformers' "no limit"
         self.padding_side = check_side(kwargs.get("padding_side", "right"))
         self.truncation_side = check_side(kwargs.get("truncation_side", "right"), "truncation_side")
         self.clean_up_tokenization_spaces: bool = kwargs.get("clean_up_tokenization_spaces", False)
@@ -137,6 +139,10 @@ class Vocabulary:
         self._check_pad_token(vocab_file)
         self._add(self._special_tokens_not_added(), special=True)
         self._keep_long_tokens_whole()
+
+    def __repr__(self) -> str:
+        language = f", target_lang={self.target_lang!r}" if self.languages else ""
+        return f"{type(self).__name__}({len(self)} tokens, special={self.special_tokens_map}{language})"
 
     # ---- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -197,7 +203,9 @@ class Vocabulary:
         if self.languages:
             known = ", ".join(self.languages)
             if target_lang is None:
-                raise InputError(f"the vocabulary is nested by language: name one with target_lang=, of {known}")
+                raise InputError(
+                    f"the vocabulary is nested by language: name one with target_lang= (--language), of {known}"
+                )
             if not isinstance(target_lang, str) or any(mark in target_lang for mark in ("/", "\\", "..", "\0")):
                 raise InputError(f"target_lang={target_lang!r} is not the name of a language: use one of {known}")
             if target_lang not in self.vocab:
@@ -391,7 +399,7 @@ def _as_special(name: str, value: Any) -> Any:
     try:
         return AddedToken.of(value)
     except InputError as error:
-        raise InputError(f"{name}={value!r} must be text or an AddedToken") from error
+        raise InputError(f"{name}={brief(value)} must be text or an AddedToken") from error
 
 
 def _as_token(value: Any, **changes: Any) -> AddedToken:
@@ -401,7 +409,13 @@ def _as_token(value: Any, **changes: Any) -> AddedToken:
     return AddedToken.of(value, **changes)
 
 
+def _check_limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InputError(f"model_max_length={brief(value)} must be a positive number of tokens")
+    return int(min(value, 1e30))
+
+
 def _as_list(value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{ADDITIONAL}={value!r} must be a list of tokens")
+        raise InputError(f"{ADDITIONAL}={brief(value)} must be a list of tokens")
     return list(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wav2vec2_core.batching import check_length, check_side, padding_strategy, round_up, truncation_strategy
+from wav2vec2_core.batching import brief, check_length, check_side, padding_strategy, round_up, truncation_strategy
 from wav2vec2_core.errors import InputError
 
 #: ``model_max_length`` above this means "no limit" (transformers writes 1e30 for it).
@@ -24,11 +24,12 @@ def texts_of(text: Any, pair: Any, split_into_words: bool) -> tuple[list[tuple[A
     Raises:
         InputError: neither a string nor a list of texts, or the second texts do not match the first.
     """
-    nested = isinstance(text, (list, tuple)) and bool(text) and isinstance(text[0], (list, tuple))
-    if isinstance(text, (str, Ids)) or (split_into_words and text and not nested):
+    if isinstance(text, (str, Ids)):
         return [(text, pair)], False
     if not isinstance(text, (list, tuple)) or not text:
-        raise InputError(f"text {text!r} must be a string or a list of at least one string")
+        raise InputError(f"text {brief(text)} must be a string or a list of at least one string")
+    if split_into_words and not _is_nested(text):
+        return [(text, pair)], False
     if pair is not None:
         if not isinstance(pair, (list, tuple)) or len(pair) != len(text):
             raise InputError(
@@ -39,14 +40,17 @@ def texts_of(text: Any, pair: Any, split_into_words: bool) -> tuple[list[tuple[A
 
 
 def _with_pair(item: Any, split_into_words: bool) -> tuple[Any, Any]:
-    words = split_into_words and not (item and isinstance(item[0], (list, tuple)))
-    if not isinstance(item, (list, tuple)) or words:
+    if not isinstance(item, (list, tuple)) or (split_into_words and not _is_nested(item)):
         return item, None
     if len(item) != 2:
         raise InputError(
             f"a list of {len(item)} inside of a batch is no pair of texts: pass is_split_into_words=True for words"
         )
     return item[0], item[1]
+
+
+def _is_nested(item: Any) -> bool:
+    return isinstance(item, (list, tuple)) and bool(item) and isinstance(item[0], (list, tuple))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wav2vec2_core.batching import brief
 from wav2vec2_core.errors import InputError
 
 
@@ -28,7 +29,7 @@ class AddedToken:
 
     def __post_init__(self) -> None:
         if not isinstance(self.content, str):
-            raise InputError(f"token {self.content!r} is a {type(self.content).__name__}, a token must be text")
+            raise InputError(f"token {brief(self.content)} is a {type(self.content).__name__}, a token must be text")
         if self.normalized is None:
             object.__setattr__(self, "normalized", not self.special)
 
@@ -48,7 +49,7 @@ class AddedToken:
         elif hasattr(value, "content") and hasattr(value, "lstrip"):
             fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
         else:
-            raise InputError(f"token {value!r} is a {type(value).__name__}, a token must be text or an AddedToken")
+            raise InputError(f"token {brief(value)} is a {type(value).__name__}, a token must be text or an AddedToken")
         return cls(**{**fields, **changes})
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,13 +61,17 @@ class AddedTokens:
     """Added tokens by id, and the splitting of text at them."""
 
     def __init__(self, by_id: Mapping[int, AddedToken]) -> None:
-        self.by_id: dict[int, AddedToken] = {}
-        self.ids: dict[str, int] = {}
+        self.by_id = dict(by_id)
+        self.ids = {token.content: index for index, token in by_id.items()}
         self._borders: set[str] = set()
-        self.update(by_id.items())
+        self._lengths: list[int] = []
 
-    def update(self, tokens: Iterable[tuple[int, AddedToken]]) -> None:
-        """Add tokens. One whose id is taken over is still a border in text, unless this happens in the same call."""
+    def update(self, tokens: Iterable[tuple[int, AddedToken]] = ()) -> None:
+        """Add tokens and cut text at all of them from now on.
+
+        An id can be taken over by another token. Text is still cut at the former owner, unless it loses its id before
+        or in the first ``update`` that sees it: transformers draws its borders at the same moments.
+        """
         for index, token in tokens:
             self.by_id[index] = token
             self.ids[token.content] = index

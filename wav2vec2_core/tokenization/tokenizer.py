@@ -6,18 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
-from wav2vec2_core import ctc_text
-from wav2vec2_core.added_tokens import AddedToken
-from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather
-from wav2vec2_core.checkpoint import ModelSource, open_model
-from wav2vec2_core.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
+from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import check_file_name, make_folder, write_json
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.tokenizer_files import read_arguments, write_files
-from wav2vec2_core.vocabulary import Vocabulary
+from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.source import ModelSource
+from wav2vec2_core.tokenization import ctc_text
+from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
+from wav2vec2_core.tokenization.files import read_arguments, write_files
+from wav2vec2_core.tokenization.vocabulary import Vocabulary
 
 __all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput"]
 
@@ -35,7 +36,7 @@ class Wav2Vec2CTCTokenizerOutput(ModelOutput):
     word_offsets: Any
 
 
-class Wav2Vec2CTCTokenizer(Vocabulary):
+class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
     """Characters (and longer tokens of the vocabulary) as labels of a CTC model.
 
     Args:
@@ -74,7 +75,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
             InputError: ``text`` is not a string.
         """
         if not isinstance(text, str):
-            raise InputError(f"text {text!r} is a {type(text).__name__}, a string is needed")
+            raise InputError(f"text {brief(text)} is a {type(text).__name__}, a string is needed")
         text = f" {text}" if is_split_into_words else text
         if self.do_lower_case:
             text = self._lower(text)
@@ -297,7 +298,9 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
         if isinstance(text, str):
             tokens = self.tokenize(text, split_special_tokens=split_special_tokens)
         elif not isinstance(text, (list, tuple)):
-            raise InputError(f"text {text!r} is a {type(text).__name__}, text must be a string or a list of strings")
+            raise InputError(
+                f"text {brief(text)} is a {type(text).__name__}, text must be a string or a list of strings"
+            )
         elif is_split_into_words:
             tokens = [
                 token
@@ -409,36 +412,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary):
     # ---- files --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **overrides: Any,
-    ) -> Wav2Vec2CTCTokenizer:
-        """Read the tokenizer of a folder or a hub model; ``overrides`` are arguments of the constructor.
-
-        Raises:
-            CheckpointError: vocab.json is missing, or a file is damaged.
-            InputError: as the constructor.
-        """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        return cls.from_source(source, **overrides)
-
-    @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Wav2Vec2CTCTokenizer:
-        """As ``from_pretrained``, of a model that is open already."""
+    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
+        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
         return cls(**read_arguments(source, overrides))
 
     def save_pretrained(
@@ -476,5 +451,5 @@ def _id_row(token_ids: Any) -> list[int]:
         if isinstance(index, list):
             raise InputError("token ids have more than one row: use batch_decode, of logits take argmax(-1) first")
         if isinstance(index, bool) or not isinstance(index, (int, float)) or index != int(index):
-            raise InputError(f"token id {index!r} is not an integer: pass ids, of logits take argmax(-1) first")
+            raise InputError(f"token id {brief(index)} is not an integer: pass ids, of logits take argmax(-1) first")
     return [int(index) for index in row]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.added_tokens import AddedToken
-from wav2vec2_core.checkpoint.source import ModelSource
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import make_folder, read_json, write_json
-from wav2vec2_core.vocabulary import ADDITIONAL, SPECIAL_TOKENS
+from wav2vec2_core.source import ModelSource
+from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.vocabulary import ADDITIONAL, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
-    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+    from wav2vec2_core.tokenization.tokenizer import Wav2Vec2CTCTokenizer
 
 #: Entries of ``tokenizer_config.json`` that describe the file or its writer, not the tokenizer.
 _NOT_ARGUMENTS = ("tokenizer_class", "auto_map", "init_inputs", "name_or_path", "special_tokens_map_file",
                   "tokenizer_file", "vocab_file", "transformers_version", "backend", "is_local")  # fmt: skip
+
+#: Arguments that are attributes of a tokenizer, so that their present value is saved.
+_CHANGEABLE = (*SPECIAL_TOKENS, "do_lower_case", "word_delimiter_token", "replace_word_delimiter_char", "target_lang",
+               "padding_side", "truncation_side", "split_special_tokens")  # fmt: skip
 
 
 def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, A
     """
     vocabulary = source.require("vocab.json")
     config = _read(source, "tokenizer_config.json")
+    _check_class(config.get("tokenizer_class"), source.name)
     arguments = {name: value for name, value in config.items() if name not in _NOT_ARGUMENTS}
     extra = arguments.pop("extra_special_tokens", None)
     if isinstance(extra, list):  # transformers 5 renamed the list
@@ -40,17 +46,18 @@ def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, A
     arguments = {**arguments, **given}
     try:
         decoder = arguments.pop("added_tokens_decoder", None)
-        if decoder is not None:
-            added = {int(index): _token(value) for index, value in decoder.items()}
-        else:
+        if decoder is None:
             arguments.update(_special_map(source, arguments, given))
             added = _legacy_added(source, arguments)
-        by_content = {token.content: token for token in added.values()}
-        for name in SPECIAL_TOKENS:
-            token = arguments.get(name)
-            if token is not None:
-                token = AddedToken.of(token) if isinstance(token, Mapping) else token
-                arguments[name] = by_content.get(str(token), token)
+        else:
+            added = {int(index): _token(value) for index, value in decoder.items()}
+            by_content = {token.content: token for token in added.values()}
+            arguments.update(
+                {
+                    name: by_content.get(str(arguments[name]), arguments[name])
+                    for name in arguments.keys() & set(SPECIAL_TOKENS)
+                }
+            )
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the tokenizer files of {source.name!r} are damaged ({error}): download or save them again"
@@ -68,14 +75,12 @@ def write_files(
     folder = make_folder(folder)
     config = {
         **tokenizer.init_kwargs,
-        **{name: getattr(tokenizer, name) for name in tokenizer.init_kwargs if hasattr(tokenizer, name)},
+        **{name: getattr(tokenizer, name) for name in _CHANGEABLE if name in tokenizer.init_kwargs},
         **tokenizer.special_tokens_map,
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
         "model_max_length": tokenizer.model_max_length,
         "extra_special_tokens": tokenizer.init_kwargs.get("extra_special_tokens", {}),
-        "added_tokens_decoder": {
-            str(index): token.to_dict() for index, token in sorted(tokenizer.added_tokens_decoder.items())
-        },
+        "added_tokens_decoder": {index: token.to_dict() for index, token in tokenizer.added_tokens_decoder.items()},
         "tokenizer_class": "Wav2Vec2CTCTokenizer",
     }
     if processor_class is not None:
@@ -96,6 +101,15 @@ def write_files(
     return (*names, *tokenizer.save_vocabulary(folder))
 
 
+def _check_class(name: Any, model: str) -> None:
+    """Warn about the tokenizer of another kind of model; "Wav2Vec2Tokenizer" is the name of the first releases."""
+    if name not in (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"):
+        warnings.warn(
+            f"model {model!r} was saved with {name}, it is read as Wav2Vec2CTCTokenizer: check that its text is right",
+            stacklevel=2,
+        )
+
+
 def _read(source: ModelSource, name: str) -> dict[str, Any]:
     path = source.find(name)
     return {} if path is None else read_json(path)
@@ -108,8 +122,8 @@ def _special_map(source: ModelSource, arguments: Mapping[str, Any], given: Mappi
         if given.get(name):
             continue
         if name == ADDITIONAL and isinstance(value, list):
-            tokens = [_special(token) for token in arguments.get(ADDITIONAL) or []]
-            value = tokens + [token for token in map(_special, value) if token not in tokens]
+            tokens = map(_special, [*(arguments.get(ADDITIONAL) or []), *value])
+            value = list({str(token): token for token in tokens}.values())  # released files repeat tokens
         elif name in SPECIAL_TOKENS:
             value = _special(value)
         found[name] = value

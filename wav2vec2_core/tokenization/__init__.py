@@ -1,0 +1,7 @@
+"""The CTC tokenizer: text to labels, tokens back to text, and the files of a vocabulary."""
+
+from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.tokenizer import Wav2Vec2CTCTokenizer, Wav2Vec2CTCTokenizerOutput
+from wav2vec2_core.tokenization.vocabulary import is_nested
+
+__all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput", "is_nested"]
