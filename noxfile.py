@@ -12,6 +12,8 @@ nox.options.reuse_venv = "yes"
 
 PYTEST = ("pytest", "-q", "-n", "auto")
 CONSTRAINTS = ("-c", "constraints.txt")
+#: Tests that run for whichever back end is installed.
+EVERY_BACKEND = ("tests/test_imports.py", "tests/test_bad_input.py")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
@@ -28,7 +30,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,media]", "nox", "pyright==1.1.414")
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,media]", "nox", "pyright==1.1.414")
     session.run("pyright")
 
 
@@ -50,7 +52,14 @@ def lowest(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """The PyTorch back end and the command."""
     session.install(*CONSTRAINTS, "-e", ".[torch,media,test]")
-    session.run(*PYTEST, "tests/torch", "tests/test_cli.py", "tests/test_imports.py", *session.posargs)
+    session.run(*PYTEST, "tests/torch", "tests/test_cli.py", *EVERY_BACKEND, *session.posargs)
+
+
+@nox.session
+def tf(session: nox.Session) -> None:
+    """The TensorFlow back end."""
+    session.install(*CONSTRAINTS, "-e", ".[tf,media,test]")
+    session.run(*PYTEST, "tests/tf", *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session
@@ -58,6 +67,13 @@ def oracle(session: nox.Session) -> None:
     """Comparison with transformers 4.57.6 (huggingface_hub below 1.0)."""
     session.install(*CONSTRAINTS, "-e", ".[torch,test]", TRANSFORMERS_4, "accelerate")
     session.run(*PYTEST, "tests/oracle", *session.posargs)
+
+
+@nox.session
+def oracle_tf(session: nox.Session) -> None:
+    """The TensorFlow back end beside transformers 4.57.6, its PyTorch and its TensorFlow models, and ours."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,test]", TRANSFORMERS_4, "tf-keras")
+    session.run(*PYTEST, "tests/oracle_tf", "tests/test_bad_input.py", *session.posargs)
 
 
 @nox.session
