@@ -18,6 +18,7 @@ from wav2vec2_core.errors import BackendError, InputError
 #: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
 BACKENDS = {
     "torch": ("wav2vec2_torch.inference", "torch", "torch"),
+    "flax": ("wav2vec2_flax.inference", "jax", "flax"),
 }
 
 
@@ -34,6 +35,10 @@ class InferenceModel(Protocol):
 
         The numbers of an utterance do not depend on the others. Raises ``InputError`` below the receptive field.
         """
+        ...
+
+    def summary(self) -> str:
+        """One line for ``--verbose``: library, device, type, and what a user may want to know of the work so far."""
         ...
 
 

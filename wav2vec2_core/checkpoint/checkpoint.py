@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint.arrays import WeightFile
+from wav2vec2_core.checkpoint.flax_msgpack import FlaxFile
 from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
@@ -18,6 +19,7 @@ SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
+FLAX = "flax_model.msgpack"
 
 _LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
 
