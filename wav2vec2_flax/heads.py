@@ -60,8 +60,7 @@ class GumbelVectorQuantizer(nnx.Module):
             (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
         """
         shape = (*features.shape[:2], self.groups, self.entries)
-        logits = self.weight_proj(features)
-        logits = logits.reshape(shape).astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = layers.widened(self.weight_proj(features).reshape(shape))
         if noise is not None:
             check_shape("gumbel_noise", jnp.shape(noise), shape, "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, jnp.asarray(noise, logits.dtype), temperature)
@@ -156,26 +155,25 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         temperature = self.gumbel_temperature if gumbel_temperature is None else gumbel_temperature
         quantized, perplexity = self.quantizer(features, mask, gumbel_noise, temperature)
         quantized = self.project_q(quantized)
+        terms: dict[str, Array] = {}
+        if sampled_negative_indices is not None:
+            if mask is None:
+                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
+            terms = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
         output = Wav2Vec2ForPreTrainingOutput(
+            terms,
             projected_states=projected,
             projected_quantized_states=quantized,
             codevector_perplexity=perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        if sampled_negative_indices is not None:
-            if mask is None:
-                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            contrastive, diversity = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
-            output.loss = contrastive + self.config.diversity_loss_weight * diversity
-            if return_dict or (return_dict is None and self.config.return_dict):  # tuples go without, as elsewhere
-                output.contrastive_loss, output.diversity_loss = contrastive, diversity
-        return self.as_requested(output, return_dict)
+        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
 
     def _losses(
         self, projected: Array, quantized: Array, perplexity: Array, mask: Array, negative_indices: Any
-    ) -> tuple[Array, Array]:
-        """Contrastive and diversity loss, both summed over masked frames."""
+    ) -> dict[str, Array]:
+        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
         config = self.config
         if projected.shape != quantized.shape:
             raise InputError(
@@ -192,7 +190,9 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         same = (quantized == negatives).all(-1)
         contrastive = losses.contrastive_loss(logits, same, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
-        return contrastive, losses.diversity_loss(perplexity, codevectors, mask)
+        diversity = losses.diversity_loss(perplexity, codevectors, mask)
+        loss = contrastive + config.diversity_loss_weight * diversity
+        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
 
     @staticmethod
     def compute_contrastive_logits(
@@ -264,13 +264,16 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
 
     def _loss(self, logits: Array, input_values: Any, attention_mask: Any, labels: Array) -> Array:
         config = self.config
-        if labels.ndim != 2 or labels.shape[0] != logits.shape[0]:
-            check_shape("labels", labels.shape, (logits.shape[0], labels.shape[-1]), "(batch, letters)")
+        batch, samples = jnp.shape(input_values)
+        letters = labels.shape[-1] if labels.ndim > 0 else 0
+        check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
         if not layers.is_tracing(labels) and labels.size > 0:
             check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
-        if config.pad_token_id is None:
-            raise ConfigError("pad_token_id is null, it is the blank of the CTC loss: set it to the pad token's number")
-        batch, samples = jnp.shape(input_values)
+        if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+            raise ConfigError(
+                f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
+                f"below vocab_size={config.vocab_size}"
+            )
         if attention_mask is None:
             lengths = jnp.full(batch, samples)
         else:
@@ -365,7 +368,7 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
         loss = None
         if labels is not None:
             labels = check_classes(labels, self.config)
-            loss = losses.cross_entropy(_wide(logits), labels.reshape(-1))
+            loss = losses.cross_entropy(layers.widened(logits), labels.reshape(-1))
         output = SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -410,7 +413,7 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
         if labels is not None:
             check_shape("labels", jnp.shape(labels), logits.shape, "(batch, frames, labels), one-hot")
             classes = jnp.asarray(labels).argmax(-1).reshape(-1)
-            loss = losses.cross_entropy(_wide(logits).reshape(-1, logits.shape[-1]), classes)
+            loss = losses.cross_entropy(layers.widened(logits).reshape(-1, logits.shape[-1]), classes)
         output = TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -442,7 +445,7 @@ class AMSoftmaxLoss(nnx.Module):
 
     def __call__(self, embeddings: Array, labels: Array) -> Array:
         """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
-        return losses.am_softmax_loss(_wide(embeddings), _wide(layers.value(self.weight)), labels)
+        return losses.am_softmax_loss(layers.widened(embeddings), layers.widened(layers.value(self.weight)), labels)
 
 
 class FlaxWav2Vec2ForXVector(_Classifier):
@@ -539,10 +542,6 @@ def check_classes(labels: Any, config: Wav2Vec2Config) -> Array:
         remedy = "set num_labels or id2label to the classes of the data"
         check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
     return labels
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:

@@ -102,12 +102,12 @@ class InferenceModel:
             f"{count} compiled shape{'' if count == 1 else 's'} (waveforms x samples): {shapes}"
         )
 
-    def logits(self, waveforms: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:
+    def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
         Args:
             waveforms: (samples,) each, normalised by the feature extractor.
-            batch_size: waveforms computed at a time; those of similar length go together.
+            batch_samples: samples computed at a time, with padding: a minute of speech. A longer waveform goes alone.
 
         Returns:
             float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
@@ -119,17 +119,20 @@ class InferenceModel:
         waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
         for waveform in waveforms:
             check_waveforms(self.config, (1, *waveform.shape))
-        results: list[np.ndarray] = [np.empty(0, np.float32)] * len(waveforms)
-        order = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            for index, result in zip(chosen, self._batch([waveforms[index] for index in chosen]), strict=True):
-                results[index] = result
-        return results
+        batches: dict[int, list[int]] = {}
+        for index, waveform in enumerate(waveforms):
+            batches.setdefault(bucketed_length(len(waveform)), []).append(index)
+        results: dict[int, np.ndarray] = {}
+        for length, members in batches.items():
+            rows = 1 << max(batch_samples // length, 1).bit_length() - 1  # a power of two
+            for start in range(0, len(members), rows):
+                chosen = members[start : start + rows]
+                results.update(zip(chosen, self._batch([waveforms[index] for index in chosen], length), strict=True))
+        return [results[index] for index in range(len(waveforms))]
 
-    def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+    def _batch(self, waveforms: list[np.ndarray], length: int) -> list[np.ndarray]:
         lengths = [len(waveform) for waveform in waveforms]
-        shape = (bucketed_batch(len(waveforms)), bucketed_length(max(lengths)))
+        shape = (bucketed_batch(len(waveforms)), length)
         values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
         mask[len(waveforms) :] = 1  # rows that fill up the batch are silence
         for row, waveform in enumerate(waveforms):

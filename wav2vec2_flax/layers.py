@@ -178,11 +178,8 @@ class ChannelGroupNorm(nnx.GroupNorm):
         )
 
     def __call__(self, x: Array, lengths: Array | None = None) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Normalise (batch, frames, channels), with ``lengths`` (batch,) by statistics of each utterance's own frames.
-
-        Statistics are taken in float32 at least: a sum over a minute of frames overflows half precision.
-        """
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        """Normalise (batch, frames, channels), with ``lengths`` (batch,) by each utterance's own frames alone."""
+        wide = widened(x)
         if lengths is None:
             centred = wide - wide.mean(1, keepdims=True)
             variance = jnp.square(centred).mean(1, keepdims=True)
@@ -210,7 +207,7 @@ class WeightNormConv1d(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """(batch, frames, channels) -> (batch, frames + 1, channels) for an even kernel, same frames for an odd one."""
         direction = value(self.weight_v)
-        wide = direction.astype(jnp.promote_types(direction.dtype, jnp.float32))
+        wide = widened(direction)
         norm = jnp.sqrt(jnp.square(wide).sum((0, 1), keepdims=True))
         weight = (wide * (value(self.weight_g).astype(wide.dtype) / norm)).astype(self.dtype)
         half = weight.shape[2] // 2
@@ -275,20 +272,28 @@ def masked_mean(x: Array, mask: Array | None) -> Array:
     """Mean over the frames of (batch, frames, features) where ``mask`` (batch, frames) is True -> (batch, features)."""
     if mask is None:
         return x.mean(1)
-    return jnp.where(mask[..., None], x, 0).sum(1) / mask.sum(1)[:, None].astype(x.dtype)
+    wide = widened(x)
+    return (jnp.where(mask[..., None], wide, 0).sum(1) / mask.sum(1)[:, None].astype(wide.dtype)).astype(x.dtype)
 
 
 def masked_mean_and_std(x: Array, mask: Array | None) -> tuple[Array, Array]:
     """Mean and unbiased standard deviation over frames: (batch, frames, features) -> two (batch, features)."""
-    mean = masked_mean(x, mask)
-    squares = jnp.square(x - mean[:, None])
+    wide = widened(x)
+    mean = masked_mean(wide, mask)
+    squares = jnp.square(wide - mean[:, None])
     if mask is None:
         variance = squares.sum(1) / (x.shape[1] - 1)
     else:
-        variance = jnp.where(mask[..., None], squares, 0).sum(1) / (mask.sum(1)[:, None] - 1).astype(x.dtype)
+        variance = jnp.where(mask[..., None], squares, 0).sum(1) / (mask.sum(1)[:, None] - 1).astype(wide.dtype)
     # A channel that is constant (dead after ReLU) has deviation 0 and must get gradient 0, not NaN.
     constant = variance == 0
-    return mean, jnp.where(constant, 0.0, jnp.sqrt(jnp.where(constant, 1.0, variance)))
+    deviation = jnp.where(constant, 0.0, jnp.sqrt(jnp.where(constant, 1.0, variance)))
+    return mean.astype(x.dtype), deviation.astype(x.dtype)
+
+
+def widened(x: Array) -> Array:
+    """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 # ---- randomness -----------------------------------------------------------------------------------------------

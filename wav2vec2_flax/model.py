@@ -207,7 +207,7 @@ class Encoder(nnx.Module):
         *,
         with_states: bool,
         with_weights: bool,
-    ) -> tuple[Array, list[Array], list[Array]]:
+    ) -> tuple[Array, tuple[Array, ...] | None, tuple[Array, ...] | None]:
         """Run every layer.
 
         Args:
@@ -216,10 +216,10 @@ class Encoder(nnx.Module):
             layer_keep: (layers,) bool, False for a layer to be skipped (layer drop); None to keep all. A skipped
                 layer is computed and its result dropped: each step costs the same and uses every parameter.
             key: of dropout.
-            with_states, with_weights: collect hidden states, attention weights.
+            with_states, with_weights: return hidden states and attention weights too, instead of None.
 
         Returns:
-            Context representations, the hidden states (input of each layer and the final result), attention weights.
+            Context representations, hidden states (input of each layer and the final result), attention weights.
         """
         if mask is not None:
             hidden = jnp.where(mask[..., None], hidden, 0)
@@ -238,11 +238,11 @@ class Encoder(nnx.Module):
         hidden, results = layers.run_layers(
             self.layers, step, hidden, inputs, scan=self.scan, remat=self.remat
         )
-        states = [first, *(state for state, _ in results)] if with_states else []
         if self.pre_norm:
             hidden = self.layer_norm(hidden)
-            states[-1:] = [hidden] if with_states else []
-        return hidden, states, [weights for _, weights in results] if with_weights else []
+        states = (first, *(state for state, _ in results)) if with_states else None
+        states = (*states[:-1], hidden) if states else None
+        return hidden, states, tuple(weights for _, weights in results) if with_weights else None
 
 
 # ---- convolutional adapter: fewer frames, for tasks whose output is much shorter than speech --------------------
@@ -363,19 +363,19 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
         hidden, features = self.feature_projection(features, projection_key)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         hidden, states, attentions = self.encoder(
-            hidden, mask, layer_keep, encoder_key, with_states=with_states, with_weights=with_attentions
+            hidden,
+            mask,
+            layer_keep,
+            encoder_key,
+            with_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            with_weights=config.output_attentions if output_attentions is None else output_attentions,
         )
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
 
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden,
-            extract_features=features,
-            hidden_states=tuple(states) if with_states else None,
-            attentions=tuple(attentions) if with_attentions else None,
+            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
         )
         return self.as_requested(output, return_dict)
 

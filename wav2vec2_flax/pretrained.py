@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,14 @@ from wav2vec2_core.checkpoint import (
     read_adapter,
     write_adapter,
     write_checkpoint,
+    write_flax_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_flax import layers
 from wav2vec2_flax.layers import Types
 from wav2vec2_flax.weights import export_weights, fill_weights, nest, params_of, places, with_params
@@ -65,7 +66,7 @@ class Facts:
         return self.config.to_json_string()
 
 
-class FlaxWav2Vec2PreTrainedModel(nnx.Module):
+class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
     """What the body and all heads share: construction, parameters, files, freezing, rematerialisation.
 
     A model is a flax.nnx module and a JAX pytree: pass it to ``jax.jit``, split it, differentiate it. Or use it as a
@@ -142,11 +143,13 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module):
         """The parameters as a nested dictionary with the names of transformers' Flax models; assign one to set them."""
         return params_of(self)
 
-    @params.setter
-    def params(self, params: Mapping[str, Any]) -> None:
-        given = places(with_params(self, params))
-        for name, place in places(self).items():
-            place.variable.set_value(given[name].variable.get_value())
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "params":
+            super().__setattr__(name, value)
+            return
+        given = places(with_params(self, value))  # not a property's setter: nnx takes assignments for its own
+        for own, place in places(self).items():
+            place.variable.set_value(given[own].variable.get_value())
 
     @property
     def dtype(self) -> Any:
@@ -158,10 +161,13 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module):
         """What the parameters are kept as."""
         return jnp.dtype(self.types.param_dtype)
 
-    def as_requested(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants no dictionary, its tuple."""
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+    def as_requested(
+        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
+    ) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
+        if self.config.return_dict if return_dict is None else return_dict:
+            return output
+        return tuple(value for name, value in output.items() if name not in dict_only)
 
     def training_key(self, train: bool, dropout_rng: Array | None) -> Array | None:
         """The key of a training step, None for inference. Raises ``InputError`` for training without one."""
@@ -272,14 +278,19 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module):
 
     def save_pretrained(
         self,
-        folder: str | os.PathLike[str],
+        save_directory: str | os.PathLike[str],
         params: Mapping[str, Any] | None = None,
         *,
         max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
     ) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into ``folder``.
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
 
-        ``params``: parameters to write instead of the model's own, such as those of a training state.
+        Args:
+            save_directory: created where missing.
+            params: parameters to write instead of the model's own, such as those of a training state.
+            max_shard_size: in bytes, or a text such as ``"2GB"``.
+            safe_serialization: False writes ``flax_model.msgpack`` instead, for transformers 4 with its own JAX.
 
         Raises:
             InputError: ``max_shard_size`` is no size.
@@ -287,38 +298,13 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module):
             ParameterMismatchError: ``params`` are not this model's.
         """
         model = self if params is None else with_params(self, params)
-        tensors = export_weights(model)
-        dtype = next(iter(tensors.values())).dtype.name
+        if safe_serialization:
+            write_checkpoint(save_directory, export_weights(model), max_shard_size=max_shard_size)
+        else:
+            write_flax_checkpoint(save_directory, jax.device_get(model.params))
+        dtype = next(iter(places(model).values())).variable.get_value().dtype.name
         config = self.config.replace(architectures=(type(self).__name__.removeprefix("Flax"),), dtype=dtype)
-        write_checkpoint(folder, tensors, max_shard_size=max_shard_size)
-        config.save_pretrained(folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-    ) -> Any:
-        """Upload what ``save_pretrained`` writes to the hub, creating the repository where missing.
-
-        Returns:
-            huggingface_hub's description of the commit. Its exceptions are passed on.
-        """
-        from huggingface_hub import HfApi
-
-        hub = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message or f"Upload {type(self).__name__}",
-                create_pr=create_pr,
-            )
+        config.save_pretrained(save_directory)
 
     def _fill(self, checkpoint: Checkpoint, plan: LoadPlan, new: dict[str, Parameter], seed: int) -> None:
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
@@ -423,11 +409,14 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module):
 
     @property
     def trainable(self) -> dict[str, Any]:
-        """A mask for optax: a dictionary like ``params`` with False for what was frozen.
+        """A mask for optax: a dictionary like ``params`` with False for what was frozen or is not used.
 
-        ``train.masked(optimizer, model.trainable)`` keeps the frozen parameters as they are, without optimizer state.
+        ``train.masked(optimizer, model.trainable)`` keeps these parameters as they are, without optimizer state.
         """
-        return nest({place.path: name not in self.facts.frozen for name, place in places(self).items()})
+        frozen = self.facts.frozen
+        if not self.config.apply_spec_augment:
+            frozen = frozen | {"masked_spec_embed", f"{BODY_PREFIX}masked_spec_embed"}
+        return nest({place.path: name not in frozen for name, place in places(self).items()})
 
     def _freeze(self, chosen: Callable[[Parameter], bool]) -> None:
         names = {name for name, row in self.parameter_table().items() if chosen(row)}

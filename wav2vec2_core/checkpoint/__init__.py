@@ -10,7 +10,7 @@ for ours, theirs in plan.sources.items():
 from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
-from wav2vec2_core.checkpoint.writing import write_checkpoint
+from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint
 from wav2vec2_core.source import ModelSource, open_model
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "read_adapter",
     "write_adapter",
     "write_checkpoint",
+    "write_flax_checkpoint",
 ]

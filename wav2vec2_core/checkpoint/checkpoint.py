@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint.arrays import WeightFile
-from wav2vec2_core.checkpoint.flax_msgpack import FlaxFile
+from wav2vec2_core.checkpoint.flax_msgpack import FlaxFile, flax_name
 from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
@@ -20,6 +20,7 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 FLAX = "flax_model.msgpack"
+FLAX_INDEX = "flax_model.msgpack.index.json"
 
 _LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
 
@@ -80,24 +81,24 @@ class Checkpoint:
 
 
 def open_checkpoint(source: ModelSource) -> Checkpoint:
-    """Open the weights of a model: safetensors before pytorch_model.bin, one file before shards.
+    """Open the weights of a model: safetensors before pytorch_model.bin before Flax, one file before shards.
 
     Raises:
         CheckpointError: there are none, or a file is missing, damaged or refused.
     """
-    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX)
+    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, FLAX, FLAX_INDEX)
     if path is None:
         raise CheckpointError(
-            f"model {source.name!r} has no weights ({SAFETENSORS} or {TORCH}, whole or with index and shards): "
+            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH} or {FLAX}, whole or with index and shards): "
             f"{source.remedy}"
         )
-    if path.name in {SAFETENSORS_INDEX, TORCH_INDEX}:
+    if path.name in {SAFETENSORS_INDEX, TORCH_INDEX, FLAX_INDEX}:
         return _open_shards(source, path)
     return Checkpoint([open_weight_file(path)])
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Open one file by its ending: ``.safetensors``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    """Open one file by its ending: ``.safetensors``, ``.msgpack``, else as PyTorch wrote it. Raises ``CheckpointError``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
@@ -107,14 +108,14 @@ def open_weight_file(path: Path) -> WeightFile:
         raise CheckpointError(f"{path} is empty: download or copy it again")
     if start == _LFS_POINTER:
         raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    return {".safetensors": SafetensorsFile, ".msgpack": FlaxFile}.get(path.suffix, TorchFile)(path)
 
 
 def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(f'{index} has no "weight_map" from parameter to file: download it again')
-    ending = ".safetensors" if index.name == SAFETENSORS_INDEX else ".bin"
+    ending = {SAFETENSORS_INDEX: ".safetensors", FLAX_INDEX: ".msgpack"}.get(index.name, ".bin")
     shards: dict[str, WeightFile] = {}
     for name in sorted(set(weight_map.values())):
         check_file_name(name, f"shard in {index}")
@@ -122,6 +123,8 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
             raise CheckpointError(f"{index} names the shard {name!r}, which is no {ending} file: download it again")
         shards[name] = open_weight_file(source.require(name))
     for parameter, name in weight_map.items():
+        if ending == ".msgpack":
+            parameter = flax_name(tuple(parameter.split("/")))[0]
         if parameter not in shards[name].shapes:
             raise CheckpointError(
                 f"{shards[name].path} lacks {parameter!r}, which {index.name} promises: download both"

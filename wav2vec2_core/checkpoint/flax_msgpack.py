@@ -64,8 +64,7 @@ class FlaxFile:
         return np.ascontiguousarray(array.T) if reverse else array
 
     def _add(self, path: tuple[str, ...], shape: tuple[int, ...], dtype: str, offset: int) -> None:
-        leaf, reverse = LEAVES.get(path[-1], (path[-1], False))
-        name = ".".join((*path[:-1], leaf))
+        name, reverse = flax_name(path)
         if name in self.shapes:
             raise CheckpointError(f"{self.path} holds {name!r} twice: export the checkpoint again")
         self.shapes[name] = shape[::-1] if reverse else shape
@@ -148,18 +147,23 @@ def _starts(kind: str, first: int) -> bool:
     return low <= first <= high or first in _LENGTHS[kind]
 
 
+def flax_name(path: tuple[str, ...]) -> tuple[str, bool]:
+    """The checkpoint name of a parameter in Flax, and whether its axes are in reverse order there."""
+    leaf, reverse = LEAVES.get(path[-1], (path[-1], False))
+    return ".".join((*path[:-1], leaf)), reverse
+
+
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def write_flax_file(path: Path, params: Mapping[str, Any]) -> Path:
-    """Write a nested dictionary of arrays, in Flax's names and layouts, as ``flax.serialization.to_bytes`` would.
+def write_flax_file(path: Path, params: Mapping[str, Any]) -> None:
+    """Write a nested dictionary of arrays in Flax's names and layouts, as ``flax.serialization.to_bytes`` would.
 
     Raises:
         OutputError: the file cannot be written.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         _write_map(file, params)
-    return path
 
 
 def _write_map(file: BinaryIO, tree: Mapping[str, Any]) -> None:
