@@ -28,7 +28,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,media]", "nox", "pyright==1.1.414")
+    session.install(*CONSTRAINTS, "-e", ".[torch,flax,media]", "nox", "pyright==1.1.414")
     session.run("pyright")
 
 
@@ -50,7 +50,16 @@ def lowest(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """The PyTorch back end and the command."""
     session.install(*CONSTRAINTS, "-e", ".[torch,media,test]")
-    session.run(*PYTEST, "tests/torch", "tests/test_cli.py", "tests/test_imports.py", *session.posargs)
+    session.run(
+        *PYTEST, "tests/torch", "tests/test_cli.py", "tests/test_bad_input.py", "tests/test_imports.py", *session.posargs
+    )
+
+
+@nox.session
+def flax(session: nox.Session) -> None:
+    """The JAX back end."""
+    session.install(*CONSTRAINTS, "-e", ".[flax,media,test]")
+    session.run(*PYTEST, "tests/flax", "tests/test_bad_input.py", "tests/test_imports.py", *session.posargs)
 
 
 @nox.session
@@ -58,6 +67,20 @@ def oracle(session: nox.Session) -> None:
     """Comparison with transformers 4.57.6 (huggingface_hub below 1.0)."""
     session.install(*CONSTRAINTS, "-e", ".[torch,test]", TRANSFORMERS_4, "accelerate")
     session.run(*PYTEST, "tests/oracle", *session.posargs)
+
+
+@nox.session
+def oracle_flax(session: nox.Session) -> None:
+    """Comparison of the JAX back end with transformers 4.57.6, which computes in PyTorch."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,flax,test]", TRANSFORMERS_4)
+    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs)
+
+
+@nox.session
+def oracle_flax4(session: nox.Session) -> None:
+    """flax_model.msgpack exchanged with transformers 4.57.6 and the old JAX that its Flax models need."""
+    session.install(*CONSTRAINTS, "-c", "constraints-flax4.txt", "-e", ".[torch,test]", TRANSFORMERS_4, "flax", "optax")
+    session.run(*PYTEST, "tests/oracle_flax4", *session.posargs)
 
 
 @nox.session
