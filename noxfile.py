@@ -51,7 +51,12 @@ def torch(session: nox.Session) -> None:
     """The PyTorch back end and the command."""
     session.install(*CONSTRAINTS, "-e", ".[torch,media,test]")
     session.run(
-        *PYTEST, "tests/torch", "tests/test_cli.py", "tests/test_bad_input.py", "tests/test_imports.py", *session.posargs
+        *PYTEST,
+        "tests/torch",
+        "tests/test_cli.py",
+        "tests/test_bad_input.py",
+        "tests/test_imports.py",
+        *session.posargs,
     )
 
 

@@ -66,9 +66,7 @@ def runners(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
         config = Wav2Vec2Config.preset(options.preset, masked_group_norm=options.masked)
         wav2vec2_torch.Wav2Vec2ForCTC(config).save_pretrained(folder)
         left = wav2vec2_torch.Wav2Vec2ForCTC.from_pretrained(folder, dtype=options.dtype)
-        right = wav2vec2_flax.FlaxWav2Vec2ForCTC.from_pretrained(
-            folder, dtype=options.dtype, param_dtype=options.dtype
-        )
+        right = wav2vec2_flax.FlaxWav2Vec2ForCTC.from_pretrained(folder, dtype=options.dtype, param_dtype=options.dtype)
     values = np.random.default_rng(0).standard_normal((options.batch, int(options.seconds * 16_000))).astype(np.float32)
     mask = np.ones(values.shape, np.int32) if options.masked else None
     step = jax.jit(lambda model, values, mask: model(values, mask).logits)

@@ -31,7 +31,9 @@ BACKENDS = {"torch": torch_runner, "flax": flax_runner}
 @pytest.mark.parametrize("bad", BAD_CALLS, ids=lambda bad: bad.name)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bad_call(backend, bad):
-    pytest.importorskip({"flax": "jax"}.get(backend, backend), reason=f"the framework of {backend} is not installed here")
+    pytest.importorskip(
+        {"flax": "jax"}.get(backend, backend), reason=f"the framework of {backend} is not installed here"
+    )
     config = Wav2Vec2Config(**{**TINY, **bad.fields})
     with pytest.raises(bad.error, match=bad.message) as caught:
         BACKENDS[backend](bad.head, config, bad.train)(bad.call)

@@ -1,4 +1,4 @@
-"""Export as StableHLO for any batch size and length, beside the weights in their usual file; and back without the model.
+"""Export as StableHLO for any batch size and length, beside the weights in their usual file; and back.
 
 The program takes the tensors of ``model.safetensors`` under their names and in their layout, so the two files are all
 that another runtime needs.
@@ -94,7 +94,7 @@ def load_exported(folder: str | os.PathLike[str]) -> Callable[..., dict[str, Any
     run = jax.jit(program.call)
 
     def call(input_values: Any, attention_mask: Any = None) -> dict[str, Any]:
-        arguments = [np.asarray(input_values, np.float32)]
+        arguments: list[np.ndarray] = [np.asarray(input_values, np.float32)]
         if attention_mask is not None:
             arguments.append(np.asarray(attention_mask, np.int32))
         return run(tensors, *arguments)

@@ -41,7 +41,9 @@ class GumbelVectorQuantizer(nnx.Module):
 
     def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
         self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
-        self.codevectors = layers.parameter((1, self.groups * self.entries, config.codevector_dim // self.groups), types)
+        self.codevectors = layers.parameter(
+            (1, self.groups * self.entries, config.codevector_dim // self.groups), types
+        )
         self.weight_proj = layers.Linear(config.conv_dim[-1], self.groups * self.entries, types)
         self.dtype = types.dtype
 
@@ -274,10 +276,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
                 f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
                 f"below vocab_size={config.vocab_size}"
             )
-        if attention_mask is None:
-            lengths = jnp.full(batch, samples)
-        else:
-            lengths = jnp.asarray(attention_mask, jnp.int32).sum(1)
+        lengths = jnp.full(batch, samples) if attention_mask is None else jnp.asarray(attention_mask, jnp.int32).sum(1)
         return losses.ctc_loss(
             logits,
             config.num_frames(lengths),

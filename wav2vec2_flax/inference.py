@@ -82,7 +82,7 @@ def load_model(
 class InferenceModel:
     """A model ready for use; the numbers of one waveform do not depend on the others."""
 
-    def __init__(self, model: FlaxWav2Vec2PreTrainedModel, device: jax.Device) -> None:
+    def __init__(self, model: FlaxWav2Vec2PreTrainedModel, device: Any) -> None:
         self.model = model
         self.device = device
         self.shapes: set[tuple[int, int]] = set()
@@ -166,7 +166,7 @@ def bucketed_batch(waveforms: int) -> int:
     return 1 << (waveforms - 1).bit_length()
 
 
-def _device(name: str) -> jax.Device:
+def _device(name: str) -> Any:
     if name == "auto":
         return jax.local_devices()[0]
     platform, _, index = name.partition(":")

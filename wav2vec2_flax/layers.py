@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.core import Tracer
 
 from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
@@ -115,9 +116,7 @@ class Linear(nnx.Linear):
     """``nnx.Linear`` without values yet."""
 
     def __init__(self, inputs: int, outputs: int, types: Types) -> None:
-        super().__init__(
-            inputs, outputs, **types._asdict(), kernel_init=_shape_only, bias_init=_shape_only, rngs=_RNGS
-        )
+        super().__init__(inputs, outputs, **types._asdict(), kernel_init=_shape_only, bias_init=_shape_only, rngs=_RNGS)
 
 
 class Conv(nnx.Conv):
@@ -299,7 +298,7 @@ def widened(x: Array) -> Array:
 # ---- randomness -----------------------------------------------------------------------------------------------
 
 
-def split(key: Array | None, count: int) -> Sequence[Any]:
+def split(key: Array | None, count: int) -> Any:
     """``count`` independent keys; as many ``None`` for no key."""
     return (None,) * count if key is None else jax.random.split(key, count)
 
@@ -417,7 +416,7 @@ def _entry(arrays: Any, index: int) -> Any:
 
 def is_tracing(*arrays: Any) -> bool:
     """True where values cannot be looked at, only shapes: inside jit, grad, scan and export."""
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return any(isinstance(array, Tracer) for array in arrays)
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------

@@ -10,9 +10,7 @@ import optax
 from jax import Array
 
 
-def ctc_loss(
-    logits: Array, lengths: Array, labels: Array, *, blank: int, reduction: str, zero_infinity: bool
-) -> Array:
+def ctc_loss(logits: Array, lengths: Array, labels: Array, *, blank: int, reduction: str, zero_infinity: bool) -> Array:
     """Connectionist temporal classification (Graves et al. 2006), in float32.
 
     Args:

@@ -57,9 +57,7 @@ class FeatureEncoder(nnx.Module):
     def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
         self.masked_group_norm = config.masked_group_norm
         self.sizes = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self.conv_layers = nnx.List(
-            ConvLayer(config, index, types) for index in range(config.num_feat_extract_layers)
-        )
+        self.conv_layers = nnx.List(ConvLayer(config, index, types) for index in range(config.num_feat_extract_layers))
 
     def __call__(self, input_values: Array, lengths: Array | None) -> Array:
         """(batch, samples) -> (batch, frames, conv_dim[-1]); ``lengths``: (batch,) valid samples, None for all."""
@@ -139,9 +137,7 @@ class FeedForward(nnx.Module):
     def __call__(self, hidden: Array, key: Array | None) -> Array:
         """(batch, frames, hidden) -> the same."""
         inner, outer = layers.split(key, 2)
-        hidden = layers.dropout(
-            self.activation(self.intermediate_dense(hidden)), self.intermediate_dropout, inner
-        )
+        hidden = layers.dropout(self.activation(self.intermediate_dense(hidden)), self.intermediate_dropout, inner)
         return layers.dropout(self.output_dense(hidden), self.output_dropout, outer)
 
 
@@ -235,9 +231,7 @@ class Encoder(nnx.Module):
         keys = None if layers_key is None else layers.split(layers_key, len(self.layers))
         inputs = {"key": keys, "keep": layer_keep}
         first = hidden
-        hidden, results = layers.run_layers(
-            self.layers, step, hidden, inputs, scan=self.scan, remat=self.remat
-        )
+        hidden, results = layers.run_layers(self.layers, step, hidden, inputs, scan=self.scan, remat=self.remat)
         if self.pre_norm:
             hidden = self.layer_norm(hidden)
         states = (first, *(state for state, _ in results)) if with_states else None

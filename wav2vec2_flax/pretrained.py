@@ -70,7 +70,8 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
     """What the body and all heads share: construction, parameters, files, freezing, rematerialisation.
 
     A model is a flax.nnx module and a JAX pytree: pass it to ``jax.jit``, split it, differentiate it. Or use it as a
-    function of its parameters, as transformers' Flax models: ``model(values, params=params, train=True, dropout_rng=key)``.
+    function of its parameters, as transformers' Flax models:
+    ``model(values, params=params, train=True, dropout_rng=key)``.
     """
 
     head: ClassVar[str]
@@ -116,7 +117,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         raise NotImplementedError
 
     def __call__(self, *args: Any, params: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """``forward`` with the model's own parameters, or with those of ``params``, a dictionary like ``model.params``."""
+        """``forward`` with the model's own parameters, or with those of a dictionary like its ``params``."""
         model = self if params is None else with_params(self, params)
         return model.forward(*args, **options)
 
@@ -267,9 +268,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if param_dtype == "auto":
             param_dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
-        loaded = cls(
-            config, dtype=dtype, param_dtype=param_dtype, scan_layers=scan_layers, remat=remat, _do_init=False
-        )
+        loaded = cls(config, dtype=dtype, param_dtype=param_dtype, scan_layers=scan_layers, remat=remat, _do_init=False)
         loaded.facts = dataclasses.replace(loaded.facts, source=source, loading=plan)
         loaded._fill(checkpoint, plan, {name: table[name] for name in plan.new}, seed)
         if target_lang is not None:
@@ -449,7 +448,9 @@ def _jax_dtype(dtype: Any) -> Any:
     if name not in DTYPES:
         raise ConfigError(f"dtype={name!r} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
     if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ConfigError("dtype='float64' is switched off in JAX: call jax.config.update('jax_enable_x64', True) first")
+        raise ConfigError(
+            "dtype='float64' is switched off in JAX: call jax.config.update('jax_enable_x64', True) first"
+        )
     return jnp.dtype(name)
 
 

@@ -83,7 +83,7 @@ def train_step(
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), gradient = gradients(state.params, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         return TrainState(state.step + 1, params, opt_state), metrics
 

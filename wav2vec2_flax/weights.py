@@ -47,9 +47,7 @@ def places(module: nnx.Module) -> dict[str, Place]:
     return {".".join(name): place for name, place in _walk(module, (), ())}
 
 
-def _walk(
-    module: Any, name: tuple[str, ...], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Place]]:
+def _walk(module: Any, name: tuple[str, ...], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Place]]:
     leaves = next((table for kind, table in LEAVES.items() if isinstance(module, kind)), {})
     parts = enumerate(module) if isinstance(module, nnx.List) else vars(module).items()
     for part, child in parts:
@@ -69,9 +67,7 @@ def export_weights(model: nnx.Module) -> dict[str, np.ndarray]:
     return {name: to_array(place) for name, place in places(model).items()}
 
 
-def fill_weights(
-    model: nnx.Module, values: Iterable[tuple[str, np.ndarray]], *, dtype: Any = None
-) -> None:
+def fill_weights(model: nnx.Module, values: Iterable[tuple[str, np.ndarray]], *, dtype: Any = None) -> None:
     """Give parameters new values, one after the other, so that two copies exist of one parameter at a time only.
 
     Args:
@@ -138,7 +134,8 @@ def check_same(ours: Iterable[tuple[str, ...]], given: Mapping[tuple[str, ...], 
         if paths:
             first = "/".join(sorted(paths)[0])
             raise ParameterMismatchError(
-                f"params {fault} {first} ({len(paths)} such parameters): pass a dictionary with the keys of model.params"
+                f"params {fault} {first} ({len(paths)} such parameters): "
+                "pass a dictionary with the keys of model.params"
             )
 
 

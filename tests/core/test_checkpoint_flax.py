@@ -64,9 +64,9 @@ def test_damaged_files_are_refused_or_read(tmp_path_factory, data):
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
     try:
         file = FlaxFile(path)
-        assert all(file.read(name).shape == shape for name, shape in file.shapes.items())
-    except CheckpointError as error:
-        assert "\n" not in str(error)
+    except CheckpointError:
+        return
+    assert all(file.read(name).shape == shape for name, shape in file.shapes.items())
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,9 @@ def test_gumbel_temperature_is_an_argument_that_does_not_compile_again():
 # ---- scanned layers and rematerialisation -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("remat", [None, *layers.REMAT_POLICIES])
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(
+    ("scan", "remat"), [(True, None), (False, "full"), (True, "full"), (True, "dots"), (False, "dots_no_batch")]
+)
 def test_scanning_and_rematerialisation_change_no_number(scan, remat):
     """With dropout and layer drop: the keys are the same too."""
     values, mask = padded()
@@ -183,7 +184,7 @@ def test_scanning_and_rematerialisation_change_no_number(scan, remat):
 
     plain, other = tiny("ForCTC", layerdrop=0.4), tiny("ForCTC", layerdrop=0.4, scan_layers=scan, remat=remat)
     assert same_params(plain, other)
-    expected, reference = jax.value_and_grad(lambda params: loss(plain, params))(plain.params)
+    expected, reference = jax.jit(jax.value_and_grad(lambda params: loss(plain, params)))(plain.params)
     found, gradient = jax.jit(jax.value_and_grad(lambda params: loss(other, params)))(plain.params)
     assert relative(found, expected) <= 1e-5
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(reference))
@@ -206,7 +207,7 @@ def test_policies():
     assert model.is_gradient_checkpointing
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
-    with pytest.raises(ConfigError, match="remat='some' is unknown: use one of full, dots, dots_no_batch"):
+    with pytest.raises(ConfigError, match=r"remat='some' is unknown: use one of full, dots, dots_no_batch"):
         tiny(remat="some")
 
 
@@ -235,7 +236,7 @@ def test_half_precision(head, kept):
 def test_dtypes_that_cannot_be():
     with pytest.raises(ConfigError, match="dtype='int8' is no type for parameters"):
         tiny(dtype="int8")
-    with pytest.raises(ConfigError, match="float64' is switched off in JAX: call jax.config.update"):
+    with pytest.raises(ConfigError, match=r"float64' is switched off in JAX: call jax.config.update"):
         tiny(param_dtype=np.float64)
 
 
@@ -258,7 +259,9 @@ def test_the_key_governs_training():
     run = jax.jit(lambda key: model(waveforms(), train=True, dropout_rng=key).logits)
     assert np.array_equal(run(KEY), run(KEY))
     assert relative(run(KEY), run(jax.random.key(8))) > 0.01
-    assert np.array_equal(model(waveforms(), dropout_rng=KEY).logits, model(waveforms()).logits), "inference draws nothing"
+    assert np.array_equal(model(waveforms(), dropout_rng=KEY).logits, model(waveforms()).logits), (
+        "inference draws nothing"
+    )
     with pytest.raises(InputError, match="train=True draws dropout and masks: pass dropout_rng"):
         model(waveforms(), train=True)
 

@@ -40,7 +40,7 @@ def test_first_values_come_from_the_core():
 
 def test_filling_checks_names_and_shapes():
     model = tiny("ForCTC")
-    with pytest.raises(ParameterMismatchError, match="'lm_head.kernel' is not one of FlaxWav2Vec2ForCTC's"):
+    with pytest.raises(ParameterMismatchError, match=r"'lm_head.kernel' is not one of FlaxWav2Vec2ForCTC's"):
         fill_weights(model, [("lm_head.kernel", np.zeros((32, 11), np.float32))])
     with pytest.raises(ParameterMismatchError, match=r"shape \(11, 32\), the given array \(32, 11\)"):
         fill_weights(model, [("lm_head.weight", np.zeros((32, 11), np.float32))])
@@ -127,7 +127,7 @@ def test_another_head_is_new_and_named_once(tmp_path, caplog):
 
 
 def test_missing_files_and_wrong_configurations(tmp_path):
-    with pytest.raises(CheckpointError, match="has no config.json"):
+    with pytest.raises(CheckpointError, match=r"has no config.json"):
         FlaxWav2Vec2Model.from_pretrained(tmp_path)
     tiny("ForCTC").save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'layerdrop'"):

@@ -14,9 +14,7 @@ def make_flax_pair(head, seed=0, *, scan_layers=False, remat=None, **fields):
     """transformers' model and ours with the same random parameters."""
     theirs, middle = make_pair(head, seed, **fields)
     config = Wav2Vec2Config.from_dict(middle.config.to_dict())
-    ours = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")(
-        config, scan_layers=scan_layers, remat=remat, _do_init=False
-    )
+    ours = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")(config, scan_layers=scan_layers, remat=remat, _do_init=False)
     fill_weights(ours, ((name, array.copy()) for name, array in export_weights(middle).items()))
     return theirs, ours
 

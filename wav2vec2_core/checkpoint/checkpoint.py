@@ -89,8 +89,8 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
     path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, FLAX, FLAX_INDEX)
     if path is None:
         raise CheckpointError(
-            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH} or {FLAX}, whole or with index and shards): "
-            f"{source.remedy}"
+            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH} or {FLAX}, whole or with index "
+            f"and shards): {source.remedy}"
         )
     if path.name in {SAFETENSORS_INDEX, TORCH_INDEX, FLAX_INDEX}:
         return _open_shards(source, path)
@@ -98,7 +98,7 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Open one file by its ending: ``.safetensors``, ``.msgpack``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    """Open one file by its ending: safetensors, msgpack, else as PyTorch wrote it. Raises ``CheckpointError``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))

@@ -73,7 +73,9 @@ class FlaxFile:
 
     # ---- MessagePack ------------------------------------------------------------------------------------------
 
-    def _map(self, file: BinaryIO, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], str, int]]:
+    def _map(
+        self, file: BinaryIO, path: tuple[str, ...]
+    ) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], str, int]]:
         """(name, shape, type, offset) of every array in the map that starts here."""
         if len(path) > _DEEPEST:
             raise self._damaged("maps are nested too deeply")
