@@ -46,15 +46,14 @@ def compare(head, data, fsdp, rows):
     own = {name: array[rows] if np.ndim(array) else array for name, array in batch.items()}
     state, _ = train.on_mesh(step, state, mesh)(state, train.place_batch(own, mesh), jax.random.key(KEY))
     if fsdp > 1:
-        leaf = state.opt_state.trace["wav2vec2"]["encoder"]["layers"]["0"]["feed_forward"]["intermediate_dense"][
-            "kernel"
-        ]
+        layer = state.opt_state.trace["wav2vec2"]["encoder"]["layers"]["0"]
+        leaf = layer["feed_forward"]["intermediate_dense"]["kernel"]
         assert leaf.addressable_shards[0].data.size * fsdp == leaf.size, "not split"
     found = multihost_utils.process_allgather(state.opt_state.trace, tiled=True)
     expected, found = flatten(expected), flatten(found)
     errors = []
     for path, theirs in expected.items():
-        # The softmax does not see the bias of the keys: its gradient is rounding, measured by that of the kernel.
+        # The softmax does not see the bias of the keys: its gradient is rounding, measured by the kernel's.
         scale = expected[(*path[:-1], "kernel")] if path[-2:] == ("k_proj", "bias") else theirs
         errors.append(np.abs(found[path] - theirs).max() / np.abs(scale).max())
     print(f"{head}-{data}x{fsdp}={max(errors):.2e}")
