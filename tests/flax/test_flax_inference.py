@@ -1,5 +1,6 @@
 """The back end interface and exported programs: waveforms in, numpy out, each as if it were alone."""
 
+import contextlib
 import itertools
 
 import jax
@@ -152,3 +153,15 @@ def test_outputs_can_be_part_of_a_users_own_export():
     output = again.call(waveforms(2, 400))
     assert type(output).__name__ == "CausalLMOutput"
     assert relative(output.logits, model(waveforms(2, 400)).logits) <= 1e-5
+
+
+def test_the_command_counts_shapes_when_asked(monkeypatch, capfd):
+    from wav2vec2_core.cli import main
+
+    samples = sorted(str(path) for path in (EMBEDDED_MODEL.parents[2] / "samples").glob("*.flac"))
+    monkeypatch.setattr("sys.argv", ["wav2vec2", "transcribe", *samples, "--backend", "flax", "-v"])
+    with contextlib.suppress(SystemExit):
+        main()
+    out, err = capfd.readouterr()
+    assert [line.split("\t")[1] for line in out.splitlines()] == ["three one four", "two seven one eight"]
+    assert err.splitlines()[-1].endswith("float32; 1 compiled shape (waveforms x samples): 1 x 45255")
