@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,tf,media]", "nox", "pyright==1.1.414")
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media]", "nox", "pyright==1.1.414")
     session.run("pyright")
 
 
@@ -63,6 +63,13 @@ def tf(session: nox.Session) -> None:
 
 
 @nox.session
+def flax(session: nox.Session) -> None:
+    """The JAX back end."""
+    session.install(*CONSTRAINTS, "-e", ".[flax,media,test]")
+    session.run(*PYTEST, "tests/flax", *EVERY_BACKEND, *session.posargs)
+
+
+@nox.session
 def oracle(session: nox.Session) -> None:
     """Comparison with transformers 4.57.6 (huggingface_hub below 1.0)."""
     session.install(*CONSTRAINTS, "-e", ".[torch,test]", TRANSFORMERS_4, "accelerate")
@@ -74,6 +81,20 @@ def oracle_tf(session: nox.Session) -> None:
     """The TensorFlow back end beside transformers 4.57.6, its PyTorch and its TensorFlow models, and ours."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,test]", TRANSFORMERS_4, "tf-keras")
     session.run(*PYTEST, "tests/oracle_tf", "tests/test_bad_input.py", *session.posargs)
+
+
+@nox.session
+def oracle_flax(session: nox.Session) -> None:
+    """Comparison of the JAX back end with transformers 4.57.6, which computes in PyTorch."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,flax,test]", TRANSFORMERS_4)
+    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs)
+
+
+@nox.session
+def oracle_flax4(session: nox.Session) -> None:
+    """flax_model.msgpack exchanged with transformers 4.57.6 and the old JAX that its Flax models need."""
+    session.install(*CONSTRAINTS, "-c", "constraints-flax4.txt", "-e", ".[torch,test]", TRANSFORMERS_4, "flax", "optax")
+    session.run(*PYTEST, "tests/oracle_flax4", *session.posargs)
 
 
 @nox.session

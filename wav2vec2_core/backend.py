@@ -19,6 +19,7 @@ from wav2vec2_core.errors import BackendError, InputError
 BACKENDS = {
     "torch": ("wav2vec2_torch.inference", "torch", "torch"),
     "tf": ("wav2vec2_tf.inference", "tensorflow", "tf"),
+    "flax": ("wav2vec2_flax.inference", "jax", "flax"),
 }
 
 
@@ -35,6 +36,10 @@ class InferenceModel(Protocol):
 
         The numbers of an utterance do not depend on the others. Raises ``InputError`` below the receptive field.
         """
+        ...
+
+    def summary(self) -> str:
+        """One line for ``--verbose``: library, device, type, and what a user may want to know of the work so far."""
         ...
 
 

@@ -78,6 +78,10 @@ class InferenceModel:
         """The configuration in effect."""
         return self.model.config
 
+    def summary(self) -> str:
+        """One line: library, device and type."""
+        return f"torch {torch.__version__} on {self.model.device}, {str(self.model.dtype).removeprefix('torch.')}"
+
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 

@@ -11,7 +11,7 @@ from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.tf_h5 import write_tf_checkpoint
-from wav2vec2_core.checkpoint.writing import write_checkpoint
+from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint
 from wav2vec2_core.source import ModelSource, open_model
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "read_adapter",
     "write_adapter",
     "write_checkpoint",
+    "write_flax_checkpoint",
     "write_tf_checkpoint",
 ]

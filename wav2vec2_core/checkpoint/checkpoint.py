@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint.arrays import WeightFile
+from wav2vec2_core.checkpoint.flax_msgpack import FlaxFile, flax_name
 from wav2vec2_core.checkpoint.safetensors_file import SafetensorsFile
 from wav2vec2_core.checkpoint.tf_h5 import TF_H5, TF_H5_INDEX, TFWeightFile, checkpoint_name
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
@@ -19,9 +20,11 @@ SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
+FLAX = "flax_model.msgpack"
+FLAX_INDEX = "flax_model.msgpack.index.json"
 
 #: Ending of the shards that an index names.
-_ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5"}
+_ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5", FLAX_INDEX: ".msgpack"}
 
 _LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
 
@@ -82,15 +85,15 @@ class Checkpoint:
 
 
 def open_checkpoint(source: ModelSource) -> Checkpoint:
-    """Open the weights of a model: safetensors before pytorch_model.bin before tf_model.h5, one file before shards.
+    """Open the weights of a model: safetensors, pytorch_model.bin, tf_model.h5 or flax_model.msgpack, in this order.
 
     Raises:
         CheckpointError: there are none, or a file is missing, damaged or refused.
     """
-    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX)
+    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX, FLAX, FLAX_INDEX)
     if path is None:
         raise CheckpointError(
-            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH} or {TF_H5}, whole or with index and "
+            f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH}, {TF_H5} or {FLAX}, whole or with index and "
             f"shards): {source.remedy}"
         )
     if path.name in _ENDINGS:
@@ -99,7 +102,7 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Open one file by its ending: ``.safetensors``, ``.h5``, else as PyTorch wrote it. Raises ``CheckpointError``."""
+    """Open one file by its ending: .safetensors, .h5, .msgpack, or as PyTorch wrote it. Raises ``CheckpointError``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
@@ -109,7 +112,7 @@ def open_weight_file(path: Path) -> WeightFile:
         raise CheckpointError(f"{path} is empty: download or copy it again")
     if start == _LFS_POINTER:
         raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
-    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile}
+    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile, ".msgpack": FlaxFile}
     return kinds.get(path.suffix, TorchFile)(path)
 
 
@@ -125,9 +128,15 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
             raise CheckpointError(f"{index} names the shard {name!r}, which is no {ending} file: download it again")
         shards[name] = open_weight_file(source.require(name))
     for parameter, name in weight_map.items():
-        stored = checkpoint_name(parameter)[0] if ending == ".h5" else parameter
-        if stored not in shards[name].shapes:
+        if _stored_name(parameter, ending) not in shards[name].shapes:
             raise CheckpointError(
                 f"{shards[name].path} lacks {parameter!r}, which {index.name} promises: download both"
             )
     return Checkpoint(list(shards.values()))
+
+
+def _stored_name(parameter: str, ending: str) -> str:
+    """How an opened shard calls a parameter that its index names in the words of its framework."""
+    if ending == ".h5":
+        return checkpoint_name(parameter)[0]
+    return flax_name(tuple(parameter.split("/")))[0] if ending == ".msgpack" else parameter

@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
+from wav2vec2_core.checkpoint.checkpoint import FLAX, SAFETENSORS, SAFETENSORS_INDEX
+from wav2vec2_core.checkpoint.flax_msgpack import write_flax_file
 from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_path, make_folder
@@ -59,6 +61,23 @@ def write_checkpoint(
     written = [*names, SAFETENSORS_INDEX] if len(shards) > 1 else names
     _remove_stale(folder, keep=set(written))
     return [folder / name for name in written]
+
+
+def write_flax_checkpoint(folder: str | os.PathLike[str], params: Mapping[str, Any]) -> Path:
+    """Write ``flax_model.msgpack``, which transformers 4 reads with its own JAX, and return its path.
+
+    Args:
+        folder: created where missing. Safetensors files of an earlier save, which would be read first, are removed
+            after success.
+        params: nested dictionary of arrays in Flax's names and layouts.
+
+    Raises:
+        OutputError: the folder or the file cannot be written.
+    """
+    path = make_folder(folder) / FLAX
+    write_flax_file(path, params)
+    _remove_stale(path.parent, keep=set())
+    return path
 
 
 def parse_size(size: int | str) -> int:

@@ -24,7 +24,7 @@ def transcribe(
     model: Annotated[
         str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch or tf.")] = "torch",
+    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
@@ -33,6 +33,7 @@ def transcribe(
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--output-format", "-f")] = OutputFormat.txt,
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what ran where.")] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""
     from wav2vec2_core.cli.console import print_error
@@ -71,6 +72,8 @@ def transcribe(
         except Wav2Vec2Error as error:
             failed += 1
             print_error(error)
+    if verbose:
+        print(f"note: {transcriber.model.summary()}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 

@@ -1,0 +1,115 @@
+"""Export as StableHLO for any batch size and length, beside the weights in their usual file; and back.
+
+The program takes the tensors of ``model.safetensors`` under their names and in their layout, so the two files are all
+that another runtime needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wav2vec2_core.checkpoint import open_checkpoint, open_model
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.files import atomic_path
+from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+from wav2vec2_flax.weights import nest, places
+
+PROGRAM = "model.stablehlo"
+
+
+def export_model(
+    model: FlaxWav2Vec2PreTrainedModel,
+    folder: str | os.PathLike[str],
+    *,
+    masked: bool = True,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> Path:
+    """Write ``model.stablehlo``, ``model.safetensors`` and ``config.json``; return the program's path.
+
+    Args:
+        model: with its parameters.
+        folder: created where missing.
+        masked: the program takes an attention mask; without, waveforms only.
+        platforms: that the program may run on, as JAX names them.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    program = trace(model, masked=masked, platforms=platforms)
+    model.save_pretrained(folder)
+    path = Path(folder) / PROGRAM
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(program.serialize())
+    return path
+
+
+def trace(
+    model: FlaxWav2Vec2PreTrainedModel, *, masked: bool = True, platforms: Sequence[str] = ("cpu", "cuda", "tpu")
+) -> jax.export.Exported:
+    """The program ``(tensors, input_values[, attention_mask]) -> outputs`` with symbolic batch and length.
+
+    ``tensors``: arrays by checkpoint name; ``input_values``: (batch, samples) float32; ``attention_mask``: the same
+    shape, int32; ``outputs``: dictionary of the model's outputs.
+    """
+    found = places(model)
+    path_of = {name: (place.path, place.reverse) for name, place in found.items()}
+    tensors = {
+        name: jax.ShapeDtypeStruct(place.shape, place.variable.get_value().dtype) for name, place in found.items()
+    }
+
+    def run(tensors: dict[str, Any], *call: Any) -> dict[str, Any]:
+        params = {path: tensors[name].T if reverse else tensors[name] for name, (path, reverse) in path_of.items()}
+        return dict(model(*call, params=nest(params), return_dict=True))
+
+    batch, samples = jax.export.symbolic_shape(
+        "batch, samples", constraints=("batch >= 1", f"samples >= {_shortest(model)}")
+    )
+    call = [jax.ShapeDtypeStruct((batch, samples), jnp.float32)]
+    if masked:
+        call.append(jax.ShapeDtypeStruct((batch, samples), jnp.int32))
+    return jax.export.export(jax.jit(run), platforms=tuple(platforms))(tensors, *call)
+
+
+def load_exported(folder: str | os.PathLike[str]) -> Callable[..., dict[str, Any]]:
+    """The exported model as a function of ``input_values[, attention_mask]`` that returns a dictionary of outputs.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    source = open_model(folder)
+    path = source.require(PROGRAM)
+    try:
+        program = jax.export.deserialize(bytearray(path.read_bytes()))
+    except Exception as error:  # whatever flatbuffers and MLIR say about bytes that are no program
+        raise CheckpointError(f"{path} is no exported program: export the model again") from error
+    checkpoint = open_checkpoint(source)
+    tensors = {name: jnp.asarray(checkpoint.read(name)) for name in checkpoint.shapes}
+    run = jax.jit(program.call)
+
+    def call(input_values: Any, attention_mask: Any = None) -> dict[str, Any]:
+        arguments: list[np.ndarray] = [np.asarray(input_values, np.float32)]
+        if attention_mask is not None:
+            arguments.append(np.asarray(attention_mask, np.int32))
+        return run(tensors, *arguments)
+
+    return call
+
+
+def _shortest(model: FlaxWav2Vec2PreTrainedModel) -> int:
+    """Samples that a waveform must have: one frame's, or those that the x-vector network needs."""
+    config = model.config
+    frames = 1
+    if model.head == "ForXVector":
+        lost = sum(d * (k - 1) for d, k in zip(config.tdnn_dilation, config.tdnn_kernel, strict=True))
+        frames = lost + 2
+    samples = config.receptive_field + (frames - 1) * config.inputs_to_logits_ratio
+    while config.num_frames(samples) < frames:  # an adapter shortens further
+        samples += config.inputs_to_logits_ratio
+    return samples

@@ -1,0 +1,556 @@
+"""The five heads: pretraining, CTC, sequence and frame classification, x-vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.inputs import check_largest, check_shape
+from wav2vec2_core.outputs import (
+    CausalLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    Wav2Vec2BaseModelOutput,
+    Wav2Vec2ForPreTrainingOutput,
+    XVectorOutput,
+)
+from wav2vec2_core.parameters import ctc_input_size
+from wav2vec2_flax import layers, losses
+from wav2vec2_flax.layers import Types
+from wav2vec2_flax.model import FlaxWav2Vec2Model
+from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+
+
+def body(config: Wav2Vec2Config, types: Types) -> FlaxWav2Vec2Model:
+    """The body inside a head, without values."""
+    return FlaxWav2Vec2Model(config, dtype=types.dtype, param_dtype=types.param_dtype, _do_init=False)
+
+
+# ---- pretraining ------------------------------------------------------------------------------------------------
+
+
+class GumbelVectorQuantizer(nnx.Module):
+    """Product quantisation with a choice per group that gradients pass through (section 2 and equation 1)."""
+
+    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+        self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
+        self.codevectors = layers.parameter(
+            (1, self.groups * self.entries, config.codevector_dim // self.groups), types
+        )
+        self.weight_proj = layers.Linear(config.conv_dim[-1], self.groups * self.entries, types)
+        self.dtype = types.dtype
+
+    def __call__(
+        self, features: Array, mask: Array | None, noise: Array | None, temperature: Any
+    ) -> tuple[Array, Array]:
+        """Choose codevectors.
+
+        Args:
+            features: (batch, frames, conv_dim[-1]).
+            mask: (batch, frames) bool, frames that count for the perplexity; None for all.
+            noise: (batch, frames, groups, entries) Gumbel noise of training, None in inference.
+            temperature: of the choice with noise.
+
+        Returns:
+            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+        """
+        shape = (*features.shape[:2], self.groups, self.entries)
+        logits = layers.widened(self.weight_proj(features).reshape(shape))
+        if noise is not None:
+            check_shape("gumbel_noise", jnp.shape(noise), shape, "(batch, frames, groups, entries)")
+            choice = layers.hard_gumbel_softmax(logits, jnp.asarray(noise, logits.dtype), temperature)
+            perplexity = losses.codevector_perplexity(jax.nn.softmax(logits, axis=-1), mask)
+        else:
+            choice = layers.one_hot_argmax(logits)
+            perplexity = losses.codevector_perplexity(choice, mask)
+        codebook = layers.value(self.codevectors).astype(self.dtype).reshape(self.groups, self.entries, -1)
+        chosen = jnp.einsum("btge,ged->btgd", choice.astype(self.dtype), codebook)
+        return chosen.reshape(*features.shape[:2], -1), perplexity
+
+
+class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
+    """The body, a quantizer and the contrastive task: recognise the quantised vector of a masked frame."""
+
+    head = "ForPreTraining"
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules."""
+        _refuse_other_width(config, self.head)
+        self.wav2vec2 = body(config, types)
+        self.dropout_features = config.feat_quantizer_dropout
+        self.quantizer = GumbelVectorQuantizer(config, types)
+        self.project_q = layers.Linear(config.codevector_dim, config.proj_codevector_dim, types)
+        self.project_hid = layers.Linear(config.hidden_size, config.proj_codevector_dim, types)
+        self.gumbel_temperature = 2.0  # fairseq starts here and anneals; see set_gumbel_temperature
+
+    def set_gumbel_temperature(self, temperature: float) -> None:
+        """Set the temperature of the straight-through choice; pretraining lowers it from 2.0 to 0.5 (section 4.2).
+
+        A compiled step is compiled again for a new one: pass ``gumbel_temperature`` to the call there.
+        """
+        self.gumbel_temperature = float(temperature)
+
+    def forward(
+        self,
+        input_values: Any,
+        attention_mask: Any = None,
+        mask_time_indices: Any = None,
+        sampled_negative_indices: Any = None,
+        *,
+        gumbel_temperature: Any = None,
+        dropout_rng: Array | None = None,
+        gumbel_rng: Array | None = None,
+        train: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        freeze_feature_encoder: bool = False,
+        return_dict: bool | None = None,
+        mask_feature_indices: Any = None,
+        layer_keep: Any = None,
+        gumbel_noise: Any = None,
+    ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
+        """Project context representations and quantised features; with distractors, compute the losses too.
+
+        Args:
+            input_values, attention_mask, output_attentions, output_hidden_states, return_dict, mask_feature_indices,
+                layer_keep, dropout_rng, train, freeze_feature_encoder: as in ``FlaxWav2Vec2Model``.
+            mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
+            sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
+                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+            gumbel_temperature: a number or scalar array, which compiled steps take without compiling again; that of
+                ``set_gumbel_temperature`` where None.
+            gumbel_rng: key of the Gumbel noise; made from ``dropout_rng`` where None.
+            gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
+
+        Raises:
+            InputError: a shape breaks a rule, training has no key, or distractors come without ``mask_time_indices``.
+        """
+        body_key, dropout_key, own_gumbel_key = layers.split(self.training_key(train, dropout_rng), 3)
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            dropout_rng=body_key,
+            train=train,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            freeze_feature_encoder=freeze_feature_encoder,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        projected = self.project_hid(outputs.last_hidden_state)
+        mask = None if mask_time_indices is None else jnp.asarray(mask_time_indices, bool)
+        features = layers.dropout(outputs.extract_features, self.dropout_features, dropout_key)
+        if not train:
+            gumbel_noise = None
+        elif gumbel_noise is None:
+            shape = (*features.shape[:2], self.quantizer.groups, self.quantizer.entries)
+            gumbel_noise = jax.random.gumbel(own_gumbel_key if gumbel_rng is None else gumbel_rng, shape)
+        temperature = self.gumbel_temperature if gumbel_temperature is None else gumbel_temperature
+        quantized, perplexity = self.quantizer(features, mask, gumbel_noise, temperature)
+        quantized = self.project_q(quantized)
+        terms: dict[str, Array] = {}
+        if sampled_negative_indices is not None:
+            if mask is None:
+                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
+            terms = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
+        output = Wav2Vec2ForPreTrainingOutput(
+            terms,
+            projected_states=projected,
+            projected_quantized_states=quantized,
+            codevector_perplexity=perplexity,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+
+    def _losses(
+        self, projected: Array, quantized: Array, perplexity: Array, mask: Array, negative_indices: Any
+    ) -> dict[str, Array]:
+        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
+        config = self.config
+        if projected.shape != quantized.shape:
+            raise InputError(
+                f"the adapter shortens {quantized.shape[1]} frames to {projected.shape[1]}, the contrastive loss "
+                "compares them one by one: pretrain with add_adapter=False"
+            )
+        batch, frames, width = quantized.shape
+        shape = jnp.shape(negative_indices)
+        check_shape("sampled_negative_indices", shape, (batch, frames, shape[-1]), "(batch, frames, negatives)")
+        negatives = quantized.reshape(-1, width)[jnp.asarray(negative_indices)].transpose(2, 0, 1, 3)
+        logits = self.compute_contrastive_logits(
+            quantized[None], negatives, projected, config.contrastive_logits_temperature
+        )
+        same = (quantized == negatives).all(-1)
+        contrastive = losses.contrastive_loss(logits, same, mask)
+        codevectors = config.num_codevectors_per_group * config.num_codevector_groups
+        diversity = losses.diversity_loss(perplexity, codevectors, mask)
+        loss = contrastive + config.diversity_loss_weight * diversity
+        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
+
+    @staticmethod
+    def compute_contrastive_logits(
+        target_features: Array, negative_features: Array, predicted_features: Array, temperature: float = 0.1
+    ) -> Array:
+        """``losses.contrastive_logits`` under the name that training scripts call."""
+        return losses.contrastive_logits(target_features, negative_features, predicted_features, temperature)
+
+
+# ---- speech recognition -----------------------------------------------------------------------------------------
+
+
+class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
+    """The body and a linear map to letters, trained with CTC (section 3.3)."""
+
+    head = "ForCTC"
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules."""
+        self.wav2vec2 = body(config, types)
+        self.dropout = config.final_dropout
+        self.lm_head = layers.Linear(ctc_input_size(config), config.vocab_size, types)
+
+    def forward(
+        self,
+        input_values: Any,
+        attention_mask: Any = None,
+        mask_time_indices: Any = None,
+        *,
+        labels: Any = None,
+        dropout_rng: Array | None = None,
+        train: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        freeze_feature_encoder: bool = False,
+        return_dict: bool | None = None,
+        mask_feature_indices: Any = None,
+        layer_keep: Any = None,
+    ) -> CausalLMOutput | tuple[Any, ...]:
+        """Letters for every frame and, with labels, the CTC loss.
+
+        Args:
+            labels: (batch, letters), token numbers below ``vocab_size``; negative entries are padding.
+            others: as in ``FlaxWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, a label is not below ``vocab_size``, or training has no key.
+        """
+        body_key, dropout_key = layers.split(self.training_key(train, dropout_rng), 2)
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            dropout_rng=body_key,
+            train=train,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            freeze_feature_encoder=freeze_feature_encoder,
+            return_dict=True,
+            mask_feature_indices=mask_feature_indices,
+            layer_keep=layer_keep,
+        )
+        logits = self.lm_head(layers.dropout(outputs.last_hidden_state, self.dropout, dropout_key))
+        loss = None if labels is None else self._loss(logits, input_values, attention_mask, jnp.asarray(labels))
+        output = CausalLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+    def _loss(self, logits: Array, input_values: Any, attention_mask: Any, labels: Array) -> Array:
+        config = self.config
+        batch, samples = jnp.shape(input_values)
+        letters = labels.shape[-1] if labels.ndim > 0 else 0
+        check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
+        if not layers.is_tracing(labels) and labels.size > 0:
+            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
+        if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+            raise ConfigError(
+                f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
+                f"below vocab_size={config.vocab_size}"
+            )
+        lengths = jnp.full(batch, samples) if attention_mask is None else jnp.asarray(attention_mask, jnp.int32).sum(1)
+        return losses.ctc_loss(
+            logits,
+            config.num_frames(lengths),
+            labels,
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+        )
+
+    def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        if config.vocab_size != self.config.vocab_size:
+            self.lm_head = layers.Linear(ctc_input_size(config), config.vocab_size, self.types)
+        self.facts = dataclasses.replace(self.facts, config=config)
+        self.wav2vec2.facts = dataclasses.replace(self.wav2vec2.facts, config=config)
+
+
+# ---- classification ---------------------------------------------------------------------------------------------
+
+
+class _Classifier(FlaxWav2Vec2PreTrainedModel):
+    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+
+    def build_body(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the body and the mixture weights."""
+        self.wav2vec2 = body(config, types)
+        mixes = config.use_weighted_layer_sum
+        self.layer_weights = layers.parameter((config.num_hidden_layers + 1,), types) if mixes else None
+
+    def encode(
+        self, input_values: Any, attention_mask: Any, output_hidden_states: bool | None, **options: Any
+    ) -> tuple[Array, Wav2Vec2BaseModelOutput]:
+        """Run the body: (batch, frames, hidden) states for the head, and all outputs."""
+        if self.layer_weights is not None:
+            output_hidden_states = True
+        outputs = self.wav2vec2(
+            input_values, attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **options
+        )
+        if self.layer_weights is None:
+            return outputs.last_hidden_state, outputs
+        shares = jax.nn.softmax(layers.value(self.layer_weights)).astype(self.dtype)
+        return jnp.einsum("l,lbtd->btd", shares, jnp.stack(outputs.hidden_states)), outputs
+
+    def frame_lengths(self, attention_mask: Any) -> Array:
+        """(batch,) frames of the states that ``encode`` returns."""
+        has_adapter = self.config.add_adapter and self.layer_weights is None
+        return self.config.num_frames(jnp.asarray(attention_mask, jnp.int32).sum(1), add_adapter=has_adapter)
+
+
+class FlaxWav2Vec2ForSequenceClassification(_Classifier):
+    """One class for a whole utterance: language, emotion, keyword ..."""
+
+    head = "ForSequenceClassification"
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules."""
+        _refuse_adapter(config, self.head)
+        self.build_body(config, types)
+        self.projector = layers.Linear(config.hidden_size, config.classifier_proj_size, types)
+        self.classifier = layers.Linear(config.classifier_proj_size, config.num_labels or 0, types)
+
+    def forward(
+        self,
+        input_values: Any,
+        attention_mask: Any = None,
+        mask_time_indices: Any = None,
+        *,
+        labels: Any = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Classify utterances by the mean of their frames.
+
+        Args:
+            labels: (batch,) class numbers, for the cross entropy.
+            others: as in ``FlaxWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, a label is not below ``num_labels``, or training has no key.
+        """
+        options["mask_time_indices"] = mask_time_indices
+        hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
+        hidden = self.projector(hidden)
+        mask = None
+        if attention_mask is not None:
+            mask = layers.frame_mask(self.frame_lengths(attention_mask), hidden.shape[1])
+        logits = self.classifier(layers.masked_mean(hidden, mask))
+        loss = None
+        if labels is not None:
+            labels = check_classes(labels, self.config)
+            loss = losses.cross_entropy(layers.widened(logits), labels.reshape(-1))
+        output = SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
+    """One class for every frame: voice activity, diarization ..."""
+
+    head = "ForAudioFrameClassification"
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules."""
+        _refuse_adapter(config, self.head)
+        self.build_body(config, types)
+        self.classifier = layers.Linear(config.hidden_size, config.num_labels or 0, types)
+
+    def forward(
+        self,
+        input_values: Any,
+        attention_mask: Any = None,
+        mask_time_indices: Any = None,
+        *,
+        labels: Any = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        """Classify frames.
+
+        Args:
+            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames.
+            others: as in ``FlaxWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, or training has no key.
+        """
+        options["mask_time_indices"] = mask_time_indices
+        hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
+        logits = self.classifier(hidden)
+        loss = None
+        if labels is not None:
+            check_shape("labels", jnp.shape(labels), logits.shape, "(batch, frames, labels), one-hot")
+            classes = jnp.asarray(labels).argmax(-1).reshape(-1)
+            loss = losses.cross_entropy(layers.widened(logits).reshape(-1, logits.shape[-1]), classes)
+        output = TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+        return self.as_requested(output, return_dict)
+
+
+# ---- speakers ---------------------------------------------------------------------------------------------------
+
+
+class TDNNLayer(nnx.Module):
+    """Dilated convolution of an x-vector network (Snyder et al. 2018); its kernel is stored as a linear layer."""
+
+    def __init__(self, config: Wav2Vec2Config, index: int, types: Types) -> None:
+        inputs = config.tdnn_dim[max(index - 1, 0)]
+        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
+        self.kernel = layers.Linear(inputs * self.kernel_size, config.tdnn_dim[index], types)
+
+    def __call__(self, x: Array) -> Array:
+        """(batch, frames, tdnn_dim[index - 1]) -> (batch, frames - dilation * (kernel - 1), tdnn_dim[index])."""
+        kernel, bias = layers.value(self.kernel.kernel), layers.value(self.kernel.bias)
+        return jax.nn.relu(layers.dilated_conv(x, kernel, bias, self.kernel_size, self.dilation))
+
+
+class AMSoftmaxLoss(nnx.Module):
+    """Holds the direction of each training speaker."""
+
+    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+        self.weight = layers.parameter((config.xvector_output_dim, config.num_labels or 0), types)
+
+    def __call__(self, embeddings: Array, labels: Array) -> Array:
+        """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
+        return losses.am_softmax_loss(layers.widened(embeddings), layers.widened(layers.value(self.weight)), labels)
+
+
+class FlaxWav2Vec2ForXVector(_Classifier):
+    """Speaker embeddings: a time-delay network, statistics over time and two linear layers."""
+
+    head = "ForXVector"
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules."""
+        _refuse_other_width(config, self.head)
+        self.build_body(config, types)
+        self.projector = layers.Linear(config.hidden_size, config.tdnn_dim[0], types)
+        self.tdnn = nnx.List(TDNNLayer(config, index, types) for index in range(len(config.tdnn_dim)))
+        self.feature_extractor = layers.Linear(2 * config.tdnn_dim[-1], config.xvector_output_dim, types)
+        self.classifier = layers.Linear(config.xvector_output_dim, config.xvector_output_dim, types)
+        self.objective = AMSoftmaxLoss(config, types)
+
+    def forward(
+        self,
+        input_values: Any,
+        attention_mask: Any = None,
+        mask_time_indices: Any = None,
+        *,
+        labels: Any = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> XVectorOutput | tuple[Any, ...]:
+        """Embed speakers; compare ``embeddings`` by cosine.
+
+        Args:
+            labels: (batch,) speaker numbers, for the additive-margin softmax.
+            others: as in ``FlaxWav2Vec2Model``.
+
+        Raises:
+            InputError: a shape breaks a rule, an utterance is too short, a label is not below ``num_labels``, or
+                training has no key.
+        """
+        options["mask_time_indices"] = mask_time_indices
+        hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
+        hidden = self.projector(hidden)
+        self._check_frames(hidden.shape[1], dilated=True)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
+        statistics = jnp.concatenate(layers.masked_mean_and_std(hidden, mask), axis=-1)
+        embeddings = self.feature_extractor(statistics)
+        logits = self.classifier(embeddings)
+        loss = None
+        if labels is not None:
+            loss = self.objective(logits, check_classes(labels, self.config))
+        output = XVectorOutput(
+            loss=loss,
+            logits=logits,
+            embeddings=embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self.as_requested(output, return_dict)
+
+    def _pooling_mask(self, attention_mask: Any, frames: int) -> Array:
+        """(batch, frames) bool, frames of the last TDNN layer to take statistics of.
+
+        transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
+        padding. ``masked_group_norm`` pools those that see none.
+        """
+        dilated = self.config.masked_group_norm
+        lengths = self.frame_lengths(attention_mask)
+        if not layers.is_tracing(lengths):
+            self._check_frames(int(lengths.min()), dilated)
+        return layers.frame_mask(lengths - self._context(dilated), frames)
+
+    def _check_frames(self, frames: int, dilated: bool) -> None:
+        needed = self._context(dilated) + 2  # a standard deviation needs two frames
+        if frames < needed:
+            raise InputError(
+                f"an utterance has {frames} frames, the x-vector network needs {needed}: "
+                "leave it out or use a longer one"
+            )
+
+    def _context(self, dilated: bool) -> int:
+        """Frames that the time-delay network loses."""
+        dilations = self.config.tdnn_dilation if dilated else (1,) * len(self.tdnn)
+        return sum(dilation * (kernel - 1) for kernel, dilation in zip(self.config.tdnn_kernel, dilations, strict=True))
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def check_classes(labels: Any, config: Wav2Vec2Config) -> Array:
+    """Class numbers (batch,), checked against ``num_labels``. Raises ``InputError``."""
+    labels = jnp.asarray(labels)
+    if not layers.is_tracing(labels) and labels.size > 0:
+        remedy = "set num_labels or id2label to the classes of the data"
+        check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
+    return labels
+
+
+def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:
+    if config.add_adapter:
+        raise ConfigError(f"add_adapter=True does not work with {head}: set add_adapter=False")
+
+
+def _refuse_other_width(config: Wav2Vec2Config, head: str) -> None:
+    if ctc_input_size(config) != config.hidden_size:
+        raise ConfigError(
+            f"output_hidden_size={config.output_hidden_size} with add_adapter=True differs from "
+            f"hidden_size={config.hidden_size}, the width that {head} reads: make them equal or set add_adapter=False"
+        )

@@ -1,0 +1,176 @@
+"""Inference behind the core's back end interface: waveforms in, numpy logits out.
+
+JAX compiles a function for every shape. Waveforms are padded to a few lengths, and batches to a few sizes, so that a
+folder of files compiles a handful of shapes; padding never changes a number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import wav2vec2_flax
+from wav2vec2_core.checkpoint import open_model
+from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.inputs import check_waveforms
+from wav2vec2_core.parameters import HEADS
+from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+
+#: Lengths to compile for: the shortest in samples (half a second at 16 kHz), and the ratio of one to the next. The
+#: square root of 2 pads by 17 % on average, and covers half a second to a minute with 15 lengths.
+SHORTEST = 8_000
+GROWTH = 2**0.5
+
+
+def devices() -> list[str]:
+    """Devices usable here, the best one first; ``cpu`` is always among them."""
+    found = [f"{device.platform}:{device.id}" for device in jax.local_devices() if device.platform != "cpu"]
+    return [*found, "cpu"]
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    head: str = "ForCTC",
+    device: str = "auto",
+    dtype: str = "float32",
+    language: str | None = None,
+    local_files_only: bool = False,
+) -> InferenceModel:
+    """Load a checkpoint so that padding never changes a number.
+
+    Args:
+        source: folder or hub id.
+        head: one of ``wav2vec2_core.parameters.HEADS``.
+        device: one of ``devices()``, or a platform such as ``"gpu"`` or ``"tpu"``; ``"auto"`` for JAX's default device.
+        dtype: of the computation and the parameters.
+        language: language of an MMS adapter.
+        local_files_only: do not ask the hub.
+
+    Raises:
+        CheckpointError: no such model, or it has no trained head of this kind.
+        BackendError: the device is not available.
+        InputError: head, type or language is unknown.
+    """
+    if head not in HEADS:
+        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    place = _device(device)
+    model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
+    found = open_model(source, local_files_only=local_files_only)
+    with jax.default_device(place):
+        model = model_class.from_source(
+            found, dtype=dtype, param_dtype=dtype, target_lang=language, masked_group_norm=True
+        )
+    new = model.loading.new if model.loading else ()
+    untrained = [name for name in new if not name.endswith("masked_spec_embed")]
+    if untrained:
+        raise CheckpointError(
+            f"model {found.name!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
+            f"its {head} part is not trained, fine-tune it or name a model that has it"
+        )
+    return InferenceModel(model, place)
+
+
+class InferenceModel:
+    """A model ready for use; the numbers of one waveform do not depend on the others."""
+
+    def __init__(self, model: FlaxWav2Vec2PreTrainedModel, device: Any) -> None:
+        self.model = model
+        self.device = device
+        self.shapes: set[tuple[int, int]] = set()
+        self._run = jax.jit(_scores)
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The configuration in effect."""
+        return self.model.config
+
+    def summary(self) -> str:
+        """One line about the work so far: library, device, type, and the shapes that were compiled."""
+        shapes = ", ".join(f"{batch} x {samples}" for batch, samples in sorted(self.shapes)) or "none"
+        count = len(self.shapes)
+        return (
+            f"jax {jax.__version__} on {self.device}, {self.model.dtype.name}; "
+            f"{count} compiled shape{'' if count == 1 else 's'} (waveforms x samples): {shapes}"
+        )
+
+    def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
+        """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
+
+        Args:
+            waveforms: (samples,) each, normalised by the feature extractor.
+            batch_samples: samples computed at a time, with padding: a minute of speech. A longer waveform goes alone.
+
+        Returns:
+            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
+            (frames, hidden) or (frames, proj_codevector_dim) for other heads.
+
+        Raises:
+            InputError: a waveform has another rank or is shorter than the receptive field.
+        """
+        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
+        for waveform in waveforms:
+            check_waveforms(self.config, (1, *waveform.shape))
+        batches: dict[int, list[int]] = {}
+        for index, waveform in enumerate(waveforms):
+            batches.setdefault(bucketed_length(len(waveform)), []).append(index)
+        results: dict[int, np.ndarray] = {}
+        for length, members in batches.items():
+            rows = 1 << max(batch_samples // length, 1).bit_length() - 1  # a power of two
+            for start in range(0, len(members), rows):
+                chosen = members[start : start + rows]
+                results.update(zip(chosen, self._batch([waveforms[index] for index in chosen], length), strict=True))
+        return [results[index] for index in range(len(waveforms))]
+
+    def _batch(self, waveforms: list[np.ndarray], length: int) -> list[np.ndarray]:
+        lengths = [len(waveform) for waveform in waveforms]
+        shape = (bucketed_batch(len(waveforms)), length)
+        values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+        mask[len(waveforms) :] = 1  # rows that fill up the batch are silence
+        for row, waveform in enumerate(waveforms):
+            values[row, : lengths[row]] = waveform
+            mask[row, : lengths[row]] = 1
+        self.shapes.add(shape)
+        with jax.default_device(self.device):
+            scores = np.asarray(self._run(self.model, values, mask))[: len(waveforms)]
+        if scores.ndim == 2:  # one vector for each utterance
+            return list(scores)
+        frames = [self.config.num_frames(length) for length in lengths]
+        return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+
+
+def _scores(model: FlaxWav2Vec2PreTrainedModel, values: Any, mask: Any) -> Any:
+    output = model(values, mask, return_dict=True)
+    field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+    return output[field].astype(jnp.float32)
+
+
+def bucketed_length(samples: int) -> int:
+    """The length to pad ``samples`` to: one of a few."""
+    length = float(SHORTEST)
+    while round(length) < samples:
+        length *= GROWTH
+    return round(length)
+
+
+def bucketed_batch(waveforms: int) -> int:
+    """The number of rows for ``waveforms``: the next power of two."""
+    return 1 << (waveforms - 1).bit_length()
+
+
+def _device(name: str) -> Any:
+    if name == "auto":
+        return jax.local_devices()[0]
+    platform, _, index = name.partition(":")
+    try:
+        return jax.local_devices(backend=platform)[int(index or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error

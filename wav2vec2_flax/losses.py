@@ -1,0 +1,129 @@
+"""The four losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+
+def ctc_loss(logits: Array, lengths: Array, labels: Array, *, blank: int, reduction: str, zero_infinity: bool) -> Array:
+    """Connectionist temporal classification (Graves et al. 2006), in float32.
+
+    Args:
+        logits: (batch, frames, vocab), before the softmax.
+        lengths: (batch,) valid frames.
+        labels: (batch, letters); negative entries are padding.
+        blank: index of the blank, the tokenizer's pad token.
+        reduction: ``"sum"``; ``"mean"``, over the batch of losses divided by their label lengths; ``"none"``.
+        zero_infinity: count an utterance with more labels than frames as 0 instead of infinity.
+
+    Returns:
+        Scalar, or (batch,) for ``"none"``.
+    """
+    padding = labels < 0
+    # Letters first, in their order, then padding: the layout that optax wants.
+    order = jnp.argsort(padding, axis=1, stable=True)
+    letters = jnp.maximum(jnp.take_along_axis(labels, order, axis=1), 0)
+    count = (~padding).sum(1)
+    spaces = jnp.arange(labels.shape[1]) >= count[:, None]
+    # No path exists where letters and the blanks between equal neighbours need more frames than there are.
+    repeats = ((letters[:, 1:] == letters[:, :-1]) & ~spaces[:, 1:]).sum(1)
+    impossible = lengths < count + repeats
+    with jax.default_matmul_precision("float32"):
+        losses = optax.ctc_loss(
+            logits.astype(jnp.promote_types(logits.dtype, jnp.float32)),
+            (jnp.arange(logits.shape[1]) >= lengths[:, None]).astype(jnp.float32),
+            letters,
+            spaces.astype(jnp.float32),
+            blank_id=blank,
+        )
+    losses = jnp.where(impossible, 0.0 if zero_infinity else jnp.inf, losses)
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    return (losses / jnp.maximum(count, 1)).mean()
+
+
+def contrastive_logits(target: Array, negatives: Array, predicted: Array, temperature: float) -> Array:
+    """Cosine similarities of predictions with the true and the distracting quantised vectors (paper equation 3).
+
+    Args:
+        target: (1, batch, frames, dim), the quantised vector of each frame.
+        negatives: (negatives, batch, frames, dim), distractors from other frames.
+        predicted: (batch, frames, dim).
+        temperature: kappa in the paper.
+
+    Returns:
+        (1 + negatives, batch, frames), the true one first.
+    """
+    candidates = jnp.concatenate([target, negatives])
+    one, other = (_unit(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 1e-8) for x in (predicted, candidates))
+    return (one * other).sum(-1).astype(candidates.dtype) / temperature
+
+
+def contrastive_loss(logits: Array, same: Array, mask: Array) -> Array:
+    """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
+
+    Args:
+        logits: (1 + negatives, batch, frames), the true one first.
+        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        mask: (batch, frames) bool, masked frames.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    out = jnp.concatenate([jnp.zeros_like(same[:1]), same])
+    surprise = jax.nn.logsumexp(jnp.where(out, -jnp.inf, logits), axis=0) - logits[0]
+    return jnp.where(mask, surprise, 0.0).sum()
+
+
+def codevector_perplexity(probabilities: Array, mask: Array | None) -> Array:
+    """Codevectors in effective use, added up over groups: between groups (collapsed) and groups * entries (uniform).
+
+    ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
+    over all where None.
+    """
+    if mask is None:
+        mean = probabilities.mean((0, 1))
+    else:
+        mean = jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)) / mask.sum()
+    return jnp.exp(-(mean * jnp.log(mean + 1e-7)).sum(-1)).sum()
+
+
+def diversity_loss(perplexity: Array, codevectors: int, mask: Array) -> Array:
+    """Share of the codebook that is not in use (paper equation 4, as in fairseq), times the number of masked frames."""
+    return (codevectors - perplexity) / codevectors * mask.sum()
+
+
+def am_softmax_loss(
+    embeddings: Array, weight: Array, labels: Array, *, scale: float = 30.0, margin: float = 0.4
+) -> Array:
+    """Additive-margin softmax (Wang et al. 2018): cosine to the true speaker must win by ``margin``.
+
+    Args:
+        embeddings: (batch, dim).
+        weight: (dim, speakers), one direction for each speaker.
+        labels: (batch,) speaker numbers.
+        scale, margin: s and m in the paper.
+    """
+    labels = labels.reshape(-1)
+    cosine = _unit(embeddings, 1e-12) @ _unit(weight.T, 1e-12).T
+    true = jax.nn.one_hot(labels, weight.shape[1], dtype=bool)
+    return cross_entropy(scale * jnp.where(true, cosine - margin, cosine), labels)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean over (rows, classes) of the surprise at class numbers (rows,); rows with label -100 do not count."""
+    counted = labels != -100
+    surprise = -jnp.take_along_axis(
+        jax.nn.log_softmax(logits, axis=-1), jnp.where(counted, labels, 0)[:, None], axis=1
+    )[:, 0]
+    return jnp.where(counted, surprise, 0.0).sum() / counted.sum()
+
+
+def _unit(x: Array, epsilon: Any) -> Array:
+    """Vectors of the last axis at length 1; shorter ones than ``epsilon`` are divided by it, with a finite gradient."""
+    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), epsilon**2))

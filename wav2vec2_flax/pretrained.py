@@ -1,0 +1,457 @@
+"""Loading and saving: ``from_pretrained``, ``save_pretrained``, language adapters, the hub. Thin, over the core."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from wav2vec2_core.checkpoint import (
+    Checkpoint,
+    LoadPlan,
+    ModelSource,
+    open_checkpoint,
+    open_model,
+    plan_loading,
+    read_adapter,
+    write_adapter,
+    write_checkpoint,
+    write_flax_checkpoint,
+)
+from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
+from wav2vec2_core.files import read_json
+from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_flax import layers
+from wav2vec2_flax.layers import Types
+from wav2vec2_flax.weights import export_weights, fill_weights, nest, params_of, places, with_params
+
+logger = logging.getLogger("wav2vec2_flax")
+
+Output = TypeVar("Output", bound=ModelOutput)
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What a model knows besides its parameters; replaced as a whole, never changed.
+
+    Two are equal where their configurations are, so that jax compiles once for models that compute the same.
+    """
+
+    config: Wav2Vec2Config
+    loading: LoadPlan | None = None
+    source: ModelSource | None = None
+    frozen: frozenset[str] = frozenset()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Facts) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @functools.cached_property
+    def _text(self) -> str:
+        return self.config.to_json_string()
+
+
+class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
+    """What the body and all heads share: construction, parameters, files, freezing, rematerialisation.
+
+    A model is a flax.nnx module and a JAX pytree: pass it to ``jax.jit``, split it, differentiate it. Or use it as a
+    function of its parameters, as transformers' Flax models:
+    ``model(values, params=params, train=True, dropout_rng=key)``.
+    """
+
+    head: ClassVar[str]
+    main_input_name = "input_values"
+
+    def __init__(
+        self,
+        config: Wav2Vec2Config,
+        *,
+        seed: int = 0,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        scan_layers: bool = False,
+        remat: str | None = None,
+        _do_init: bool = True,
+    ) -> None:
+        """A new model.
+
+        Args:
+            config: the configuration.
+            seed: of the first values; the same seed gives every back end the same model.
+            dtype: what the model computes with; losses, norms and softmax stay in float32.
+            param_dtype: what the parameters are kept as.
+            scan_layers: compile one transformer layer and loop over it. Parameters and files are the same either way.
+            remat: what a transformer layer keeps for the backward pass: None for everything, ``"dots"`` for matrix
+                products, ``"dots_no_batch"`` for those with weights, ``"full"`` for nothing.
+            _do_init: False leaves parameters as shapes, for ``jax.eval_shape``, sharding and functional use.
+
+        Raises:
+            ConfigError: a type or policy is unknown, or the head does not work with the configuration.
+        """
+        types = Types(_jax_dtype(dtype), _jax_dtype(param_dtype))
+        self.facts = Facts(config)
+        self.types = types
+        self.build(config, types)
+        self._encoder().scan = scan_layers
+        self._encoder().remat = layers.check_remat(remat)
+        if _do_init:
+            fill_weights(self, initial_values(self.parameter_table(), seed))
+
+    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+        """Create the submodules, without values. Each head has its own."""
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, params: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """``forward`` with the model's own parameters, or with those of a dictionary like its ``params``."""
+        model = self if params is None else with_params(self, params)
+        return model.forward(*args, **options)
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """The computation. Each head has its own."""
+        raise NotImplementedError
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The configuration in effect."""
+        return self.facts.config
+
+    @property
+    def loading(self) -> LoadPlan | None:
+        """After ``from_pretrained``, which parameters came from where, are new, or were ignored."""
+        return self.facts.loading
+
+    def parameter_table(self) -> dict[str, Parameter]:
+        """Names, shapes, first values and freeze groups of this model's parameters, as in a checkpoint."""
+        return parameter_table(self.config, self.head)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as a nested dictionary with the names of transformers' Flax models; assign one to set them."""
+        return params_of(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "params":
+            super().__setattr__(name, value)
+            return
+        given = places(with_params(self, value))  # not a property's setter: nnx takes assignments for its own
+        for own, place in places(self).items():
+            place.variable.set_value(given[own].variable.get_value())
+
+    @property
+    def dtype(self) -> Any:
+        """What the model computes with."""
+        return jnp.dtype(self.types.dtype)
+
+    @property
+    def param_dtype(self) -> Any:
+        """What the parameters are kept as."""
+        return jnp.dtype(self.types.param_dtype)
+
+    def as_requested(
+        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
+    ) -> Output | tuple[Any, ...]:
+        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
+        if self.config.return_dict if return_dict is None else return_dict:
+            return output
+        return tuple(value for name, value in output.items() if name not in dict_only)
+
+    def training_key(self, train: bool, dropout_rng: Array | None) -> Array | None:
+        """The key of a training step, None for inference. Raises ``InputError`` for training without one."""
+        if not train:
+            return None
+        if dropout_rng is None:
+            raise InputError("train=True draws dropout and masks: pass dropout_rng, such as jax.random.key(0)")
+        return dropout_rng
+
+    # ---- files ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        config: Wav2Vec2Config | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        scan_layers: bool = False,
+        remat: str | None = None,
+        seed: int = 0,
+        ignore_mismatched_sizes: bool = False,
+        target_lang: str | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """Load a model from a folder or the hub. A parameter at a time goes from the file into the model.
+
+        Args:
+            model: folder or hub id.
+            config: configuration to use instead of the checkpoint's ``config.json``.
+            revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
+            dtype, scan_layers, remat: as for a new model.
+            param_dtype: of the parameters; ``"auto"`` for the file's.
+            seed: of parameters that the checkpoint lacks.
+            ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
+            target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
+            **config_overrides: fields of the configuration to change.
+
+        Raises:
+            CheckpointError: the model, a file or a parameter is missing, damaged or of another shape.
+            ConfigError: the configuration or an override breaks a rule.
+            InputError: the language has no adapter.
+        """
+        source = open_model(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        loaded = cls.from_source(
+            source,
+            config=config,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            scan_layers=scan_layers,
+            remat=remat,
+            seed=seed,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            target_lang=target_lang,
+            **config_overrides,
+        )
+        if loaded.loading is not None and loaded.loading.new:
+            new = ", ".join(loaded.loading.new)
+            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
+        return loaded
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ModelSource,
+        *,
+        config: Wav2Vec2Config | None = None,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        scan_layers: bool = False,
+        remat: str | None = None,
+        seed: int = 0,
+        ignore_mismatched_sizes: bool = False,
+        target_lang: str | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
+        if config is None:
+            config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
+        if config_overrides:
+            config = config.replace(**config_overrides)
+        checkpoint = open_checkpoint(source)
+        table = parameter_table(config, cls.head)
+        plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        if param_dtype == "auto":
+            param_dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
+        loaded = cls(config, dtype=dtype, param_dtype=param_dtype, scan_layers=scan_layers, remat=remat, _do_init=False)
+        loaded.facts = dataclasses.replace(loaded.facts, source=source, loading=plan)
+        loaded._fill(checkpoint, plan, {name: table[name] for name in plan.new}, seed)
+        if target_lang is not None:
+            loaded.load_adapter(target_lang)
+        return loaded
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
+
+        Args:
+            save_directory: created where missing.
+            params: parameters to write instead of the model's own, such as those of a training state.
+            max_shard_size: in bytes, or a text such as ``"2GB"``.
+            safe_serialization: False writes ``flax_model.msgpack`` instead, for transformers 4 with its own JAX.
+
+        Raises:
+            InputError: ``max_shard_size`` is no size.
+            OutputError: the folder cannot be written.
+            ParameterMismatchError: ``params`` are not this model's.
+        """
+        model = self if params is None else with_params(self, params)
+        if safe_serialization:
+            write_checkpoint(save_directory, export_weights(model), max_shard_size=max_shard_size)
+        else:
+            write_flax_checkpoint(save_directory, jax.device_get(model.params))
+        dtype = next(iter(places(model).values())).variable.get_value().dtype.name
+        config = self.config.replace(architectures=(type(self).__name__.removeprefix("Flax"),), dtype=dtype)
+        config.save_pretrained(save_directory)
+
+    def _fill(self, checkpoint: Checkpoint, plan: LoadPlan, new: dict[str, Parameter], seed: int) -> None:
+        fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
+        fill_weights(self, initial_values(new, seed))
+
+    # ---- language adapters ------------------------------------------------------------------------------------
+
+    def load_adapter(self, target_lang: str, *, source: str | os.PathLike[str] | None = None) -> None:
+        """Replace the attention adapters, and in a CTC model ``lm_head``, by those of a language.
+
+        Every shape is checked before anything changes. A new ``lm_head`` has the size of the language's vocabulary
+        (``config.vocab_size`` follows): read ``params`` and make an optimizer state after this call, not before.
+
+        Args:
+            target_lang: language code as in ``adapter.<language>.safetensors``.
+            source: folder or hub id of the adapters; where None, that of the model.
+
+        Raises:
+            InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
+            CheckpointError: the file is damaged, or does not fit the model.
+        """
+        found = self.facts.source if source is None else open_model(source)
+        if found is None:
+            raise InputError(
+                f"load_adapter({target_lang!r}) does not know where to look, as this model was not loaded from a "
+                "folder or the hub: pass source="
+            )
+        table = self._adapter_table()
+        checkpoint = read_adapter(found, target_lang)
+        config = self.config
+        if "lm_head.bias" in table and "lm_head.bias" in checkpoint.shapes:
+            config = config.replace(vocab_size=checkpoint.shapes["lm_head.bias"][0])
+            table = {name: row for name, row in parameter_table(config, self.head).items() if name in table}
+        plan = plan_loading(table, checkpoint)
+        if plan.new:
+            raise CheckpointError(
+                f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
+            )
+        self._resize_vocabulary(config)
+        self._fill(checkpoint, plan, {}, 0)
+        if self.loading is not None:
+            still_new = tuple(name for name in self.loading.new if name not in plan.sources)
+            loading = dataclasses.replace(self.loading, new=still_new)
+            self.facts = dataclasses.replace(self.facts, loading=loading)
+
+    def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
+        """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
+
+        Raises:
+            InputError: the model has no adapters, or the language is no plain name.
+            OutputError: the folder cannot be written.
+        """
+        names = set(self._adapter_table())
+        tensors = {name: array for name, array in export_weights(self).items() if name in names}
+        return write_adapter(folder, language, tensors)
+
+    def init_adapter_layers(self, seed: int = 0) -> None:
+        """Give the attention adapters, and in a CTC model ``lm_head``, new first values, to train another language.
+
+        Raises:
+            InputError: the model has no adapters.
+        """
+        fill_weights(self, initial_values(self._adapter_table(), seed))
+
+    def adapter_parameters(self) -> dict[str, Array]:
+        """What adapter-only training leaves trainable, by checkpoint name.
+
+        Raises ``InputError`` for a model without adapters.
+        """
+        found = places(self)
+        return {name: found[name].variable.get_value() for name in self._adapter_table()}
+
+    def _adapter_table(self) -> dict[str, Parameter]:
+        groups = {"attention_adapter", "head"} if self.head == "ForCTC" else {"attention_adapter"}
+        table = self.parameter_table()
+        if not any(row.group == "attention_adapter" for row in table.values()):
+            raise InputError(
+                f"adapter_attn_dim={self.config.adapter_attn_dim} and "
+                f"do_stable_layer_norm={self.config.do_stable_layer_norm} give a model without attention adapters: "
+                "set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when loading"
+            )
+        return {name: row for name, row in table.items() if row.group in groups}
+
+    def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        """Take over a configuration with another ``vocab_size``; ``lm_head`` gets a shape but no values yet."""
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def freeze_feature_encoder(self) -> None:
+        """Keep the convolutional feature encoder out of ``trainable``, as usual in fine-tuning."""
+        self._freeze(lambda row: row.group == "feature_encoder")
+
+    def freeze_base_model(self) -> None:
+        """Keep everything but the head out of ``trainable``."""
+        self._freeze(lambda row: row.name.startswith(BODY_PREFIX))
+
+    def freeze_all_but_adapters(self) -> None:
+        """Leave ``adapter_parameters`` in ``trainable`` and nothing else. Raises ``InputError`` without adapters."""
+        adapters = self._adapter_table()
+        self.facts = dataclasses.replace(self.facts, frozen=frozenset())
+        self._freeze(lambda row: row.name not in adapters)
+
+    @property
+    def trainable(self) -> dict[str, Any]:
+        """A mask for optax: a dictionary like ``params`` with False for what was frozen or is not used.
+
+        ``train.masked(optimizer, model.trainable)`` keeps these parameters as they are, without optimizer state.
+        """
+        frozen = self.facts.frozen
+        if not self.config.apply_spec_augment:
+            frozen = frozen | {"masked_spec_embed", f"{BODY_PREFIX}masked_spec_embed"}
+        return nest({place.path: name not in frozen for name, place in places(self).items()})
+
+    def _freeze(self, chosen: Callable[[Parameter], bool]) -> None:
+        names = {name for name, row in self.parameter_table().items() if chosen(row)}
+        self.facts = dataclasses.replace(self.facts, frozen=self.facts.frozen | names)
+
+    def gradient_checkpointing_enable(self, policy: str = "full") -> None:
+        """Recompute transformer layers in the backward pass, all but what the policy keeps: see ``remat``."""
+        self._encoder().remat = layers.check_remat(policy)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Store activations again."""
+        self._encoder().remat = None
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether ``gradient_checkpointing_enable`` is in effect."""
+        return self._encoder().remat is not None
+
+    def _encoder(self) -> Any:
+        body: Any = getattr(self, "wav2vec2", self)
+        return body.encoder
+
+
+def _jax_dtype(dtype: Any) -> Any:
+    """The type of a name, numpy or JAX type. Raises ``ConfigError`` where models cannot have it."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise ConfigError(f"dtype={name!r} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
+    if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError(
+            "dtype='float64' is switched off in JAX: call jax.config.update('jax_enable_x64', True) first"
+        )
+    return jnp.dtype(name)
+
+
+__all__ = ["FlaxWav2Vec2PreTrainedModel"]
