@@ -93,7 +93,7 @@ def oracle_flax(session: nox.Session) -> None:
 @nox.session
 def oracle_flax4(session: nox.Session) -> None:
     """flax_model.msgpack exchanged with transformers 4.57.6 and the old JAX that its Flax models need."""
-    session.install(*CONSTRAINTS, "-c", "constraints-flax4.txt", "-e", ".[torch,test]", TRANSFORMERS_4, "flax", "optax")
+    session.install("-c", "constraints-flax4.txt", "-e", ".[torch,test]", TRANSFORMERS_4, "flax", "optax")
     session.run(*PYTEST, "tests/oracle_flax4", *session.posargs)
 
 
