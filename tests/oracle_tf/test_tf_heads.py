@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 import wav2vec2_tf
 from wav2vec2_core.checkpoint.checkpoint import canonical_name
-from wav2vec2_core.config import ACTIVATIONS
+from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
 from wav2vec2_core.parameters import HEADS
 from wav2vec2_tf import layers
 from wav2vec2_tf.weights import find_variable
@@ -167,3 +167,22 @@ def test_signatures_are_theirs():
         ours = inspect.signature(getattr(wav2vec2_tf, f"TFWav2Vec2{head}").call).parameters
         positional = [name for name, item in ours.items() if item.kind is not item.KEYWORD_ONLY]
         assert positional == list(theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["base", "large-lv60"])
+def test_full_size(family, tmp_path):
+    """Checkpoints of the released sizes, with random biases and norms, in one graph: 1e-4 of the largest logit."""
+    fields = {name: value for name, value in Wav2Vec2Config.preset(family).to_dict().items() if name != "architectures"}
+    theirs = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**fields)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    ours = wav2vec2_tf.TFWav2Vec2ForCTC.from_pretrained(tmp_path)
+    values, mask = torch.randn(2, 24_000), torch.ones(2, 24_000, dtype=torch.long)
+    mask[1, 15_000:] = 0
+    with torch.no_grad():
+        reference = theirs(values * mask, attention_mask=mask).logits
+    assert relative(tf.function(ours)((values * mask).numpy(), mask.numpy()).logits, reference) <= 1e-4
