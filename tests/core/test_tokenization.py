@@ -296,7 +296,7 @@ def test_copies(make):
         ({"a": 0, "b": 1}, {}, "pad_token='<pad>', the CTC blank, is not in .*pad_token="),
         (LETTERS, {"pad_token": "[PAD]"}, r"pad_token='\[PAD\]'"),
         (LETTERS, {"target_lang": "eng"}, "this one is flat"),
-        (NESTED, {}, r"nested by language: name one with target_lang= \\(--language\\), of eng, fra"),
+        (NESTED, {}, r"nested by language: name one with target_lang= \(--language\), of eng, fra"),
         (NESTED, {"target_lang": "deu"}, "target_lang='deu' is not in the vocabulary: use one of eng, fra"),
         (NESTED, {"target_lang": "../fra"}, "'../fra' is not the name of a language: use one of eng, fra"),
         ({**NESTED, "../fra": {"<pad>": 0}}, {"target_lang": "../fra"}, "is not the name of a language"),
