@@ -11,6 +11,7 @@ import tensorflow as tf
 import wav2vec2_tf
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.data import similar_lengths
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.inputs import check_waveforms
 from wav2vec2_core.parameters import HEADS
@@ -80,6 +81,10 @@ class InferenceModel:
         """The configuration in effect."""
         return self.model.config
 
+    def summary(self) -> str:
+        """One line: library, device and type."""
+        return f"tensorflow {tf.__version__} on {self.device}, {self.model.compute_dtype}"
+
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
@@ -98,7 +103,7 @@ class InferenceModel:
         for waveform in waveforms:
             check_waveforms(self.config, (1, *waveform.shape))
         results: dict[int, np.ndarray] = {}
-        for batch in _similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
+        for batch in similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
             results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
         return [results[index] for index in range(len(waveforms))]
 
@@ -120,17 +125,6 @@ class InferenceModel:
         output = self.model(input_values, attention_mask, return_dict=True, training=False)
         field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
         return tf.cast(output[field], tf.float32)
-
-
-def _similar_lengths(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices in batches of similar length, each at most ``limit`` when padded (or a single one)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):  # so the newest is the longest
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= limit:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _device(name: str) -> str:

@@ -11,6 +11,7 @@ import torch
 import wav2vec2_torch
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.data import similar_lengths
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.inputs import check_waveforms
 from wav2vec2_core.parameters import HEADS
@@ -100,7 +101,7 @@ class InferenceModel:
         for waveform in waveforms:
             check_waveforms(self.config, (1, *waveform.shape))
         results: dict[int, np.ndarray] = {}
-        for batch in _similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
+        for batch in similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
             results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
         return [results[index] for index in range(len(waveforms))]
 
@@ -120,17 +121,6 @@ class InferenceModel:
             return list(scores)
         frames = [self.config.num_frames(length) for length in lengths]
         return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
-
-
-def _similar_lengths(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices in batches of similar length, each at most ``limit`` when padded (or a single one)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):  # so the newest is the longest
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= limit:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _device(name: str) -> torch.device:

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import transformers
 from flax_pairs import arrays, compare, make_flax_pair, relative, run
 from test_torch_heads import fields_of, ids, scalar, training_call
 from torch_pairs import SAMPLES, VARIANTS, cases, waveforms
 from transformers.activations import ACT2FN
 
 from wav2vec2_core.checkpoint.checkpoint import canonical_name
-from wav2vec2_core.config import ACTIVATIONS
+from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
 from wav2vec2_core.parameters import HEADS
-from wav2vec2_flax import layers
+from wav2vec2_flax import FlaxWav2Vec2ForCTC, layers
 from wav2vec2_flax.weights import flatten, places
 from wav2vec2_torch import layers as torch_layers
 
@@ -210,3 +211,23 @@ def test_a_wrong_parameter_is_noticed(head, feature, stable, variant, shared_noi
             quiet.append(name)
         place.variable.set_value(jnp.asarray(kept))
     assert {name for name in quiet if not name.endswith(invisible)} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["base", "large-lv60"])
+def test_full_size(family, tmp_path):
+    """Checkpoints of the released sizes, with random biases and norms, jitted: 1e-4 of the largest logit."""
+    fields = {name: value for name, value in Wav2Vec2Config.preset(family).to_dict().items() if name != "architectures"}
+    theirs = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**fields)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    ours = FlaxWav2Vec2ForCTC.from_pretrained(tmp_path, scan_layers=family != "base")
+    values, mask = torch.randn(2, 24_000), torch.ones(2, 24_000, dtype=torch.long)
+    mask[1, 15_000:] = 0
+    with torch.no_grad():
+        reference = theirs(values * mask, attention_mask=mask).logits
+    logits = run(ours, {"input_values": (values * mask).numpy(), "attention_mask": mask.numpy()}).logits
+    assert relative(logits, reference) <= 1e-4

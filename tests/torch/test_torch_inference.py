@@ -8,7 +8,6 @@ from torch_models import NORMS, VARIANTS, tiny
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.parameters import HEADS
-from wav2vec2_torch import inference
 
 GENERATOR = np.random.default_rng(0)
 WAVEFORMS = [GENERATOR.standard_normal(length).astype(np.float32) for length in (900, 310, 1501, 640, 1500, 155)]
@@ -44,12 +43,6 @@ def test_frames_after_a_convolutional_adapter(backend, variant, tmp_path):
     model.save_pretrained(tmp_path)
     results = backend.load_model(tmp_path, device="auto").logits(WAVEFORMS)
     assert [len(result) for result in results] == [model.config.num_frames(len(waveform)) for waveform in WAVEFORMS]
-
-
-def test_batches_hold_similar_lengths_up_to_a_limit():
-    lengths = [5, 100, 7, 40, 6, 45]
-    assert inference._similar_lengths(lengths, 90) == [[0, 4, 2], [3, 5], [1]]
-    assert inference._similar_lengths([], 90) == []
 
 
 def test_half_precision(backend, tmp_path):

@@ -45,7 +45,7 @@ def _options(
 
 def main() -> None:
     """Entry point: an error that the user can mend is one line on stderr and exit code 1."""
-    # Before TensorFlow is imported: it tells of oneDNN, instruction sets and missing GPUs on stderr otherwise.
+    # Before TensorFlow is imported: fewer of its own notes on stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
