@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,36 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``; move it into its place when the block succeeds, delete it otherwise.
+
+    ``mark``: a file that results of this kind contain. A folder that has it, or is empty, is replaced.
+
+    Raises:
+        OutputError: the folder holds other files, its parent is not writable or the disk is full.
+    """
+    folder = Path(folder).resolve()
+    parent = make_folder(folder.parent)
+    if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
+        raise OutputError(f"{folder} exists and is no earlier result with a {mark}: name a new or an empty folder")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=parent))
+    former = temporary.with_suffix(".old")
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if folder.exists():
+            folder.rename(former)
+        temporary.rename(folder)
+    except OSError as error:
+        if former.exists():
+            former.rename(folder)
+        raise error if isinstance(error, OutputError) else _not_written(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from wav2vec2_core.errors import InputError, OutputError
-from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.files import atomic_folder, atomic_path, make_folder
 from wav2vec2_tf import layers
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
@@ -52,25 +52,28 @@ def export_saved_model(
 
     Args:
         model: any head.
-        folder: created where missing.
+        folder: appears complete or not at all; an earlier SavedModel there is replaced.
         do_normalize: whether waveforms are normalised, as ``preprocessor_config.json`` says.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds other files.
     """
-    path = make_folder(folder)
     serving = _Serving(model, do_normalize)
-    try:
-        tf.saved_model.save(serving, str(path), signatures={"serving_default": serving.serve})
-    except (OSError, tf.errors.OpError) as error:
-        raise OutputError(f"cannot write a SavedModel into {path} ({error}): check the disk") from error
-    loaded = tf.saved_model.load(str(path)).signatures["serving_default"]
+    with atomic_folder(folder, mark="saved_model.pb") as temporary:
+        try:
+            tf.saved_model.save(serving, str(temporary), signatures={"serving_default": serving.serve})
+        except tf.errors.OpError as error:
+            raise OutputError(f"cannot write a SavedModel into {folder} ({error.message}): check the disk") from error
+        # The module, not its signature alone: it owns the variables.
+        loaded = tf.saved_model.load(str(temporary))
 
-    def reloaded(waveform: np.ndarray) -> np.ndarray:
-        output = loaded(waveforms=tf.constant(waveform), lengths=tf.constant([waveform.shape[1]]))
-        return next(output[field] for field in _FIELDS if field in output).numpy()
+        def reloaded(waveform: np.ndarray) -> np.ndarray:
+            output = loaded.signatures["serving_default"](
+                waveforms=tf.constant(waveform), lengths=tf.constant([waveform.shape[1]])
+            )
+            return next(output[field] for field in _FIELDS if field in output).numpy()
 
-    return _report(path, model, do_normalize, reloaded)
+        return _report(Path(folder), model, do_normalize, reloaded)
 
 
 def export_litert(

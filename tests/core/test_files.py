@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from wav2vec2_core.errors import CheckpointError, OutputError
-from wav2vec2_core.files import atomic_path, check_file_name, make_folder, write_json, write_text
+from wav2vec2_core.files import atomic_folder, atomic_path, check_file_name, make_folder, write_json, write_text
 
 
 def test_write_replaces_whole_files(tmp_path):
@@ -36,6 +36,40 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail_half_way(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def fill_folder(folder, text, error=None):
+    with atomic_folder(folder, mark="model.pb") as temporary:
+        (temporary / "model.pb").write_text(text)
+        if error is not None:
+            raise error
+
+
+def test_folders_appear_complete_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "result"
+    fill_folder(target, "first")
+    with pytest.raises(RuntimeError):
+        fill_folder(target, "second", RuntimeError("interrupted"))
+    with pytest.raises(OutputError, match="cannot write"):
+        fill_folder(target, "second", OSError(28, "No space left on device"))
+    assert (target / "model.pb").read_text() == "first"
+    (target / "old").touch()
+    fill_folder(target, "third")
+    assert [path.name for path in target.iterdir()] == ["model.pb"]
+    assert (target / "model.pb").read_text() == "third"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    (tmp_path / "photos").mkdir()
+    fill_folder(tmp_path / "photos", "an empty folder is free")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("mine")
+    (tmp_path / "file").touch()
+    for name in ("letters", "file"):
+        with pytest.raises(OutputError, match=rf"{name} exists and is no earlier result with a model\.pb"):
+            fill_folder(tmp_path / name, "lost")
+    assert (tmp_path / "letters" / "a.txt").read_text() == "mine"
 
 
 def test_folders_that_cannot_be_written(tmp_path):
