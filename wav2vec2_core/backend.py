@@ -12,8 +12,10 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.errors import BackendError, InputError
+from wav2vec2_core.checkpoint import LoadPlan
+from wav2vec2_core.config import DTYPES, Wav2Vec2Config
+from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.parameters import HEADS
 
 #: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
 BACKENDS = {
@@ -67,6 +69,30 @@ class Backend(Protocol):
             BackendError: the device is not available.
         """
         ...
+
+
+def check_head_and_dtype(head: str, dtype: str) -> None:
+    """Check two arguments of ``load_model``. Raises ``InputError``."""
+    if head not in HEADS:
+        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+
+
+def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:
+    """Refuse inference with parameters that the checkpoint of ``model`` did not fill.
+
+    The mask embedding may be among them: only training uses it.
+
+    Raises:
+        CheckpointError: there are such parameters.
+    """
+    new = [name for name in (plan.new if plan else ()) if not name.endswith("masked_spec_embed")]
+    if new:
+        raise CheckpointError(
+            f"model {model!r} has no values for {new[0]} ({len(new)} such parameters): "
+            f"its {head} part is not trained, fine-tune it or name a model that has it"
+        )
 
 
 def load_backend(name: str) -> Backend:

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import wav2vec2_flax
+from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
-from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data import pad_batch, unpad_scores
+from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import check_waveforms
-from wav2vec2_core.parameters import HEADS
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 
 #: Lengths to compile for: the shortest in samples (half a second at 16 kHz), and the ratio of one to the next. The
@@ -58,10 +59,7 @@ def load_model(
         BackendError: the device is not available.
         InputError: head, type or language is unknown.
     """
-    if head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    check_head_and_dtype(head, dtype)
     place = _device(device)
     model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
     found = open_model(source, local_files_only=local_files_only)
@@ -69,13 +67,7 @@ def load_model(
         model = model_class.from_source(
             found, dtype=dtype, param_dtype=dtype, target_lang=language, masked_group_norm=True
         )
-    new = model.loading.new if model.loading else ()
-    untrained = [name for name in new if not name.endswith("masked_spec_embed")]
-    if untrained:
-        raise CheckpointError(
-            f"model {found.name!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
-            f"its {head} part is not trained, fine-tune it or name a model that has it"
-        )
+    check_trained(found.name, head, model.loading)
     return InferenceModel(model, place)
 
 
@@ -131,20 +123,12 @@ class InferenceModel:
         return [results[index] for index in range(len(waveforms))]
 
     def _batch(self, waveforms: list[np.ndarray], length: int) -> list[np.ndarray]:
-        lengths = [len(waveform) for waveform in waveforms]
         shape = (bucketed_batch(len(waveforms)), length)
-        values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-        mask[len(waveforms) :] = 1  # rows that fill up the batch are silence
-        for row, waveform in enumerate(waveforms):
-            values[row, : lengths[row]] = waveform
-            mask[row, : lengths[row]] = 1
+        values, mask = pad_batch(waveforms, *shape)
         self.shapes.add(shape)
         with jax.default_device(self.device):
-            scores = np.asarray(self._run(self.model, values, mask))[: len(waveforms)]
-        if scores.ndim == 2:  # one vector for each utterance
-            return list(scores)
-        frames = [self.config.num_frames(length) for length in lengths]
-        return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+            scores = np.asarray(self._run(self.model, values, mask))
+        return unpad_scores(scores, waveforms, self.config)
 
 
 def _scores(model: FlaxWav2Vec2PreTrainedModel, values: Any, mask: Any) -> Any:

@@ -20,16 +20,17 @@ from wav2vec2_core.checkpoint import (
     Checkpoint,
     LoadPlan,
     ModelSource,
+    adapter_table,
     open_checkpoint,
     open_model,
+    plan_adapter,
     plan_loading,
-    read_adapter,
     write_adapter,
     write_checkpoint,
     write_flax_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
+from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
@@ -326,28 +327,11 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
             CheckpointError: the file is damaged, or does not fit the model.
         """
         found = self.facts.source if source is None else open_model(source)
-        if found is None:
-            raise InputError(
-                f"load_adapter({target_lang!r}) does not know where to look, as this model was not loaded from a "
-                "folder or the hub: pass source="
-            )
-        table = self._adapter_table()
-        checkpoint = read_adapter(found, target_lang)
-        config = self.config
-        if "lm_head.bias" in table and "lm_head.bias" in checkpoint.shapes:
-            config = config.replace(vocab_size=checkpoint.shapes["lm_head.bias"][0])
-            table = {name: row for name, row in parameter_table(config, self.head).items() if name in table}
-        plan = plan_loading(table, checkpoint)
-        if plan.new:
-            raise CheckpointError(
-                f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
-            )
+        config, checkpoint, plan = plan_adapter(self.config, self.head, found, target_lang)
         self._resize_vocabulary(config)
         self._fill(checkpoint, plan, {}, 0)
         if self.loading is not None:
-            still_new = tuple(name for name in self.loading.new if name not in plan.sources)
-            loading = dataclasses.replace(self.loading, new=still_new)
-            self.facts = dataclasses.replace(self.facts, loading=loading)
+            self.facts = dataclasses.replace(self.facts, loading=self.loading.filled_by(plan))
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
@@ -356,7 +340,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
             InputError: the model has no adapters, or the language is no plain name.
             OutputError: the folder cannot be written.
         """
-        names = set(self._adapter_table())
+        names = set(adapter_table(self.config, self.head))
         tensors = {name: array for name, array in export_weights(self).items() if name in names}
         return write_adapter(folder, language, tensors)
 
@@ -366,7 +350,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         Raises:
             InputError: the model has no adapters.
         """
-        fill_weights(self, initial_values(self._adapter_table(), seed))
+        fill_weights(self, initial_values(adapter_table(self.config, self.head), seed))
 
     def adapter_parameters(self) -> dict[str, Array]:
         """What adapter-only training leaves trainable, by checkpoint name.
@@ -374,18 +358,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         Raises ``InputError`` for a model without adapters.
         """
         found = places(self)
-        return {name: found[name].variable.get_value() for name in self._adapter_table()}
-
-    def _adapter_table(self) -> dict[str, Parameter]:
-        groups = {"attention_adapter", "head"} if self.head == "ForCTC" else {"attention_adapter"}
-        table = self.parameter_table()
-        if not any(row.group == "attention_adapter" for row in table.values()):
-            raise InputError(
-                f"adapter_attn_dim={self.config.adapter_attn_dim} and "
-                f"do_stable_layer_norm={self.config.do_stable_layer_norm} give a model without attention adapters: "
-                "set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when loading"
-            )
-        return {name: row for name, row in table.items() if row.group in groups}
+        return {name: found[name].variable.get_value() for name in adapter_table(self.config, self.head)}
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         """Take over a configuration with another ``vocab_size``; ``lm_head`` gets a shape but no values yet."""
@@ -402,7 +375,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
 
     def freeze_all_but_adapters(self) -> None:
         """Leave ``adapter_parameters`` in ``trainable`` and nothing else. Raises ``InputError`` without adapters."""
-        adapters = self._adapter_table()
+        adapters = adapter_table(self.config, self.head)
         self.facts = dataclasses.replace(self.facts, frozen=frozenset())
         self._freeze(lambda row: row.name not in adapters)
 

@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 import wav2vec2_tf
+from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
-from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.data import similar_lengths
-from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
+from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import check_waveforms
-from wav2vec2_core.parameters import HEADS
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
 
@@ -48,22 +48,13 @@ def load_model(
         BackendError: the device is not available.
         InputError: head, type or language is unknown.
     """
-    if head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    check_head_and_dtype(head, dtype)
     place = _device(device)
     model_class: type[TFWav2Vec2PreTrainedModel] = getattr(wav2vec2_tf, f"TFWav2Vec2{head}")
     found = open_model(source, local_files_only=local_files_only)
     with tf.device(place):
         model = model_class.from_source(found, dtype=dtype, target_lang=language, masked_group_norm=True)
-    new = model.loading.new if model.loading else ()
-    untrained = [name for name in new if not name.endswith("masked_spec_embed")]
-    if untrained:
-        raise CheckpointError(
-            f"model {found.name!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
-            f"its {head} part is not trained, fine-tune it or name a model that has it"
-        )
+    check_trained(found.name, head, model.loading)
     return InferenceModel(model, place)
 
 
@@ -108,18 +99,10 @@ class InferenceModel:
         return [results[index] for index in range(len(waveforms))]
 
     def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        lengths = [len(waveform) for waveform in waveforms]
-        values = np.zeros((len(waveforms), max(lengths)), np.float32)
-        mask = np.zeros(values.shape, np.int32)
-        for row, waveform in enumerate(waveforms):
-            values[row, : lengths[row]] = waveform
-            mask[row, : lengths[row]] = 1
+        values, mask = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
         with tf.device(self.device):
             scores = self._graph(values, mask).numpy()
-        if scores.ndim == 2:  # one vector for each utterance
-            return list(scores)
-        frames = [self.config.num_frames(length) for length in lengths]
-        return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+        return unpad_scores(scores, waveforms, self.config)
 
     def _forward(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
         output = self.model(input_values, attention_mask, return_dict=True, training=False)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 import wav2vec2_torch
+from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
-from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.data import similar_lengths
-from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
+from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import check_waveforms
-from wav2vec2_core.parameters import HEADS
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
 
 
@@ -50,21 +50,12 @@ def load_model(
         BackendError: the device is not available.
         InputError: head, type or language is unknown.
     """
-    if head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    check_head_and_dtype(head, dtype)
     place = _device(device)
     model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
     found = open_model(source, local_files_only=local_files_only)
     model = model_class.from_source(found, dtype=dtype, target_lang=language, masked_group_norm=True)
-    new = model.loading.new if model.loading else ()
-    untrained = [name for name in new if not name.endswith("masked_spec_embed")]
-    if untrained:
-        raise CheckpointError(
-            f"model {found.name!r} has no values for {untrained[0]} ({len(untrained)} such parameters): "
-            f"its {head} part is not trained, fine-tune it or name a model that has it"
-        )
+    check_trained(found.name, head, model.loading)
     return InferenceModel(model.to(place))
 
 
@@ -107,20 +98,12 @@ class InferenceModel:
 
     @torch.inference_mode()
     def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        lengths = [len(waveform) for waveform in waveforms]
-        values = np.zeros((len(waveforms), max(lengths)), np.float32)
-        mask = np.zeros(values.shape, np.int64)
-        for row, waveform in enumerate(waveforms):
-            values[row, : lengths[row]] = waveform
-            mask[row, : lengths[row]] = 1
+        values, mask = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
         device = self.model.device
         output = self.model(torch.from_numpy(values).to(device), torch.from_numpy(mask).to(device), return_dict=True)
         field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
         scores = output[field].float().cpu().numpy()
-        if scores.ndim == 2:  # one vector for each utterance
-            return list(scores)
-        frames = [self.config.num_frames(length) for length in lengths]
-        return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+        return unpad_scores(scores, waveforms, self.config)
 
 
 def _device(name: str) -> torch.device:

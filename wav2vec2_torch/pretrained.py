@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -17,15 +16,16 @@ from wav2vec2_core.checkpoint import (
     Checkpoint,
     LoadPlan,
     ModelSource,
+    adapter_table,
     open_checkpoint,
     open_model,
+    plan_adapter,
     plan_loading,
-    read_adapter,
     write_adapter,
     write_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
+from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
@@ -209,27 +209,11 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
             CheckpointError: the file is damaged, or does not fit the model.
         """
         found = self._source if source is None else open_model(source)
-        if found is None:
-            raise InputError(
-                f"load_adapter({target_lang!r}) does not know where to look, as this model was not loaded from a "
-                "folder or the hub: pass source="
-            )
-        table = self._adapter_table()
-        checkpoint = read_adapter(found, target_lang)
-        config = self.config
-        if "lm_head.bias" in table and "lm_head.bias" in checkpoint.shapes:
-            config = config.replace(vocab_size=checkpoint.shapes["lm_head.bias"][0])
-            table = {name: row for name, row in parameter_table(config, self.head).items() if name in table}
-        plan = plan_loading(table, checkpoint)
-        if plan.new:
-            raise CheckpointError(
-                f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
-            )
+        config, checkpoint, plan = plan_adapter(self.config, self.head, found, target_lang)
         self._resize_vocabulary(config)
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
         if self.loading is not None:
-            still_new = tuple(name for name in self.loading.new if name not in plan.sources)
-            self.loading = dataclasses.replace(self.loading, new=still_new)
+            self.loading = self.loading.filled_by(plan)
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
@@ -238,7 +222,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
             InputError: the model has no adapters, or the language is no plain name.
             OutputError: the folder cannot be written.
         """
-        names = set(self._adapter_table())
+        names = set(adapter_table(self.config, self.head))
         tensors = {name: array for name, array in export_weights(self).items() if name in names}
         return write_adapter(folder, language, tensors)
 
@@ -248,22 +232,11 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
         Raises:
             InputError: the model has no adapters.
         """
-        fill_weights(self, initial_values(self._adapter_table(), layers.draw_seed()))
+        fill_weights(self, initial_values(adapter_table(self.config, self.head), layers.draw_seed()))
 
     def adapter_parameters(self) -> dict[str, Tensor]:
         """What adapter-only training leaves trainable, by name. Raises ``InputError`` for a model without adapters."""
-        return {name: self.get_parameter(name) for name in self._adapter_table()}
-
-    def _adapter_table(self) -> dict[str, Parameter]:
-        groups = {"attention_adapter", "head"} if self.head == "ForCTC" else {"attention_adapter"}
-        table = self.parameter_table()
-        if not any(row.group == "attention_adapter" for row in table.values()):
-            raise InputError(
-                f"adapter_attn_dim={self.config.adapter_attn_dim} and "
-                f"do_stable_layer_norm={self.config.do_stable_layer_norm} give a model without attention adapters: "
-                "set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when loading"
-            )
-        return {name: row for name, row in table.items() if row.group in groups}
+        return {name: self.get_parameter(name) for name in adapter_table(self.config, self.head)}
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         """Take over a configuration with another ``vocab_size``; ``lm_head`` gets memory but no values yet."""

@@ -7,7 +7,7 @@ for ours, theirs in plan.sources.items():
     array = checkpoint.read(theirs)                  # straight from the file
 """
 
-from wav2vec2_core.checkpoint.adapters import read_adapter, write_adapter
+from wav2vec2_core.checkpoint.adapters import adapter_table, plan_adapter, read_adapter, write_adapter
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.tf_h5 import write_tf_checkpoint
@@ -18,8 +18,10 @@ __all__ = [
     "Checkpoint",
     "LoadPlan",
     "ModelSource",
+    "adapter_table",
     "open_checkpoint",
     "open_model",
+    "plan_adapter",
     "plan_loading",
     "read_adapter",
     "write_adapter",

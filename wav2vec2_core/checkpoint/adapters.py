@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_weight_file
+from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.parameters import Parameter, parameter_table
 from wav2vec2_core.source import ModelSource
 
 _LONGEST = 64  # letters of a language code; a file name has room for it
@@ -31,6 +34,59 @@ def read_adapter(source: ModelSource, language: str) -> Checkpoint:
     if path is None:
         raise InputError(f"model {source.name!r} has no adapter for language {language!r}: {_known(source, language)}")
     return Checkpoint([open_weight_file(path)])
+
+
+def adapter_table(config: Wav2Vec2Config, head: str) -> dict[str, Parameter]:
+    """What an adapter file holds: the attention adapters, and of a CTC model ``lm_head``.
+
+    Raises:
+        InputError: the model has no attention adapters.
+    """
+    groups = {"attention_adapter", "head"} if head == "ForCTC" else {"attention_adapter"}
+    table = parameter_table(config, head)
+    if not any(row.group == "attention_adapter" for row in table.values()):
+        raise InputError(
+            f"adapter_attn_dim={config.adapter_attn_dim} and do_stable_layer_norm={config.do_stable_layer_norm} give a "
+            "model without attention adapters: set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when "
+            "loading"
+        )
+    return {name: row for name, row in table.items() if row.group in groups}
+
+
+def plan_adapter(
+    config: Wav2Vec2Config, head: str, source: ModelSource | None, language: str
+) -> tuple[Wav2Vec2Config, Checkpoint, LoadPlan]:
+    """Find the adapter of a language for a model and check every name and shape of it.
+
+    Args:
+        config, head: of the model.
+        source: where its adapters are; None where that is not known.
+        language: as in ``read_adapter``.
+
+    Returns:
+        The configuration with the ``vocab_size`` of the adapter's ``lm_head``, the adapter, and which of its arrays
+        fills which parameter.
+
+    Raises:
+        InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
+        CheckpointError: the file is damaged, incomplete, or does not fit the model.
+    """
+    if source is None:
+        raise InputError(
+            f"load_adapter({language!r}) does not know where to look, as this model was not loaded from a "
+            "folder or the hub: pass source="
+        )
+    table = adapter_table(config, head)
+    checkpoint = read_adapter(source, language)
+    if "lm_head.bias" in table and "lm_head.bias" in checkpoint.shapes:
+        config = config.replace(vocab_size=checkpoint.shapes["lm_head.bias"][0])
+        table = adapter_table(config, head)
+    plan = plan_loading(table, checkpoint)
+    if plan.new:
+        raise CheckpointError(
+            f"{checkpoint.files[0]} lacks {plan.new[0]} ({len(plan.new)} such parameters): use a complete adapter"
+        )
+    return config, checkpoint, plan
 
 
 def write_adapter(folder: str | os.PathLike[str], language: str, tensors: Mapping[str, np.ndarray]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wav2vec2_core.checkpoint.checkpoint import Checkpoint
 from wav2vec2_core.errors import ParameterMismatchError
@@ -33,6 +33,10 @@ class LoadPlan:
     sources: dict[str, str]
     new: tuple[str, ...]
     ignored: tuple[str, ...]
+
+    def filled_by(self, other: LoadPlan) -> LoadPlan:
+        """This plan after ``other`` filled some of the parameters that were new."""
+        return replace(self, new=tuple(name for name in self.new if name not in other.sources))
 
 
 def plan_loading(
