@@ -16,6 +16,7 @@ from wav2vec2_core.checkpoint import LoadPlan
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.window_statistics import WindowStatistics
 
 #: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
 BACKENDS = {
@@ -37,6 +38,29 @@ class InferenceModel(Protocol):
         """(samples,) float32 each, as the feature extractor gives them -> (frames, vocab) float32 each.
 
         The numbers of an utterance do not depend on the others. Raises ``InputError`` below the receptive field.
+        """
+        ...
+
+    def encode(
+        self, waveforms: Sequence[np.ndarray], statistics: Sequence[WindowStatistics] | None = None
+    ) -> list[np.ndarray]:
+        """The feature encoder: (samples,) float32 each -> (frames, conv_dim[-1]) float32 each, in tiles, of any length.
+
+        ``statistics``: of the whole recording that each waveform is a stretch of. With them the frames of a stretch are
+        those of the whole recording even where the first convolution has a group norm. Without them a waveform is a
+        whole recording. Raises ``InputError`` below the receptive field.
+        """
+        ...
+
+    def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention."""
+        ...
+
+    def hidden_states(self, features: Sequence[np.ndarray], layers: Sequence[int]) -> list[np.ndarray]:
+        """(frames, conv_dim[-1]) each -> (len(layers), frames, hidden) float32 each.
+
+        Layer 0 is the transformer's input, layer n the output of its n-th layer, as in ``output_hidden_states``;
+        negative numbers count from the last. Raises ``InputError`` for a layer that the model does not have.
         """
         ...
 
