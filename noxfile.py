@@ -17,6 +17,8 @@ EVERY_BACKEND = ("tests/test_imports.py", "tests/test_bad_input.py")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
+#: Asks for numpy below 2, works with 2; its other requirements are installed beside it.
+PYCTCDECODE = "pyctcdecode==0.5.0"
 
 
 @nox.session
@@ -37,7 +39,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """The core without any framework."""
-    session.install(*CONSTRAINTS, "-e", ".[media,test]")
+    session.install(*CONSTRAINTS, "-e", ".[media,lm,train,test]")
     session.run(*PYTEST, "tests/core", "tests/test_imports.py", *session.posargs)
 
 
@@ -95,6 +97,35 @@ def oracle_flax4(session: nox.Session) -> None:
     """flax_model.msgpack exchanged with transformers 4.57.6 and the old JAX that its Flax models need."""
     session.install("-c", "constraints-flax4.txt", "-e", ".[torch,test]", TRANSFORMERS_4, "flax", "optax")
     session.run(*PYTEST, "tests/oracle_flax4", *session.posargs)
+
+
+@nox.session
+def oracle_lm(session: nox.Session) -> None:
+    """Decoding and language models beside pyctcdecode, kenlm (which needs a C++ compiler) and transformers 4.57.6."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,test]", TRANSFORMERS_4, "kenlm", "pygtrie")
+    session.install("--no-deps", PYCTCDECODE)
+    session.run(*PYTEST, "tests/oracle_lm", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """All three back ends against the float64 reference, in one environment: small models of every kind, and faults."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")
+    session.run(*PYTEST, "conformance", *session.posargs)
+
+
+@nox.session
+def conformance_full(session: nox.Session) -> None:
+    """The same for a full-size base and a full-size large model."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")
+    session.run("wav2vec2", "conformance", "--full-size", *session.posargs)
+
+
+@nox.session
+def tpu(session: nox.Session) -> None:
+    """Forward passes, losses and gradients compile ahead of time for a TPU; no TPU is needed."""
+    session.install(*CONSTRAINTS, "-e", ".[tpu,test]")
+    session.run("pytest", "-q", "tests/tpu", *session.posargs)
 
 
 @nox.session
