@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.files import make_folder, write_json
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 
@@ -207,7 +207,7 @@ class Wav2Vec2Config(Pretrained):
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
         """From the ``config.json`` of a model that is open already. Raises ``CheckpointError`` and ``ConfigError``."""
-        return cls.from_dict(read_json(source.require("config.json")), **overrides)
+        return cls.from_dict(source.config_values(), **overrides)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
