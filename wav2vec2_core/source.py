@@ -53,6 +53,10 @@ class ModelSource(ABC):
         """The content of the model's ``config.json``. Raises ``CheckpointError``."""
         return read_json(self.require("config.json"))
 
+    def files_below(self, folder: str) -> list[str]:
+        """Names ``folder/file`` of the files of a folder within the model. Raises ``CheckpointError``."""
+        return [name for name in self.file_names() if name.startswith(f"{folder}/")]
+
     def adapter_languages(self) -> list[str]:
         """Languages with a file ``adapter.<language>.safetensors`` or ``.bin``, sorted. Raises ``CheckpointError``."""
         matches = (_ADAPTER_FILE.fullmatch(name) for name in self.file_names())
@@ -73,7 +77,7 @@ def open_model(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> ModelSource:
-    """The folder ``model`` where one exists, else the hub model of that name; or the one file of another program's model.
+    """The folder or the one-file checkpoint ``model`` where it exists, else the hub model of that name.
 
     Nothing is downloaded before a file is asked for. The keyword arguments matter for hub models only and mean what
     they mean in ``huggingface_hub.hf_hub_download``.
@@ -120,6 +124,10 @@ class _Folder(ModelSource):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = str(folder)
+
+    def files_below(self, folder: str) -> list[str]:
+        inner = self.folder / folder
+        return [f"{folder}/{name}" for name in _files_in(inner)] if inner.is_dir() else []
 
     def find(self, *names: str) -> Path | None:
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)

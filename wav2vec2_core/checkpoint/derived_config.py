@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint that comes without ``config.json``: what its shapes tell, and what must be guessed."""
+"""The configuration of a checkpoint without ``config.json``: what its shapes tell, and what must be guessed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wav2vec2_core.parameters import BODY_PREFIX
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Attention heads by width, of the released models: BASE; LARGE and XLS-R 300M; XLS-R 1B and MMS; XLS-R 2B; omnilingual.
+#: Heads by width, of the released models: BASE, LARGE and XLS-R 300M, XLS-R 1B and MMS, XLS-R 2B, omnilingual.
 _HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16, 2048: 16}
 
 
@@ -27,7 +27,7 @@ def config_from_shapes(shapes: Shapes, known: Mapping[str, Any], what: str) -> t
         The configuration, and the fields that are guesses from the released models of this size.
 
     Raises:
-        CheckpointError: parameters are missing, or the size is none of the released ones so that nothing can be guessed.
+        CheckpointError: parameters are missing, or the size is none of the released ones, so nothing can be guessed.
         ConfigError: the fields contradict each other.
     """
     measured = _measured({name.removeprefix(BODY_PREFIX): shape for name, shape in shapes.items()}, what)

@@ -61,11 +61,13 @@ class Dialect:
 
 
 def _translated(name: str, table: Mapping[str, str]) -> str | None:
-    pattern, number = _pattern(name)
-    owner, _, leaf = pattern.rpartition(".")
-    if pattern in table:
-        return table[pattern].format(number)
-    return f"{table[owner]}.{leaf}".format(number) if owner in table else None
+    for pattern, number in ((name, ""), _pattern(name)):  # as it is first: pos_conv.0 is one place, not one of many
+        owner, _, leaf = pattern.rpartition(".")
+        if pattern in table:
+            return table[pattern].format(number)
+        if owner in table:
+            return f"{table[owner].format(number)}.{leaf}"
+    return None
 
 
 def _pattern(name: str) -> tuple[str, str]:

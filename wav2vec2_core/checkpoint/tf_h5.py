@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES
+from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, ArrayLike
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.files import atomic_path, make_folder
 
@@ -83,7 +83,7 @@ def checkpoint_name(place: str) -> tuple[str, bool]:
     return ".".join([*owner, leaf]), reverse
 
 
-def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], head: str) -> Path:
+def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], head: str) -> Path:
     """Write ``tf_model.h5`` into ``folder`` (created where missing) so that transformers 4 reads it; return its path.
 
     Args:
@@ -105,7 +105,7 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np
     scope = "tf_wav2_vec2_" + {"Model": "model", "ForCTC": "for_ctc", "ForXVector": "for_x_vector"}.get(
         head, re.sub(r"(?<!^)(?=[A-Z])", "_", head).lower()
     )
-    groups: dict[str, dict[str, np.ndarray]] = {_TOP_LEVEL: {}}
+    groups: dict[str, dict[str, ArrayLike]] = {_TOP_LEVEL: {}}
     for name, array in tensors.items():
         if head == "Model":
             name = f"wav2vec2.{name}"
@@ -121,11 +121,11 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np
             group = file.create_group(layer)
             _write_names(group, list(weights))
             for place, array in weights.items():
-                group.create_dataset(place, data=array)
+                group.create_dataset(place, data=np.asarray(array))
     return path
 
 
-def _place_and_layout(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+def _place_and_layout(name: str, array: ArrayLike) -> tuple[str, ArrayLike]:
     """Path below the model's scope, and the array as Keras keeps it."""
     parts = re.sub(r"\.(\d+)(?=\.|$)", r"@\1", name).split(".")  # layers.0 is one part
     *owner, leaf = parts

@@ -1,8 +1,8 @@
 """Writing files that ``torch.load(path, weights_only=True)`` reads, without PyTorch, one tensor at a time.
 
-The layout is that of ``torch.save`` since 1.6: a zip file without compression, ``archive/data.pkl`` with the structure as
-a pickle of protocol 2 and ``archive/data/<key>`` with the numbers of one tensor each. The few pickle instructions that
-dicts, lists, text, numbers and tensors need are written here directly.
+The layout is that of ``torch.save`` since 1.6: a zip file without compression, ``archive/data.pkl`` with the structure
+as a pickle of protocol 2 and ``archive/data/<key>`` with the numbers of one tensor each. The few pickle instructions
+that dicts, lists, text, numbers and tensors need are written here directly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_torch_tensors(tensors: Mapping[str, ArrayLike]) -> None:
 
 
 def write_torch_file(path: Path, value: Any) -> None:
-    """Write a value of dicts, lists, tuples, text, numbers, None and arrays (numpy's or lazy ones) as ``torch.save`` would.
+    """Write a value of dicts, lists, tuples, text, numbers, None and arrays, as ``torch.save`` would.
 
     ``path`` is written in place: callers pass a temporary path. Raises ``OSError``, and ``InputError`` for a value that
     is none of these.
