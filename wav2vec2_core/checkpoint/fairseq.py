@@ -139,8 +139,9 @@ def _list(node: ast.expr) -> list[tuple[int, int, int]]:
 def _triple(node: ast.expr) -> tuple[int, int, int]:
     match node:
         case ast.Tuple(elts=items) | ast.List(elts=items) if len(items) == 3:
-            numbers = [item.value for item in items if isinstance(item, ast.Constant)]
-            if len(numbers) == 3 and all(type(number) is int and 0 < number < 1 << 20 for number in numbers):
+            values = [item.value for item in items if isinstance(item, ast.Constant)]
+            numbers = [value for value in values if type(value) is int and 0 < value < 1 << 20]
+            if len(numbers) == 3:
                 return numbers[0], numbers[1], numbers[2]
     raise ValueError("not three positive integers")
 

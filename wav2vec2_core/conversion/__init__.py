@@ -5,7 +5,7 @@ receipt = convert("my-model", "for-tf", to="tf")
 print(receipt.to_dict()["largest_difference"])
 """
 
-from wav2vec2_core.conversion.convert import FORMATS, convert
+from wav2vec2_core.conversion.converting import FORMATS, convert
 from wav2vec2_core.conversion.receipt import Receipt
 
 __all__ = ["FORMATS", "Receipt", "convert"]

@@ -17,6 +17,7 @@ from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.checkpoint.arrays import ArrayLike
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, OutputError
+from wav2vec2_core.parameters import BODY_PREFIX
 
 #: The receipt lies beside the result under this name, and marks the folder as one that a conversion may replace.
 RECEIPT = "conversion.json"
@@ -70,14 +71,14 @@ class Receipt:
         return dataclasses.asdict(self)
 
 
-def compare_arrays(expected: Mapping[str, ArrayLike], found: Checkpoint, rename: Mapping[str, str]) -> int:
+def compare_arrays(expected: Mapping[str, ArrayLike], found: Checkpoint) -> int:
     """Read every array back and compare it with what was to be written, bit for bit; return their number.
 
     Raises:
         OutputError: one differs or is missing. The result must not be used.
     """
     for name, array in expected.items():
-        stored = rename.get(name, name)
+        stored = name if name in found.shapes else BODY_PREFIX + name  # tf_model.h5 gives the bare body one, too
         if stored not in found.shapes:
             raise OutputError(f"{found.files[0]} lacks {name!r} after writing: nothing is kept, check the disk")
         back, values = found.read(stored), np.asarray(array)

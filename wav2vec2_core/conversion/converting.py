@@ -301,10 +301,10 @@ def _verify(
 ) -> None:
     result = folder / _FAIRSEQ_FILE if to == "fairseq" else folder
     found = open_bare_file(result, job.config).checkpoint if to == "fairseq" else open_checkpoint(open_model(folder))
-    receipt.arrays_equal = compare_arrays(job.tensors, found, {})
+    receipt.arrays_equal = compare_arrays(job.tensors, found)
     for name, adapter in adapters.items():
         written = Checkpoint([open_weight_file(folder / name)])
-        receipt.arrays_equal += compare_arrays(lazy_arrays(adapter), written, {})
+        receipt.arrays_equal += compare_arrays(lazy_arrays(adapter), written)
     if given_config:
         receipt.compared = "outputs were not compared: the source does not tell its configuration itself"
         return
