@@ -7,6 +7,7 @@ there, and a kernel's axes are in reverse order, for linear layers and convoluti
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -109,7 +110,7 @@ class FlaxFile:
         if dtype not in DTYPE_NAMES:
             raise self._damaged(f"arrays of type {dtype!r} are not known")
         itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-        if count != itemsize * int(np.prod(shape, dtype=np.int64)) or offset + count != end or end > self._size:
+        if count != itemsize * math.prod(shape) or offset + count != end or end > self._size:
             raise self._damaged("an array has another size than it says")
         file.seek(end)
         return shape, dtype, offset

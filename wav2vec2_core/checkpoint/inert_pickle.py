@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -117,11 +118,7 @@ def read_pickle(stream: Stream, what: str, records: Callable[[Global], bool] | N
     """
     machine = _Machine(records)
     try:
-        for instruction, argument, _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
-            if instruction.name == "STOP":
-                return Pickle(machine.pop(), machine.storages)
-            machine.follow(instruction.name, argument)
-        raise RefusedError("it has no end")
+        return _follow(stream, machine)
     except RefusedError as error:
         raise CheckpointError(
             f"{what} is refused, nothing in it was run ({error}): convert it to safetensors where you trust it, or get "
@@ -131,6 +128,16 @@ def read_pickle(stream: Stream, what: str, records: Callable[[Global], bool] | N
         raise CheckpointError(
             f"{what} is not a readable weight file: it is damaged, download or copy it again"
         ) from error
+
+
+def _follow(stream: Stream, machine: _Machine) -> Pickle:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python's own decoder about damaged text
+        for instruction, argument, _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
+            if instruction.name == "STOP":
+                return Pickle(machine.pop(), machine.storages)
+            machine.follow(instruction.name, argument)
+    raise RefusedError("it has no end")
 
 
 _MARK = object()
