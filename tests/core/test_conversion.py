@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from fairseq_writers import checkpoint
 from random_models import FAMILIES, LETTERS, make_folder
-from torch_writers import write_zip
+from torch_writers import described, write_zip
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model, write_adapter
+from wav2vec2_core.checkpoint.dialects import TORCHAUDIO
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.conversion import FORMATS, convert, receipt
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.parameters import BODY_PREFIX
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 HAS_H5PY = True
@@ -149,6 +151,27 @@ def test_rows_move_into_fairseqs_order(tmp_path):
         (tmp_path / "a" / "vocab.json").write_text(json.dumps(bad))
         with pytest.raises(InputError, match=r"cannot stand in dict|tokens for the 11 rows"):
             convert(tmp_path / "a", tmp_path / "c", "fairseq")
+
+
+def test_torchaudio_to_fairseq(tmp_path):
+    _, tensors = make_folder(tmp_path / "a", vocabulary=LETTERS[::-1], mask_time_prob=0.0, **FAMILIES["large"])
+    names = {TORCHAUDIO.stored(name.removeprefix(BODY_PREFIX)): array for name, array in tensors.items()}
+    write_zip(tmp_path / "hub.pt", *described(names))
+    given = {"config": tmp_path / "a" / "config.json", "vocabulary": tmp_path / "a" / "vocab.json"}
+    made = convert(tmp_path / "hub.pt", tmp_path / "b", "fairseq", **given)
+    assert (made.source_format, made.arrays_equal) == ("torchaudio", len(tensors))
+    lines = (tmp_path / "b" / "dict.ltr.txt").read_text(encoding="utf-8").split("\n")
+    assert lines == [*(f"{token} 1" for token in LETTERS[:3:-1]), ""]
+    found = arrays(tmp_path / "b" / "checkpoint_best.pt")
+    order = [10, 9, 8, 7, *range(7)]
+    assert np.array_equal(found["lm_head.weight"], tensors["lm_head.weight"][order])
+    (tmp_path / "short.json").write_text('{"<pad>": 0}')
+    for to in ("fairseq", "safetensors"):
+        with pytest.raises(CheckpointError, match="1 tokens, the head 11 rows"):
+            convert(tmp_path / "hub.pt", tmp_path / "c", to, **{**given, "vocabulary": tmp_path / "short.json"})
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(CheckpointError, match="--config"):
+        convert(tmp_path / "hub.pt", tmp_path / "c")
 
 
 @pytest.mark.parametrize("to", ["safetensors", "torch"])

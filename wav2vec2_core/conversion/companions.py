@@ -93,6 +93,15 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     return vocabulary
 
 
+def check_rows(vocabulary: Mapping[str, int], rows: int) -> None:
+    """Raise ``CheckpointError`` unless every row of the head has one token."""
+    if sorted(vocabulary.values()) != list(range(rows)):
+        raise CheckpointError(
+            f"the vocabulary has {len(vocabulary)} tokens, the head {rows} rows: use the {DICTIONARY} or "
+            "vocab.json that belongs to this checkpoint"
+        )
+
+
 def write_processor(
     folder: Path, vocabulary: Mapping[str, int] | None, rows: int, *, do_normalize: bool, with_mask: bool
 ) -> list[str]:
@@ -114,11 +123,7 @@ def write_processor(
     if vocabulary is None:
         extractor.save_pretrained(folder)
     else:
-        if len(vocabulary) != rows or sorted(vocabulary.values()) != list(range(rows)):
-            raise CheckpointError(
-                f"the vocabulary has {len(vocabulary)} tokens, the head {rows} rows: use the {DICTIONARY} or "
-                "vocab.json that belongs to this checkpoint"
-            )
+        check_rows(vocabulary, rows)
         write_json(folder / "vocab.json", dict(vocabulary))
         tokenizer = Wav2Vec2CTCTokenizer(vocab_file=folder / "vocab.json")
         Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)

@@ -22,7 +22,7 @@ from wav2vec2_core.checkpoint import (
 from wav2vec2_core.checkpoint.arrays import LazyArray, numpy_dtype
 from wav2vec2_core.checkpoint.bare_file import BareModel, open_bare_file
 from wav2vec2_core.checkpoint.checkpoint import open_weight_file
-from wav2vec2_core.checkpoint.fairseq import DICTIONARY, write_fairseq_file
+from wav2vec2_core.checkpoint.fairseq import DICTIONARY, fairseq_rows, write_fairseq_file
 from wav2vec2_core.checkpoint.flax_msgpack import flax_params
 from wav2vec2_core.checkpoint.writing import parse_size
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
@@ -30,6 +30,7 @@ from wav2vec2_core.conversion.companions import (
     FairseqVocabulary,
     carry_adapters,
     carry_files,
+    check_rows,
     dictionary_beside,
     fairseq_vocabulary,
     lazy_arrays,
@@ -194,17 +195,20 @@ def _prepare_fairseq(job: _Job) -> None:
     if job.head != "ForCTC":
         return
     rows = job.config.vocab_size
-    if job.bare is not None:
-        if job.vocabulary is not None:  # of a file, it has fairseq's order already
-            order = sorted(job.vocabulary, key=job.vocabulary.__getitem__)
-            job.fairseq = FairseqVocabulary(order[4:], list(range(rows)))
-        return
-    job.fairseq = fairseq_vocabulary(job.source, rows)
+    job.fairseq = fairseq_vocabulary(job.source, rows) if job.bare is None else _in_order(job.vocabulary, rows)
     if job.fairseq is not None:
         for part in ("weight", "bias"):
             name = f"lm_head.{part}"
             job.tensors[name] = job.fairseq.rearrange(job.tensors[name], bias=part == "bias")
         job.config = job.config.replace(vocab_size=len(job.fairseq.rows))
+
+
+def _in_order(vocabulary: Mapping[str, int] | None, rows: int) -> FairseqVocabulary | None:
+    """The vocabulary of a file as fairseq wants it."""
+    if vocabulary is None:
+        return None
+    check_rows(vocabulary, rows)
+    return FairseqVocabulary(*fairseq_rows(vocabulary, "<pad>", "<unk>"))
 
 
 def _new_receipt(job: _Job, target: Path, to: str) -> Receipt:
