@@ -109,7 +109,7 @@ def convert(
         receipt.files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         if verify:
             _verify(job, folder, to, receipt, adapters, given_config=config is not None)
-        weights = [folder / name for name in receipt.files if name.endswith(_ENDINGS[to])]
+        weights = [folder / name for name in receipt.files if name.endswith(_ENDINGS[to]) and "/" not in name]
         receipt.target_bytes = sum(path.stat().st_size for path in weights)
         write_json(folder / RECEIPT, receipt.to_dict())
     return receipt
@@ -139,7 +139,8 @@ def _check_target(source: ModelSource, target: Path) -> None:
         if inside:
             raise OutputError(f"target {target} and source {source.name} overlap: name another folder")
     if (target / RECEIPT).is_file():
-        known = {*map(str, read_json(target / RECEIPT).get("files") or ()), RECEIPT}
+        listed = read_json(target / RECEIPT).get("files")
+        known = {*map(str, listed if isinstance(listed, list) else ()), RECEIPT}
         found = {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()}
         if found - known:
             raise OutputError(
