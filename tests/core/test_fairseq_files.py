@@ -225,7 +225,7 @@ def test_other_parameters(tmp_path):
     [
         ("encoder_layers", "twelve"), ("encoder_attention_heads", 5), ("encoder_attention_heads", 0), ("dropout", 7.0),
         ("activation_fn", "os.system"), ("extractor_mode", "group"), ("conv_feature_layers", "exit()"),
-        ("encoder_embed_dim", 10**30), ("conv_pos", -1),
+        ("encoder_embed_dim", 10**30), ("conv_pos", -1), ("encoder_layers", 10**12),
     ],
 )  # fmt: skip
 def test_settings_that_contradict(tmp_path, field, value):
