@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wav2vec2_core.errors import CheckpointError
-from wav2vec2_core.files import read_json
+from wav2vec2_core.files import check_file_name, read_json
 
 if TYPE_CHECKING:
     from wav2vec2_core.checkpoint.bare_file import BareModel
@@ -55,7 +55,8 @@ class ModelSource(ABC):
 
     def files_below(self, folder: str) -> list[str]:
         """Names ``folder/file`` of the files of a folder within the model. Raises ``CheckpointError``."""
-        return [name for name in self.file_names() if name.startswith(f"{folder}/")]
+        inner = [name.removeprefix(f"{folder}/") for name in self.file_names() if name.startswith(f"{folder}/")]
+        return [f"{folder}/{check_file_name(name, 'file of ' + self.name)}" for name in inner if name.count("/") == 0]
 
     def adapter_languages(self) -> list[str]:
         """Languages with a file ``adapter.<language>.safetensors`` or ``.bin``, sorted. Raises ``CheckpointError``."""

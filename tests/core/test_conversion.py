@@ -12,7 +12,7 @@ from fairseq_writers import checkpoint
 from random_models import FAMILIES, LETTERS, make_folder
 from torch_writers import described, write_zip
 
-from wav2vec2_core.checkpoint import open_checkpoint, open_model, write_adapter
+from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model, write_adapter
 from wav2vec2_core.checkpoint.dialects import TORCHAUDIO
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.conversion import FORMATS, convert, receipt
@@ -216,6 +216,17 @@ def test_what_travels_along(tmp_path):
     assert Wav2Vec2Config.from_pretrained(tmp_path / "c").my_field == {"kept": True}
     with pytest.raises(InputError, match="several languages"):
         convert(tmp_path / "a", tmp_path / "d", "fairseq")
+
+
+def test_names_of_a_hub_model_stay_in_its_folder(tmp_path, monkeypatch):
+    make_folder(tmp_path / "a")
+    source = open_model(tmp_path / "a")
+    listing = ["config.json", "language_model/../../stolen", "language_model/a/b", "language_model/x.bin"]
+    monkeypatch.setattr(type(source), "file_names", lambda self: listing)
+    assert ModelSource.files_below(source, "language_model") == ["language_model/x.bin"]
+    listing.append("language_model/..")
+    with pytest.raises(CheckpointError, match="plain file name"):
+        ModelSource.files_below(source, "language_model")
 
 
 def test_another_head(tmp_path):

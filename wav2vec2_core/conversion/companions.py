@@ -17,7 +17,7 @@ from wav2vec2_core.checkpoint.safetensors_file import write_safetensors
 from wav2vec2_core.checkpoint.torch_writing import write_torch_file
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.files import check_file_name, read_json, write_json, write_text
+from wav2vec2_core.files import read_json, write_json, write_text
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, is_nested
 
@@ -41,9 +41,7 @@ def carry_files(source: ModelSource, folder: Path) -> list[str]:
         path = source.find(name)
         if path is None:
             continue
-        inner, _, plain = name.rpartition("/")
-        check_file_name(plain, f"file of {source.name}")
-        target = folder / inner / plain
+        target = folder / name
         try:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target)
