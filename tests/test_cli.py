@@ -310,3 +310,46 @@ def test_spoken_digits(command, tmp_path):
     heard = [line.split("\t")[1] for line in out.splitlines()]
     assert len(heard) == 20
     assert sum(text == word for text, word in zip(heard, wanted.values(), strict=True)) >= 17
+
+
+# ---- convert --------------------------------------------------------------------------------------------------------
+
+
+def test_convert_to_fairseq_and_back(command, tmp_path):
+    code, out, err = command("convert", EMBEDDED_MODEL, tmp_path / "fairseq", "--to", "fairseq")
+    assert (code, err) == (0, "")
+    assert "arrays      88 read back, all bit for bit as written" in out
+    assert "largest difference 0.00e+00" in out
+    code, out, _ = command("info", tmp_path / "fairseq" / "checkpoint_best.pt")
+    assert code == 0
+    assert "program          fairseq" in out
+    code, out, err = command("convert", tmp_path / "fairseq" / "checkpoint_best.pt", tmp_path / "back", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["largest_difference"] == 0
+    assert json.loads(out) == json.loads((tmp_path / "back" / "conversion.json").read_text())
+    code, out, _ = command("transcribe", THREE_ONE_FOUR, "--model", tmp_path / "back")
+    assert out == "three one four\n"
+    assert command("transcribe", THREE_ONE_FOUR, "--model", tmp_path / "fairseq" / "checkpoint_best.pt")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nowhere", "out"), "nowhere"),
+        ((EMBEDDED_MODEL, "out", "--head", "ForSpeech"), "head 'ForSpeech' is unknown"),
+        ((EMBEDDED_MODEL, "out", "--head", "ForPreTraining"), "its ForPreTraining part is not trained"),
+        ((EMBEDDED_MODEL, EMBEDDED_MODEL), "overlap"),
+        ((EMBEDDED_MODEL, "out", "--to", "tf", "--dtype", "bfloat16"), "tf_model.h5 cannot store it"),
+        (("bad.pt", "out"), "bad.pt is not a readable weight file"),
+    ],
+)
+def test_convert_refuses(command, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("bad.pt").write_bytes(b"PK\0")
+    code, out, err = command("convert", *arguments, "--offline")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.files import make_folder, write_json
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 
@@ -207,7 +207,7 @@ class Wav2Vec2Config(Pretrained):
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
         """From the ``config.json`` of a model that is open already. Raises ``CheckpointError`` and ``ConfigError``."""
-        return cls.from_dict(read_json(source.require("config.json")), **overrides)
+        return cls.from_dict(source.config_values(), **overrides)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
@@ -279,8 +279,8 @@ class Wav2Vec2Config(Pretrained):
     def _fill_labels(self) -> None:
         if self.id2label is None:
             count = 2 if self.num_labels is None else self.num_labels
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise ConfigError(f"num_labels={count!r} must be an integer, 0 or more")
+            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_LABELS:
+                raise ConfigError(f"num_labels={count!r} must be an integer, 0 to {_MOST_LABELS}")
             self.id2label = {index: f"LABEL_{index}" for index in range(count)}
             self.label2id = None
         else:
@@ -324,6 +324,10 @@ class Wav2Vec2Config(Pretrained):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more")
 
+        for name in ("num_hidden_layers", "num_adapter_layers"):
+            if getattr(self, name) > _MOST_LAYERS:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at most {_MOST_LAYERS}: is the file damaged?")
+
     def _check_choice(self, name: str, choices: tuple[str | None, ...]) -> None:
         if getattr(self, name) not in choices:
             known = ", ".join(repr(choice) for choice in choices)
@@ -340,6 +344,9 @@ class Wav2Vec2Config(Pretrained):
             raise ConfigError(f"{name}={getattr(self, name)} must be divisible by {divisor}={getattr(self, divisor)}")
 
 
+# Each layer and label becomes an entry of a table: a damaged file must not ask for more memory than there is.
+_MOST_LAYERS = 10_000
+_MOST_LABELS = 10_000_000
 _TYPES: dict[str, tuple[type | None, ...]] = {
     "int": (int,),
     "float": (float, int),

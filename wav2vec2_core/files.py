@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.errors import CheckpointError, OutputError
+from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the usual mode
         temporary.replace(path)
-    except OutputError:
+    except Wav2Vec2Error:  # some are OSErrors too; what was wrong with a source says so itself
         raise
     except OSError as error:
         raise _not_written(path, error) from error
@@ -66,7 +66,7 @@ def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path
     except OSError as error:
         if former.exists():
             former.rename(folder)
-        raise error if isinstance(error, OutputError) else _not_written(folder, error) from error
+        raise error if isinstance(error, Wav2Vec2Error) else _not_written(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)

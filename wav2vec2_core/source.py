@@ -9,10 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.files import check_file_name, read_json
+
+if TYPE_CHECKING:
+    from wav2vec2_core.checkpoint.bare_file import BareModel
 
 _PATIENCE = 10.0  # seconds to wait for the hub's list of a model's files
+_BARE = (".pt", ".pth")  # endings of checkpoints that need no folder
 _ADAPTER_FILE = re.compile(r"adapter\.(.+)\.(safetensors|bin)")
 
 
@@ -43,6 +49,15 @@ class ModelSource(ABC):
             raise CheckpointError(f"model {self.name!r} has no {name}: {self.remedy}")
         return path
 
+    def config_values(self) -> dict[str, Any]:
+        """The content of the model's ``config.json``. Raises ``CheckpointError``."""
+        return read_json(self.require("config.json"))
+
+    def files_below(self, folder: str) -> list[str]:
+        """Names ``folder/file`` of the files of a folder within the model. Raises ``CheckpointError``."""
+        inner = [name.removeprefix(f"{folder}/") for name in self.file_names() if name.startswith(f"{folder}/")]
+        return [f"{folder}/{check_file_name(name, 'file of ' + self.name)}" for name in inner if name.count("/") == 0]
+
     def adapter_languages(self) -> list[str]:
         """Languages with a file ``adapter.<language>.safetensors`` or ``.bin``, sorted. Raises ``CheckpointError``."""
         matches = (_ADAPTER_FILE.fullmatch(name) for name in self.file_names())
@@ -63,19 +78,24 @@ def open_model(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> ModelSource:
-    """The folder ``model`` where one exists, else the hub model of that name.
+    """The folder or the one-file checkpoint ``model`` where it exists, else the hub model of that name.
 
     Nothing is downloaded before a file is asked for. The keyword arguments matter for hub models only and mean what
     they mean in ``huggingface_hub.hf_hub_download``.
 
     Raises:
-        CheckpointError: ``model`` is a path to nothing or to a file, or cannot be the id of a hub model.
+        CheckpointError: ``model`` is a path to nothing or to a part of a folder, or cannot be the id of a hub model.
     """
     path = Path(model)
     if _is(path.is_dir) and str(model):  # Path("") is the current folder
         return _Folder(path)
     if _is(path.is_file):
-        raise CheckpointError(f"model {str(model)!r} is a file: name the folder that holds config.json and the weights")
+        if path.suffix not in _BARE:
+            raise CheckpointError(
+                f"model {str(model)!r} is a file: name the folder that holds config.json and the weights, or a "
+                "checkpoint of fairseq, fairseq2 or torchaudio (.pt, .pth)"
+            )
+        return FileSource(path)
     if not isinstance(model, str) or _looks_like_path(model):
         raise CheckpointError(f"model folder {str(model)!r} does not exist: check the path")
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -106,6 +126,10 @@ class _Folder(ModelSource):
         self.folder = folder
         self.name = str(folder)
 
+    def files_below(self, folder: str) -> list[str]:
+        inner = self.folder / folder
+        return [f"{folder}/{name}" for name in _files_in(inner)] if inner.is_dir() else []
+
     def find(self, *names: str) -> Path | None:
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
@@ -115,6 +139,34 @@ class _Folder(ModelSource):
     @property
     def remedy(self) -> str:
         return "name a folder that save_pretrained wrote, or add the file"
+
+
+class FileSource(ModelSource):
+    """A model of fairseq, fairseq2 or torchaudio that is one file. It has none of the files of a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    @cached_property
+    def content(self) -> BareModel:
+        """The opened file. Raises ``CheckpointError``."""
+        from wav2vec2_core.checkpoint.bare_file import open_bare_file
+
+        return open_bare_file(self.path)
+
+    def find(self, *names: str) -> Path | None:
+        return None
+
+    def file_names(self) -> list[str]:
+        return [self.path.name]
+
+    def config_values(self) -> dict[str, Any]:
+        return self.content.config.to_dict()
+
+    @property
+    def remedy(self) -> str:
+        return "make a folder of it with wav2vec2 convert"
 
 
 @dataclass

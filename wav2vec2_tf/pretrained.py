@@ -27,7 +27,6 @@ from wav2vec2_core.checkpoint import (
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import Parameter, initial_values, parameter_table
 from wav2vec2_core.pretrained import Pretrained
@@ -179,7 +178,7 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
     ) -> Self:
         """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
         if config is None:
-            config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
+            config = Wav2Vec2Config.from_source(source)
         if config_overrides:
             config = config.replace(**config_overrides)
         checkpoint = open_checkpoint(source)

@@ -26,7 +26,6 @@ from wav2vec2_core.checkpoint import (
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import read_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
 from wav2vec2_core.pretrained import Pretrained
@@ -157,7 +156,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
     ) -> Self:
         """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
         if config is None:
-            config = Wav2Vec2Config.from_dict(read_json(source.require("config.json")))
+            config = Wav2Vec2Config.from_source(source)
         if config_overrides:
             config = config.replace(**config_overrides)
         with layers.without_values():

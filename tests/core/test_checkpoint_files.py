@@ -196,9 +196,19 @@ def test_sizes_that_are_none(tmp_path, size):
     assert not (tmp_path / "new").exists()
 
 
-def test_pickles_are_not_written(tmp_path):
-    with pytest.raises(InputError, match="safe_serialization=False"):
-        write_checkpoint(tmp_path / "new", TENSORS, safe_serialization=False)
+@pytest.mark.parametrize("shards", [False, True])
+def test_written_as_pytorch_does(tmp_path, shards):
+    write_checkpoint(tmp_path, {"old": np.zeros(3)})
+    files = write_checkpoint(tmp_path, TENSORS, safe_serialization=False, max_shard_size=40 if shards else "5GB")
+    assert files[-1].name == ("pytorch_model.bin.index.json" if shards else "pytorch_model.bin")
+    assert sorted(tmp_path.iterdir()) == sorted(files)  # the safetensors file, which would be read first, is gone
+    checkpoint = opened(tmp_path)
+    assert checkpoint.shapes == {name: array.shape for name, array in TENSORS.items()}
+    for name, array in TENSORS.items():
+        assert checkpoint.read(name).dtype == array.dtype
+        assert np.array_equal(checkpoint.read(name), array)
+    with pytest.raises(InputError, match="'x' has type uint16"):
+        write_checkpoint(tmp_path / "new", {"x": np.zeros(1, np.uint16)}, safe_serialization=False)
     assert not (tmp_path / "new").exists()
 
 

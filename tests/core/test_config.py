@@ -125,3 +125,9 @@ def test_damaged_config_file(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json .*(restore|download)"):
         Wav2Vec2Config.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "num_adapter_layers", "num_labels"])
+def test_sizes_that_only_damage_explains(field):
+    with pytest.raises(ConfigError, match=field):
+        Wav2Vec2Config(**{field: 10**12})

@@ -17,6 +17,13 @@ class Named:
         self.name, self.arguments = name, arguments
 
 
+class Instance:
+    """Pickles as an object of a class that need not be importable: made from ``arguments``, given ``state``."""
+
+    def __init__(self, kind, state=None, arguments=()):
+        self.kind, self.state, self.arguments = kind, state, arguments
+
+
 class StateDictPickler(pickle._Pickler):
     """Writes what torch.save writes, from instructions: names that need not be importable, storages by key."""
 
@@ -24,6 +31,14 @@ class StateDictPickler(pickle._Pickler):
         return value.arguments if isinstance(value, Named) and value.name == "persistent" else None
 
     def save(self, value, save_persistent_id=True):
+        if isinstance(value, Instance):
+            self.save(Named(value.kind))
+            super().save(value.arguments)
+            self.write(b"R" if value.arguments else b"\x81")
+            if value.state is not None:
+                self.save(value.state)
+                self.write(b"b")
+            return None
         if isinstance(value, Named) and value.name != "persistent":
             self.write(
                 b"c" + value.name.rsplit(".", 1)[0].encode() + b"\n" + value.name.rsplit(".", 1)[1].encode() + b"\n"

@@ -14,6 +14,7 @@ from torch_pairs import TINY, make_pair, waveforms
 import wav2vec2_torch
 from wav2vec2_core.checkpoint import write_flax_checkpoint
 from wav2vec2_core.checkpoint.flax_msgpack import flax_name
+from wav2vec2_core.conversion import convert
 from wav2vec2_torch.weights import export_weights
 
 pytestmark = [
@@ -68,3 +69,11 @@ def test_their_file_loads_here(head, fields, shards, tmp_path):
     ours = getattr(wav2vec2_torch, f"Wav2Vec2{head}").from_pretrained(tmp_path)
     assert ours.loading.new == ours.loading.ignored == ()
     assert error(theirs, ours, head) <= 1e-5
+
+
+@pytest.mark.parametrize(("head", "fields"), CASES)
+def test_a_conversion_loads_there(head, fields, tmp_path):
+    theirs, ours = make_pair(head, **STABLE, **fields)
+    theirs.save_pretrained(tmp_path / "a")
+    assert convert(tmp_path / "a", tmp_path / "b", "flax").largest_difference == 0
+    assert error(flax_class(head).from_pretrained(tmp_path / "b"), ours, head) <= 1e-5

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +29,48 @@ class WeightFile(Protocol):
     def read(self, name: str) -> np.ndarray:
         """A fresh, writable, C-contiguous array. Raises ``CheckpointError`` when the file cannot be read."""
         ...
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """An array that is still in its file: shape and type are known, numpy reads the values when it needs them.
+
+    Writers take these in place of arrays and hold one at a time, so that a checkpoint is copied in the memory of its
+    largest parameter. ``np.asarray(lazy)`` gives the values, fresh each time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    load: Callable[[], np.ndarray]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def T(self) -> LazyArray:  # noqa: N802 (numpy's name)
+        """The axes in reverse order."""
+        return LazyArray(self.shape[::-1], self.dtype, lambda: np.ascontiguousarray(self.load().T))
+
+    def astype(self, dtype: np.dtype) -> LazyArray:
+        """The same values in another type."""
+        return self if dtype == self.dtype else LazyArray(self.shape, dtype, lambda: self.load().astype(dtype))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.load()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+#: What the writers take.
+ArrayLike = np.ndarray | LazyArray
 
 
 def numpy_dtype(name: str) -> np.dtype:
@@ -58,3 +102,11 @@ def read_range(path: Path, offset: int, shape: tuple[int, ...], dtype: str) -> n
         needed = offset + math.prod(shape) * array.itemsize
         raise CheckpointError(f"{path} ends before byte {needed}: it is truncated, download or copy it again")
     return array
+
+
+def little_endian_bytes(array: ArrayLike) -> memoryview:
+    """The bytes of an array in C order, as weight files hold them; a lazy one is read here."""
+    values = np.ascontiguousarray(array)
+    if values.dtype.byteorder == ">":
+        values = values.astype(values.dtype.newbyteorder("<"))
+    return values.reshape(-1).view(np.uint8).data

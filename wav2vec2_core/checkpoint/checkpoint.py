@@ -14,7 +14,7 @@ from wav2vec2_core.checkpoint.tf_h5 import TF_H5, TF_H5_INDEX, TFWeightFile, che
 from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import check_file_name, read_json
-from wav2vec2_core.source import ModelSource
+from wav2vec2_core.source import FileSource, ModelSource
 
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -87,9 +87,13 @@ class Checkpoint:
 def open_checkpoint(source: ModelSource) -> Checkpoint:
     """Open the weights of a model: safetensors, pytorch_model.bin, tf_model.h5 or flax_model.msgpack, in this order.
 
+    A source that is one file is a checkpoint of fairseq, fairseq2 or torchaudio.
+
     Raises:
         CheckpointError: there are none, or a file is missing, damaged or refused.
     """
+    if isinstance(source, FileSource):
+        return source.content.checkpoint
     path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX, FLAX, FLAX_INDEX)
     if path is None:
         raise CheckpointError(
@@ -103,6 +107,13 @@ def open_checkpoint(source: ModelSource) -> Checkpoint:
 
 def open_weight_file(path: Path) -> WeightFile:
     """Open one file by its ending: .safetensors, .h5, .msgpack, or as PyTorch wrote it. Raises ``CheckpointError``."""
+    check_start(path)
+    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile, ".msgpack": FlaxFile}
+    return kinds.get(path.suffix, TorchFile)(path)
+
+
+def check_start(path: Path) -> None:
+    """Refuse what is no weight file at first sight: unreadable, empty or a pointer. Raises ``CheckpointError``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
@@ -112,8 +123,6 @@ def open_weight_file(path: Path) -> WeightFile:
         raise CheckpointError(f"{path} is empty: download or copy it again")
     if start == _LFS_POINTER:
         raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
-    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile, ".msgpack": FlaxFile}
-    return kinds.get(path.suffix, TorchFile)(path)
 
 
 def _open_shards(source: ModelSource, index: Path) -> Checkpoint:

@@ -7,6 +7,7 @@ there, and a kernel's axes are in reverse order, for linear layers and convoluti
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, read_range
+from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, ArrayLike, LazyArray, little_endian_bytes, read_range
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import atomic_path
 
@@ -109,7 +110,7 @@ class FlaxFile:
         if dtype not in DTYPE_NAMES:
             raise self._damaged(f"arrays of type {dtype!r} are not known")
         itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-        if count != itemsize * int(np.prod(shape, dtype=np.int64)) or offset + count != end or end > self._size:
+        if count != itemsize * math.prod(shape) or offset + count != end or end > self._size:
             raise self._damaged("an array has another size than it says")
         file.seek(end)
         return shape, dtype, offset
@@ -149,6 +150,20 @@ def _starts(kind: str, first: int) -> bool:
     return low <= first <= high or first in _LENGTHS[kind]
 
 
+def flax_params(tensors: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """The nested dictionary of Flax's names and layouts for arrays by checkpoint name; lazy arrays stay so."""
+    tree: dict[str, Any] = {}
+    for name, array in tensors.items():
+        *owner, leaf = name.split(".")
+        if leaf == "weight" and owner[-1] != "objective":  # which is a parameter of the head itself
+            leaf = "scale" if owner[-1].endswith("norm") else "kernel"
+        inner = tree
+        for part in owner:
+            inner = inner.setdefault(part, {})
+        inner[leaf] = array.T if LEAVES.get(leaf, (leaf, False))[1] else array
+    return tree
+
+
 def flax_name(path: tuple[str, ...]) -> tuple[str, bool]:
     """The checkpoint name of a parameter in Flax, and whether its axes are in reverse order there."""
     leaf, reverse = LEAVES.get(path[-1], (path[-1], False))
@@ -175,14 +190,14 @@ def _write_map(file: BinaryIO, tree: Mapping[str, Any]) -> None:
         if isinstance(item, Mapping):
             _write_map(file, item)
         else:
-            _write_array(file, np.asarray(item, order="C"))
+            _write_array(file, item if isinstance(item, LazyArray) else np.asarray(item))
 
 
-def _write_array(file: BinaryIO, array: np.ndarray) -> None:
+def _write_array(file: BinaryIO, array: ArrayLike) -> None:
     head = _head("array", 3) + _head("array", array.ndim) + b"".join(_packed_number(size) for size in array.shape)
     head += _packed_text(array.dtype.name) + b"\xc6" + struct.pack(">I", array.nbytes)
     file.write(b"\xc9" + struct.pack(">IB", len(head) + array.nbytes, _ARRAY) + head)
-    file.write(array.reshape(-1).view(np.uint8).data)
+    file.write(little_endian_bytes(array))
 
 
 def _packed_text(text: str) -> bytes:

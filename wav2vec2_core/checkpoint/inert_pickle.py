@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from wav2vec2_core.errors import CheckpointError
 
@@ -81,25 +82,43 @@ class TensorView:
         return True
 
 
+@dataclass(eq=False)
+class Record:
+    """An object of a class that is not looked up: its name, what it would be made from, and its attributes."""
+
+    kind: Global
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
+class Pickle(NamedTuple):
+    """What a pickle holds, and the storages that it refers to, by key."""
+
+    value: Any
+    storages: dict[str, Storage]
+
+
 class RefusedError(Exception):
     """The pickle is damaged or asks for something that plain weights do not need; the text says what."""
 
 
-def read_pickle(stream: Stream, what: str) -> Any:
+def read_pickle(stream: Stream, what: str, records: Callable[[Global], bool] | None = None) -> Pickle:
     """Read one pickle up to its STOP instruction; ``what`` names the file in errors.
 
-    Returns numbers, text, bytes, lists, tuples, dicts and ``TensorView`` objects.
+    Args:
+        stream: where the instructions are.
+        what: the file, for messages.
+        records: says of which other classes objects may occur; these become a ``Record`` each. None: of no class.
+
+    Returns:
+        Numbers, text, bytes, lists, tuples, dicts, ``TensorView`` and ``Record`` objects.
 
     Raises:
         CheckpointError: the pickle is damaged, or contains an instruction or a name that plain weights do not need.
     """
-    machine = _Machine()
+    machine = _Machine(records)
     try:
-        for instruction, argument, _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
-            if instruction.name == "STOP":
-                return machine.pop()
-            machine.follow(instruction.name, argument)
-        raise RefusedError("it has no end")
+        return _follow(stream, machine)
     except RefusedError as error:
         raise CheckpointError(
             f"{what} is refused, nothing in it was run ({error}): convert it to safetensors where you trust it, or get "
@@ -109,6 +128,16 @@ def read_pickle(stream: Stream, what: str) -> Any:
         raise CheckpointError(
             f"{what} is not a readable weight file: it is damaged, download or copy it again"
         ) from error
+
+
+def _follow(stream: Stream, machine: _Machine) -> Pickle:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python's own decoder about damaged text
+        for instruction, argument, _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
+            if instruction.name == "STOP":
+                return Pickle(machine.pop(), machine.storages)
+            machine.follow(instruction.name, argument)
+    raise RefusedError("it has no end")
 
 
 _MARK = object()
@@ -122,9 +151,11 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, records: Callable[[Global], bool] | None) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+        self._records = records
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -191,28 +222,53 @@ class _Machine:
                 self.stack.append(self.memo[argument])
             case "GLOBAL":
                 module, _, name = argument.partition(" ")
-                self.stack.append(_known(module, name))
+                self.stack.append(self._known(module, name))
             case "STACK_GLOBAL":
                 name, module = self.pop(), self.pop()
-                self.stack.append(_known(module, name))
-            case "REDUCE":
+                self.stack.append(self._known(module, name))
+            case "REDUCE" | "NEWOBJ":
                 arguments, function = self.pop(), self.pop()
-                self.stack.append(_call(function, arguments))
-            case "BUILD":  # attributes of an OrderedDict, such as a state dict's _metadata: not needed
-                self.pop()
-                self._top(dict)
+                self.stack.append(self._call(function, arguments))
+            case "BUILD":
+                state, owner = self.pop(), self._top((dict, Record))
+                if isinstance(owner, Record):
+                    owner.state = state
+                # else attributes of an OrderedDict, such as a state dict's _metadata: not needed
             case "BINPERSID":
-                self.stack.append(_storage(self.pop()))
+                self._add_storage(_storage(self.pop()))
             case "INST":
                 raise RefusedError(f"it calls {argument.replace(' ', '.')}")
             case _:
                 raise RefusedError(f"it uses the instruction {instruction}")
 
-    def _top(self, kind: type) -> Any:
+    def _top(self, kind: type | tuple[type, ...]) -> Any:
         value = self.stack[-1]
         if value is _MARK or not isinstance(value, kind):
             raise RefusedError("its instructions are out of order")
         return value
+
+    def _known(self, module: Any, name: Any) -> Global:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise RefusedError("it looks up a name that is not text")
+        found = Global(module, name)
+        storage = module in ("torch", "torch.cuda") and name in STORAGES
+        if not storage and str(found) not in _MEANINGS and not (self._records and self._records(found)):
+            raise RefusedError(f"it looks up {str(found)[:100]!r}")
+        return found
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if isinstance(function, Global) and isinstance(arguments, tuple):
+            meaning = _MEANINGS.get(str(function))
+            if meaning is not None:
+                return meaning(arguments)
+            if self._records and self._records(function):
+                return Record(function, arguments)
+        raise RefusedError("it calls something that is not a function of a weight file")
+
+    def _add_storage(self, storage: Storage) -> None:
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise RefusedError("it describes one storage in two ways")
+        self.stack.append(storage)
 
     def _extend(self, values: list[Any]) -> None:
         self._top(list).extend(values)
@@ -222,29 +278,13 @@ class _Machine:
             raise RefusedError("its instructions are out of order")
         target = self._top(dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, (str, int)):  # hashing a hostile nested tuple takes for ever
+            if isinstance(key, (str, int)):
+                target[key] = value
+            elif not self._records:  # hashing a hostile nested tuple takes for ever
                 raise RefusedError(f"a dict has a {type(key).__name__} as its key")
-            target[key] = value
 
 
 # ---- the names that weight files use ------------------------------------------------------------------------------
-
-
-def _known(module: Any, name: Any) -> Global:
-    if not isinstance(module, str) or not isinstance(name, str):
-        raise RefusedError("it looks up a name that is not text")
-    found = Global(module, name)
-    storage = module in ("torch", "torch.cuda") and name in STORAGES
-    if not storage and str(found) not in _MEANINGS:
-        raise RefusedError(f"it looks up {str(found)[:100]!r}")
-    return found
-
-
-def _call(function: Any, arguments: Any) -> Any:
-    meaning = _MEANINGS.get(str(function)) if isinstance(function, Global) else None
-    if meaning is None or not isinstance(arguments, tuple):
-        raise RefusedError("it calls something that is not a function of a weight file")
-    return meaning(arguments)
 
 
 def _storage(reference: Any) -> Storage:
@@ -280,6 +320,16 @@ def _tensor(arguments: tuple[Any, ...]) -> TensorView:
     return view
 
 
+def _old_tensor(arguments: tuple[Any, ...]) -> TensorView:
+    """Storage, offset, sizes, strides: torch._utils._rebuild_tensor of PyTorch before 0.4."""
+    return _tensor((*arguments, False, {}))
+
+
+def _default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """What a missing key would give is of no interest: keys are only looked at."""
+    return {}
+
+
 def _parameter(arguments: tuple[Any, ...]) -> TensorView:
     match arguments:
         case (TensorView() as view, *_):
@@ -296,6 +346,8 @@ def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
 
 _MEANINGS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
+    "torch._utils._rebuild_tensor": _old_tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": _size,

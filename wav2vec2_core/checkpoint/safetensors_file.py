@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, read_range
+from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, ArrayLike, little_endian_bytes, read_range
 from wav2vec2_core.errors import CheckpointError, InputError
 
 #: The format's type names for ours.
@@ -53,11 +53,11 @@ class SafetensorsFile:
         return read_range(self.path, self._offsets[name], self.shapes[name], self.dtypes[name])
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, ArrayLike]) -> None:
     """Write a whole file, one array at a time, with the metadata ``{"format": "pt"}`` that transformers asks for.
 
-    ``path`` is written in place: callers pass a temporary path. Raises ``OSError``, and ``InputError`` for a type that
-    the format cannot store.
+    Arrays that are still in their file (``LazyArray``) are read when their turn comes. ``path`` is written in place:
+    callers pass a temporary path. Raises ``OSError``, and ``InputError`` for a type that the format cannot store.
     """
     # Wide types first, then by name, as the safetensors library orders them: every array starts aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
@@ -73,19 +73,16 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in names:
-            array = np.ascontiguousarray(tensors[name])
-            if array.dtype.byteorder == ">":
-                array = array.astype(array.dtype.newbyteorder("<"))
-            file.write(array.reshape(-1).view(np.uint8).data)
+            file.write(little_endian_bytes(tensors[name]))
 
 
-def check_tensors(tensors: Mapping[str, np.ndarray]) -> None:
+def check_tensors(tensors: Mapping[str, ArrayLike]) -> None:
     """Raise ``InputError`` unless the format can store every tensor."""
     for name, array in tensors.items():
         type_name(name, array)
 
 
-def type_name(name: str, array: np.ndarray) -> str:
+def type_name(name: str, array: ArrayLike) -> str:
     """The format's name for the type of ``array``. Raises ``InputError`` naming the tensor for other types."""
     dtype = array.dtype.name
     if dtype not in _TYPE_NAMES:

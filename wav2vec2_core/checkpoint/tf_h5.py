@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES
+from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, ArrayLike
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.files import atomic_path, make_folder
 
@@ -31,6 +32,7 @@ _LEAVES = {
 }
 _SCOPE = re.compile(r"tf_wav2_vec2_\w+")
 _DEEPEST = 20  # groups within groups; a file whose groups contain themselves has no end
+_MOST_COMPRESSED = 1100  # bytes from one byte; deflate reaches 1032
 _TOP_LEVEL = "top_level_model_weights"  # group of the weights that belong to the model itself and to no layer
 
 
@@ -47,7 +49,7 @@ class TFWeightFile:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self._places: dict[str, tuple[str, bool]] = {}
-        with _opened(path) as file:
+        with _reading(path) as file:
             for place, dataset in _datasets(path, file):
                 name, reverse = checkpoint_name(place)
                 if name in self._places:
@@ -58,6 +60,7 @@ class TFWeightFile:
                         f"{path} stores {name!r} as {dtype}, which this library does not read: convert the checkpoint "
                         "to float32 or float16"
                     )
+                _check_stored(path, place, dataset)
                 self.shapes[name] = dataset.shape[::-1] if reverse else dataset.shape
                 self.dtypes[name] = dtype
                 self._places[name] = place, reverse
@@ -65,11 +68,8 @@ class TFWeightFile:
     def read(self, name: str) -> np.ndarray:
         """A fresh, writable, C-contiguous array. Raises ``CheckpointError``."""
         place, reverse = self._places[name]
-        with _opened(self.path) as file:
-            try:
-                array = np.asarray(file[place][()])
-            except (OSError, KeyError, RuntimeError) as error:
-                raise _damaged(self.path, error) from error
+        with _reading(self.path) as file:
+            array = np.asarray(file[place][()])
         return np.ascontiguousarray(array.T) if reverse else array
 
 
@@ -83,7 +83,7 @@ def checkpoint_name(place: str) -> tuple[str, bool]:
     return ".".join([*owner, leaf]), reverse
 
 
-def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], head: str) -> Path:
+def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], head: str) -> Path:
     """Write ``tf_model.h5`` into ``folder`` (created where missing) so that transformers 4 reads it; return its path.
 
     Args:
@@ -105,7 +105,7 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np
     scope = "tf_wav2_vec2_" + {"Model": "model", "ForCTC": "for_ctc", "ForXVector": "for_x_vector"}.get(
         head, re.sub(r"(?<!^)(?=[A-Z])", "_", head).lower()
     )
-    groups: dict[str, dict[str, np.ndarray]] = {_TOP_LEVEL: {}}
+    groups: dict[str, dict[str, ArrayLike]] = {_TOP_LEVEL: {}}
     for name, array in tensors.items():
         if head == "Model":
             name = f"wav2vec2.{name}"
@@ -121,11 +121,11 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, np
             group = file.create_group(layer)
             _write_names(group, list(weights))
             for place, array in weights.items():
-                group.create_dataset(place, data=array)
+                group.create_dataset(place, data=np.asarray(array))
     return path
 
 
-def _place_and_layout(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+def _place_and_layout(name: str, array: ArrayLike) -> tuple[str, ArrayLike]:
     """Path below the model's scope, and the array as Keras keeps it."""
     parts = re.sub(r"\.(\d+)(?=\.|$)", r"@\1", name).split(".")  # layers.0 is one part
     *owner, leaf = parts
@@ -152,35 +152,40 @@ def _datasets(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Itera
 
     if depth > _DEEPEST:
         raise CheckpointError(f"{path} has groups {depth} deep: it is damaged, download or copy it again")
-    try:
-        for name in group:
-            place = f"{prefix}/{name}" if prefix else name
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise CheckpointError(f"{path} refers to another place under {place!r}: refused, use a plain file")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                yield from _datasets(path, item, place, depth + 1)
-            elif isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise CheckpointError(f"{path} keeps {place!r} in another file: refused, use a plain file")
-                yield place, item
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise _damaged(path, error) from error
+    for name in group:
+        place = f"{prefix}/{name}" if prefix else name
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CheckpointError(f"{path} refers to another place under {place!r}: refused, use a plain file")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            yield from _datasets(path, item, place, depth + 1)
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise CheckpointError(f"{path} keeps {place!r} in another file: refused, use a plain file")
+            yield place, item
 
 
-def _opened(path: Path) -> Any:
+def _check_stored(path: Path, place: str, dataset: Any) -> None:
+    """Refuse numbers that are not in the file: HDF5 would make them up as zeros, of any amount."""
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > stored * (_MOST_COMPRESSED if dataset.chunks else 1):
+        raise CheckpointError(
+            f"{path} has {stored} bytes of the {dataset.nbytes} of {place!r}: it is damaged, download or copy it again"
+        )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The open file; whatever h5py raises about its content becomes a ``CheckpointError``."""
     h5py = _h5py()
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckpointError(f"{path} is not readable as HDF5 ({reason}): download or copy it again")
+        with h5py.File(path, "r") as file:
+            yield file
+    except CheckpointError:
+        raise
+    except Exception as error:  # h5py has no base class for what damaged files make it raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{path} is not readable as HDF5 ({reason}): download or copy it again") from error
 
 
 def _h5py() -> Any:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import mmap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wav2vec2_core.checkpoint.arrays import numpy_dtype, read_range
-from wav2vec2_core.checkpoint.inert_pickle import Storage, TensorView, read_pickle
+from wav2vec2_core.checkpoint.inert_pickle import Global, Storage, TensorView, read_pickle
 from wav2vec2_core.errors import CheckpointError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -24,30 +25,31 @@ _LEGACY_PROTOCOL = 1001
 _LOCAL_HEADER = 30  # bytes of a zip entry's own header before its name
 
 
-class TorchFile:
-    """An open file of ``torch.save(state_dict, path)`` (a ``WeightFile``).
+class TorchArchive:
+    """An open file of ``torch.save``: one value whose tensors are described, not read.
+
+    Attributes:
+        value: dicts, lists, text, numbers and ``TensorView`` objects; with ``records`` also ``Record`` objects.
 
     Raises:
-        CheckpointError: the file cannot be read, is damaged, is not a plain dict of tensors, or its pickle asks for
-            anything that plain weights do not need.
+        CheckpointError: the file cannot be read, is damaged, or its pickle asks for anything that plain data does not
+            need.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: Callable[[Global], bool] | None = None) -> None:
+        """``records``: as in ``read_pickle``."""
         self.path = path
         try:
             with path.open("rb") as file:
                 zipped = file.read(4) == b"PK\x03\x04"
-            self._views, self._offsets = _read_zip(path) if zipped else _read_legacy(path)
+            self.value, self._offsets = (_read_zip if zipped else _read_legacy)(path, records)
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-        self.shapes = {name: view.shape for name, view in self._views.items()}
-        self.dtypes = {name: view.storage.dtype for name, view in self._views.items()}
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, view: TensorView) -> np.ndarray:
         """A fresh array, read straight from the file. Raises ``CheckpointError``."""
-        view = self._views[name]
         dtype = view.storage.dtype
         itemsize = numpy_dtype(dtype).itemsize
         start = self._offsets[view.storage.key] + view.offset * itemsize
@@ -57,6 +59,26 @@ class TorchFile:
         flat = read_range(self.path, start, (span,), dtype)
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.lib.stride_tricks.as_strided(flat, view.shape, strides).copy(order="C")
+
+
+class TorchFile:
+    """Named tensors in a file of ``torch.save`` (a ``WeightFile``): a ``pytorch_model.bin``.
+
+    Raises:
+        CheckpointError: as ``TorchArchive``, and where the file is not a plain dict of tensors.
+    """
+
+    def __init__(self, path: Path, archive: TorchArchive | None = None, tensors: Any = None) -> None:
+        """``tensors``: the dict of tensors within the value of ``archive``, where it is not the value itself."""
+        self.path = path
+        self._archive = archive or TorchArchive(path)
+        self._views = _check_tensors(path, self._archive.value if tensors is None else tensors)
+        self.shapes = {name: view.shape for name, view in self._views.items()}
+        self.dtypes = {name: view.storage.dtype for name, view in self._views.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """A fresh array, read straight from the file. Raises ``CheckpointError``."""
+        return self._archive.read(self._views[name])
 
 
 def _check_tensors(path: Path, value: Any) -> dict[str, TensorView]:
@@ -71,20 +93,11 @@ def _check_tensors(path: Path, value: Any) -> dict[str, TensorView]:
     return value
 
 
-def _storages(path: Path, tensors: dict[str, TensorView]) -> dict[str, Storage]:
-    """The storages that tensors use, by key."""
-    storages: dict[str, Storage] = {}
-    for view in tensors.values():
-        if storages.setdefault(view.storage.key, view.storage) != view.storage:
-            raise CheckpointError(f"{path} describes one storage in two ways: it is damaged, download or copy it again")
-    return storages
-
-
 # ---- zip ------------------------------------------------------------------------------------------------------------
 
 
-def _read_zip(path: Path) -> tuple[dict[str, TensorView], dict[str, int]]:
-    """The tensors in ``data.pkl``, and where the storages start in the file."""
+def _read_zip(path: Path, records: Callable[[Global], bool] | None) -> tuple[Any, dict[str, int]]:
+    """What ``data.pkl`` holds, and where the storages start in the file."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             entries = {entry.filename: entry for entry in archive.infolist()}
@@ -102,14 +115,14 @@ def _read_zip(path: Path) -> tuple[dict[str, TensorView], dict[str, int]]:
 
             if folder + "byteorder" in entries and content(folder + "byteorder") != b"little":
                 raise CheckpointError(f"{path} was saved on a big-endian machine: convert it to safetensors there")
-            tensors = _check_tensors(path, read_pickle(io.BytesIO(content(pickles[0])), str(path)))
+            value, storages = read_pickle(io.BytesIO(content(pickles[0])), str(path), records)
             offsets = {}
-            for key, storage in _storages(path, tensors).items():
+            for key, storage in storages.items():
                 entry = entries.get(f"{folder}data/{key}")
                 if entry is None or entry.file_size < storage.count * numpy_dtype(storage.dtype).itemsize:
                     raise CheckpointError(f"{path} lacks numbers of storage {key[:20]!r}: download or copy it again")
                 offsets[key] = start_of(entry.filename)
-            return tensors, offsets
+            return value, offsets
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise CheckpointError(f"{path} is a damaged zip file ({error}): download or copy it again") from error
 
@@ -133,24 +146,23 @@ def _entry_start(path: Path, file: io.BufferedReader, entry: zipfile.ZipInfo) ->
 # ---- legacy ---------------------------------------------------------------------------------------------------------
 
 
-def _read_legacy(path: Path) -> tuple[dict[str, TensorView], dict[str, int]]:
-    """The fourth pickle's tensors, and where the storages behind the fifth start in the file."""
+def _read_legacy(path: Path, records: Callable[[Global], bool] | None) -> tuple[Any, dict[str, int]]:
+    """What the fourth pickle holds, and where the storages behind the fifth start in the file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        if read_pickle(stream, str(path)) != _LEGACY_MAGIC or read_pickle(stream, str(path)) != _LEGACY_PROTOCOL:
+        if any(read_pickle(stream, str(path)).value != expected for expected in (_LEGACY_MAGIC, _LEGACY_PROTOCOL)):
             raise CheckpointError(f"{path} is a pickle but not one of torch.save: convert it to safetensors")
-        system = read_pickle(stream, str(path))
+        system = read_pickle(stream, str(path)).value
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise CheckpointError(f"{path} was saved on a big-endian machine: convert it to safetensors there")
-        tensors = _check_tensors(path, read_pickle(stream, str(path)))
-        keys = read_pickle(stream, str(path))
-        storages = _storages(path, tensors)
+        value, storages = read_pickle(stream, str(path), records)
+        keys = read_pickle(stream, str(path)).value
         if (
             not isinstance(keys, list)
             or not all(isinstance(key, str) for key in keys)
             or not storages.keys() <= set(keys)
         ):
             raise CheckpointError(f"{path} lacks storages of its tensors: download or copy it again")
-        return tensors, _legacy_offsets(path, stream, keys, storages)
+        return value, _legacy_offsets(path, stream, keys, storages)
 
 
 def _legacy_offsets(path: Path, stream: mmap.mmap, keys: list[str], storages: dict[str, Storage]) -> dict[str, int]:

@@ -1,20 +1,20 @@
-"""Writing the weights of a model as ``model.safetensors``, in shards where they are larger than a limit."""
+"""Writing a model as ``model.safetensors`` or ``pytorch_model.bin``, in shards where it is larger than a limit."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from wav2vec2_core.checkpoint.checkpoint import FLAX, SAFETENSORS, SAFETENSORS_INDEX
+from wav2vec2_core.checkpoint.arrays import ArrayLike
+from wav2vec2_core.checkpoint.checkpoint import FLAX, SAFETENSORS, SAFETENSORS_INDEX, TORCH
 from wav2vec2_core.checkpoint.flax_msgpack import write_flax_file
 from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
+from wav2vec2_core.checkpoint.torch_writing import check_torch_tensors, write_torch_file
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_path, make_folder
 
@@ -24,7 +24,7 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 def write_checkpoint(
     folder: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, ArrayLike],
     *,
     max_shard_size: int | str = "5GB",
     safe_serialization: bool = True,
@@ -33,32 +33,48 @@ def write_checkpoint(
 
     The folder is created where missing. Every file is written completely before the first one appears under its name,
     the index appears last, and safetensors files of an earlier save are removed only then. A tensor larger than the
-    limit gets a shard of its own. ``max_shard_size`` is in bytes or a text such as ``"200MB"`` or ``"2GiB"``.
+    limit gets a shard of its own. Lazily read arrays are in memory one at a time.
+
+    Args:
+        folder: created where missing.
+        tensors: arrays by checkpoint name.
+        max_shard_size: in bytes, or a text such as ``"200MB"`` or ``"2GiB"``.
+        safe_serialization: False writes ``pytorch_model.bin`` instead, which ``torch.load(weights_only=True)`` reads.
 
     Raises:
-        InputError: a tensor has a type that the format cannot store, ``max_shard_size`` is no size, or
-            ``safe_serialization`` is off: only PyTorch itself writes ``pytorch_model.bin``.
+        InputError: a tensor has a type that the format cannot store, or ``max_shard_size`` is no size.
         OutputError: the folder or a file cannot be written.
     """
-    if not safe_serialization:
-        raise InputError(
-            "safe_serialization=False asks for pytorch_model.bin, which is not written here: leave it on, every "
-            "library reads safetensors, or call torch.save(model.state_dict(), path)"
-        )
-    check_tensors(tensors)
-    shards = _split(tensors, parse_size(max_shard_size))
+    limit = parse_size(max_shard_size)
+    if safe_serialization:
+        check_tensors(tensors)
+        return _write_shards(folder, tensors, limit, SAFETENSORS, write_safetensors)
+    check_torch_tensors(tensors)
+    return _write_shards(folder, tensors, limit, TORCH, write_torch_file)
+
+
+def _write_shards(
+    folder: str | os.PathLike[str],
+    tensors: Mapping[str, ArrayLike],
+    limit: int,
+    single: str,
+    write: Callable[[Path, Mapping[str, ArrayLike]], None],
+) -> list[Path]:
+    shards = _split(tensors, limit)
     folder = make_folder(folder)
-    names = [SAFETENSORS]
+    names = [single]
+    index_name = f"{single}.index.json"
     if len(shards) > 1:
-        names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+        stem, ending = single.rsplit(".", 1)
+        names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{ending}" for number in range(1, len(shards) + 1)]
     with ExitStack() as placed_in_reverse:
         if len(shards) > 1:  # entered first, so that it is moved into place last
-            index = placed_in_reverse.enter_context(atomic_path(folder / SAFETENSORS_INDEX))
+            index = placed_in_reverse.enter_context(atomic_path(folder / index_name))
             _write_index(index, tensors, dict(zip(names, shards, strict=True)))
         for name, shard in zip(names, shards, strict=True):
             temporary = placed_in_reverse.enter_context(atomic_path(folder / name))
-            write_safetensors(temporary, {tensor: tensors[tensor] for tensor in shard})
-    written = [*names, SAFETENSORS_INDEX] if len(shards) > 1 else names
+            write(temporary, {tensor: tensors[tensor] for tensor in shard})
+    written = [*names, index_name] if len(shards) > 1 else names
     _remove_stale(folder, keep=set(written))
     return [folder / name for name in written]
 
@@ -92,7 +108,7 @@ def parse_size(size: int | str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _split(tensors: Mapping[str, np.ndarray], limit: int) -> list[list[str]]:
+def _split(tensors: Mapping[str, ArrayLike], limit: int) -> list[list[str]]:
     """Names of consecutive tensors that fit into one shard together."""
     shards: list[list[str]] = [[]]
     filled = 0
@@ -105,7 +121,7 @@ def _split(tensors: Mapping[str, np.ndarray], limit: int) -> list[list[str]]:
     return shards
 
 
-def _write_index(path: Path, tensors: Mapping[str, np.ndarray], shards: Mapping[str, list[str]]) -> None:
+def _write_index(path: Path, tensors: Mapping[str, ArrayLike], shards: Mapping[str, list[str]]) -> None:
     index = {
         "metadata": {"total_size": sum(array.nbytes for array in tensors.values())},
         "weight_map": {tensor: name for name, shard in shards.items() for tensor in shard},

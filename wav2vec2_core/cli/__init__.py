@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wav2vec2_core.cli.console import print_error
+from wav2vec2_core.cli.convert import convert
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.transcribe import transcribe
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(transcribe)
 app.command()(info)
 app.command()(doctor)
+app.command()(convert)
 
 
 def _print_version(wanted: bool) -> None:

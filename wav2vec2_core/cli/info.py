@@ -10,23 +10,28 @@ import typer
 if TYPE_CHECKING:
     from wav2vec2_core.checkpoint import Checkpoint, ModelSource
     from wav2vec2_core.config import Wav2Vec2Config
+    from wav2vec2_core.source import FileSource
 
 
 _WITH_LABELS = ("ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub id.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder, hub id, or a file of fairseq or torchaudio.")
+    ],
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
 ) -> None:
     """Say what a checkpoint is: head, sizes, parameters, vocabulary, languages."""
     from wav2vec2_core.checkpoint import open_checkpoint, open_model
     from wav2vec2_core.config import Wav2Vec2Config
+    from wav2vec2_core.source import FileSource
 
     source = open_model(model, local_files_only=offline)
     config = Wav2Vec2Config.from_source(source)
     checkpoint = open_checkpoint(source)
-    rows = [("model", source.name), *_weights(config, checkpoint), *_architecture(config), *_text(source, config)]
+    other = _other_program(source) if isinstance(source, FileSource) else []
+    rows = [("model", source.name), *_weights(config, checkpoint), *_architecture(config), *_text(source), *other]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
@@ -81,7 +86,20 @@ def _architecture(config: Wav2Vec2Config) -> list[tuple[str, str]]:
     return rows
 
 
-def _text(source: ModelSource, config: Wav2Vec2Config) -> list[tuple[str, str]]:
+def _other_program(source: FileSource) -> list[tuple[str, str]]:
+    content = source.content
+    level = "normalised per utterance" if content.do_normalize else "as it is"
+    rows = [("program", f"{content.program}; wav2vec2 convert makes a model folder of it"), ("input", level)]
+    if content.vocabulary is not None:
+        rows.append(
+            ("vocabulary", f"{len(content.vocabulary)} tokens: {_shortened(list(content.vocabulary), 60, ' ')}")
+        )
+    if content.guessed:
+        rows.append(("guessed", ", ".join(content.guessed)))
+    return rows
+
+
+def _text(source: ModelSource) -> list[tuple[str, str]]:
     from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
     from wav2vec2_core.files import read_json
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, is_nested
