@@ -1,7 +1,7 @@
 """A case computed by transformers 4.57.6 in double precision: stages, losses, gradients. Needs torch and transformers.
 
-transformers computes some things in float32 whatever the model's type, and draws what training needs where it needs it.
-Here both are put right for the time of a call: ``float()`` and ``dtype=torch.float32`` keep double precision, and masks,
+transformers computes some things in float32 whatever the model's type, and draws what training needs where it needs
+it. Both are changed for the time of a call: ``float()`` and ``dtype=torch.float32`` keep double precision, and masks,
 layer drop and Gumbel noise are those of the case.
 """
 
@@ -133,11 +133,13 @@ def given(model: Any, randomness: Randomness) -> Iterator[None]:
     def masks(shape: tuple[int, int], **options: Any) -> np.ndarray:
         of_time = "attention_mask" in options
         chosen = randomness.mask_time_indices if of_time else randomness.mask_feature_indices
-        assert chosen is not None and chosen.shape == shape
+        assert chosen is not None
+        assert chosen.shape == shape
         return chosen
 
     def gumbel_softmax(logits: Any, tau: float, hard: bool) -> Any:
-        assert hard and randomness.gumbel_noise is not None
+        assert hard
+        assert randomness.gumbel_noise is not None
         noise = torch.from_numpy(randomness.gumbel_noise).double().reshape(logits.shape)
         soft = ((logits + noise) / tau).softmax(-1)
         choice = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
