@@ -1,8 +1,8 @@
 """Recorded results of transformers 4.57.6, so that comparisons with it need neither it nor its frameworks.
 
-``golden/outputs.safetensors`` holds, for every case that transformers computes too, its outputs in inference and in a
-training step and the norm of each parameter's gradient. ``golden/layouts.json`` holds the names and shapes of the
-parameters of released models, as PyTorch, TensorFlow and Flax files spell them. ``make_golden.py`` writes both.
+``golden/outputs.safetensors`` holds, for every case that transformers computes too, its outputs in inference, and the
+losses and the norm of each parameter's gradient in a training step. ``golden/layouts.json`` holds the names and shapes
+of the parameters of released models, as PyTorch, TensorFlow and Flax files spell them. ``make_golden.py`` writes both.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ _NORMS = "gradient_norms"
 class Golden:
     """What transformers computed for one case; stages as in ``reference.forward``.
 
-    inference, training: arrays by stage, stored as float32; losses and other scalars as float64.
-    gradient_norms: 2-norm of the gradient of the training step by checkpoint name; empty for full-size models.
+    inference: arrays by stage, stored as float32, and scalars as float64.
+    training: losses and other scalars of a training step, float64; empty for full-size models.
+    gradient_norms: 2-norm of that step's gradient by checkpoint name, float64; empty for full-size models.
     """
 
     inference: dict[str, np.ndarray]

@@ -87,7 +87,7 @@ def write_outputs() -> None:
         "fingerprints": json.dumps(sums),
     }
     with atomic_path(golden.OUTPUTS) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata)
+        save_file({name: np.array(array, order="C") for name, array in tensors.items()}, temporary, metadata)
 
 
 def _computed(case: Case) -> Golden:
@@ -96,7 +96,8 @@ def _computed(case: Case) -> Golden:
     inference, _ = transformers_model.run(case, training=False)
     training, gradients = ({}, {}) if case.full_size else transformers_model.run(case, training=True)
     norms = {name: float(np.linalg.norm(gradient)) for name, gradient in gradients.items()}
-    return Golden(golden.recorded_stages(case, inference), golden.recorded_stages(case, training), norms)
+    losses = {name: array for name, array in golden.recorded_stages(case, training).items() if array.ndim < 2}
+    return Golden(golden.recorded_stages(case, inference), losses, norms)
 
 
 # ---- layouts ----------------------------------------------------------------------------------------------------
