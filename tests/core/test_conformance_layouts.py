@@ -1,4 +1,4 @@
-"""Names and shapes of released models, as transformers creates them: all kinds of files map onto the parameter table."""
+"""Names and shapes of released models as transformers creates them: every kind of file maps onto the table."""
 
 import pytest
 
