@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = compile_case(case)
         except BackendError as error:
             failed += 1
-            print(f"{case.name}: {error}", file=sys.stderr)
+            print(error, file=sys.stderr)
         else:
             print(f"{result.name:<55} {result.memory / 2**20:9.1f} MiB {result.seconds:7.1f} s", flush=True)
     return 1 if failed else 0
