@@ -35,7 +35,6 @@ _QUIET: dict[str, Any] = {
 }  # fmt: skip
 _PRE_NORM: dict[str, Any] = {"do_stable_layer_norm": True}
 _LARGE: dict[str, Any] = {**_PRE_NORM, "feat_extract_norm": "layer", "conv_bias": True}
-_ADAPTER: dict[str, Any] = {"add_adapter": True, "num_adapter_layers": 2}
 
 #: Family -> fields beside those of a tiny model. ``base`` is group norm and post-norm; ``large`` as lv60 and XLS-R.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -44,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "group-pre": {**_PRE_NORM, "conv_bias": True},
     "layer-post": {"feat_extract_norm": "layer"},
     "base-alone": {"masked_group_norm": True},
-    "adapter": {**_LARGE, **_ADAPTER},
+    "adapter": {**_LARGE, "add_adapter": True, "num_adapter_layers": 2},
     "wide-adapter": {"add_adapter": True, "num_adapter_layers": 1, "adapter_stride": 3,
                      "output_hidden_size": 28},
     "adapter-alone": {"add_adapter": True, "num_adapter_layers": 1, "masked_group_norm": True},
@@ -183,9 +182,8 @@ def _random_parameter(generator: np.random.Generator, name: str, shape: tuple[in
         # |weight_v| is near sqrt(out) per position, so this is a gain near 1 for the sum over the kernel.
         return np.float32(1.5) * (1 + np.float32(0.3) * values) / np.float32(math.sqrt(shape[-1]))
     if len(shape) == 1:
-        centred = name.endswith(("norm.weight", "_norm.weight"))
-        return np.float32(centred) + np.float32(0.3) * values
-    if name == "quantizer.codevectors" or name == "objective.weight":
+        return np.float32(name.endswith("norm.weight")) + np.float32(0.3) * values
+    if name in {"quantizer.codevectors", "objective.weight"}:
         return values
     return values * np.float32(1.3 / math.sqrt(math.prod(shape[1:])))
 

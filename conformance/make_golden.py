@@ -1,12 +1,15 @@
 """Record what transformers 4.57.6 computes and how it names parameters: ``python -m conformance.make_golden --help``.
 
-Three environments are needed, as its frameworks exclude each other; each command replaces its own part and keeps the
-others:
+Its JAX is too old to stand beside the others, so two environments are needed besides this package; each command
+replaces its own part of the files and keeps the others:
 
-    pip install torch==2.13.0 transformers==4.57.6;                           python -m conformance.make_golden outputs
-    pip install torch==2.13.0 transformers==4.57.6;                           python -m conformance.make_golden torch
-    pip install tensorflow==2.21.0 tf-keras==2.21.0 transformers==4.57.6;     python -m conformance.make_golden tf
-    pip install -c constraints-flax4.txt transformers==4.57.6 flax optax;     python -m conformance.make_golden flax
+    pip install -c constraints.txt transformers==4.57.6 torch tensorflow tf-keras
+    python -m conformance.make_golden outputs    # 20 minutes and 5 GB, nearly all of it for the full-size models
+    python -m conformance.make_golden torch
+    python -m conformance.make_golden tf
+
+    pip install -c constraints-flax4.txt transformers==4.57.6 flax optax
+    python -m conformance.make_golden flax
 """
 
 from __future__ import annotations
