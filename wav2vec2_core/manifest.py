@@ -60,7 +60,12 @@ def read_manifest(path: str | os.PathLike[str]) -> Iterator[Utterance]:
         raise InputError(f"{path} has no suffix of a manifest: name it {', '.join(_KIND_OF_SUFFIX)}")
     if kind == "tsv" and _is_fairseq(path):
         kind = "fairseq"
-    readers = {"nemo": _read_json_lines, "csv": _read_csv, "tsv": _read_tsv, "fairseq": _read_fairseq}
+    readers = {
+        "nemo": _read_json_lines,
+        "csv": lambda path: _read_table(path, _csv_records(path)),
+        "tsv": lambda path: _read_table(path, _tsv_records(path)),
+        "fairseq": _read_fairseq,
+    }
     empty = True
     for utterance in readers[kind](path):
         empty = False
@@ -144,40 +149,35 @@ def _read_json_lines(path: Path) -> Iterator[Utterance]:
         yield _utterance(entry, _columns(entry, where), path.parent, where)
 
 
-def _read_csv(path: Path) -> Iterator[Utterance]:
+def _read_table(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[Utterance]:
+    """The first record names the columns of the others."""
+    number, header = next(records, (0, []))
+    if not number:
+        return
+    columns, folder = _columns(header, f"{path}, line {number}"), _folder(path, header)
+    for number, cells in records:
+        where = f"{path}, line {number}"
+        if len(cells) != len(header):
+            raise InputError(f"{where} has {len(cells)} columns, the first line names {len(header)}: mend that line")
+        yield _utterance(dict(zip(header, cells, strict=True)), columns, folder, where)
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and cells, of every record. Raises ``InputError``."""
     last = 0  # line on which the last record ended: a quoted cell can hold line breaks
-
-    def text() -> Iterator[str]:
-        for _, line in _lines(path):
-            yield line
-
-    records = csv.reader(text(), strict=True)
-    header: list[str] | None = None
+    records = csv.reader((line for _, line in _lines(path)), strict=True)
     try:
         for cells in records:
-            number, last = last + 1, records.line_num
-            if not cells:
-                continue
-            if header is None:
-                header = cells
-                columns, folder = _columns(header, f"{path}, line {number}"), _folder(path, header)
-            else:
-                where = f"{path}, line {number}"
-                yield _utterance(_named(header, cells, where), columns, folder, where)
+            if cells:
+                yield last + 1, cells
+            last = records.line_num
     except csv.Error as error:
         raise InputError(f"{path}, line {last + 1} is not CSV ({error}): quote cells that hold quotes") from error
 
 
-def _read_tsv(path: Path) -> Iterator[Utterance]:
-    rows = _rows(path)
-    number, first = next(rows, (0, ""))
-    header = first.split("\t")
-    if not number:
-        return
-    columns, folder = _columns(header, f"{path}, line {number}"), _folder(path, header)
-    for number, line in rows:
-        where = f"{path}, line {number}"
-        yield _utterance(_named(header, line.split("\t"), where), columns, folder, where)
+def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in _rows(path):
+        yield number, line.split("\t")
 
 
 def _read_fairseq(path: Path) -> Iterator[Utterance]:
@@ -215,12 +215,6 @@ def _folder(path: Path, header: Sequence[str]) -> Path:
     """Where relative paths start; Common Voice keeps its recordings in ``clips``."""
     clips = path.parent / "clips"
     return clips if "client_id" in header and clips.is_dir() else path.parent
-
-
-def _named(header: Sequence[str], cells: Sequence[str], where: str) -> dict[str, str]:
-    if len(cells) != len(header):
-        raise InputError(f"{where} has {len(cells)} columns, the first line names {len(header)}: mend that line")
-    return dict(zip(header, cells, strict=True))
 
 
 def _utterance(entry: Mapping[str, Any], columns: tuple[str, str | None], folder: Path, where: str) -> Utterance:
