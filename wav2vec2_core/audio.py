@@ -45,7 +45,7 @@ class Recording:
         with _open_sound(self.path) as sound:
             blocks = _sound_blocks(self.path, sound) if sound is not None else _media_blocks(self.path)
             rate = next(blocks)
-            yield from _resampled(blocks, rate, self.sampling_rate)
+            yield from resample_blocks(blocks, rate, self.sampling_rate)
 
 
 def read_audio(path: str | os.PathLike[str], *, sampling_rate: int = 16000) -> np.ndarray:
@@ -108,8 +108,14 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(samples, from_rate, to_rate, quality="HQ")
 
 
-def _resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """``resample`` of blocks that follow each other: the same numbers, whatever their lengths."""
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """``resample`` of (samples,) blocks that follow each other: the same numbers, whatever their lengths.
+
+    Raises:
+        InputError: a rate is not a positive integer.
+    """
+    _check_rate(from_rate, "from_rate")
+    _check_rate(to_rate, "to_rate")
     if from_rate == to_rate:
         yield from blocks
         return

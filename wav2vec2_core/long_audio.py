@@ -56,7 +56,7 @@ class Window:
         if text == "auto":
             return cls()
         kind, _, numbers = text.partition(":") if text.startswith("legacy") else ("", "", text)
-        length, _, context = (numbers or "30").partition(":")
+        length, _, context = (numbers or ("30" if kind else "")).partition(":")
         try:
             seconds = float(length)
             either = float(context) if context else seconds / 6
@@ -105,34 +105,36 @@ class FeatureWindow:
 class FeatureStream:
     """Frames of the feature encoder as samples come, exactly those of one pass over all of them."""
 
-    def __init__(self, model: InferenceModel, level: Level, *, at_least: int = 1) -> None:
-        """``level``: normalises the samples, and may still change; ``at_least``: frames encoded at a time."""
-        self._model, self.level, self._at_least = model, level, at_least
+    def __init__(self, model: InferenceModel, level: Level, tile: int) -> None:
+        """``level``: normalises the samples, and may still change; ``tile``: frames encoded at a time."""
+        self.level = level
+        self._model, self._tile = model, tile
         self._hop, self._field = model.config.inputs_to_logits_ratio, model.config.receptive_field
         self._rest: list[np.ndarray] = []
         self._held = 0
 
-    def feed(self, samples: np.ndarray) -> np.ndarray | None:
-        """The next (samples,) -> (frames, conv_dim[-1]) that they complete; ``None`` until there are enough."""
+    def feed(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        """The next (samples,) -> (frames, conv_dim[-1]) of every tile that is whole."""
         self._rest.append(samples)
         self._held += len(samples)
-        return self._encode(self._at_least)
+        while self._frames >= self._tile:
+            yield self._encode(self._tile)
 
-    def finish(self) -> np.ndarray | None:
-        """No samples follow: the frames that are left, if any."""
-        return self._encode(1)
+    def flush(self) -> Iterator[np.ndarray]:
+        """(frames, conv_dim[-1]) of the frames that are whole, if there are any."""
+        if self._frames > 0:
+            yield self._encode(self._frames)
 
-    def _encode(self, at_least: int) -> np.ndarray | None:
-        frames = (self._held - self._field) // self._hop + 1
-        if frames < at_least:
-            return None
+    @property
+    def _frames(self) -> int:
+        return (self._held - self._field) // self._hop + 1
+
+    def _encode(self, frames: int) -> np.ndarray:
         samples = np.concatenate(self._rest)
-        used = samples[: (frames - 1) * self._hop + self._field]
-        rest = samples[frames * self._hop :]
-        self._rest, self._held = [rest.copy()], len(rest)
+        used, rest = samples[: (frames - 1) * self._hop + self._field], samples[frames * self._hop :].copy()
+        self._rest, self._held = [rest], len(rest)
         statistics = self.level.statistics()
-        given = None if statistics is None else [statistics]
-        return self._model.encode([self.level.normalise(used)], given)[0]
+        return self._model.encode([self.level.normalise(used)], None if statistics is None else [statistics])[0]
 
 
 class WindowCutter:
@@ -182,14 +184,12 @@ def feature_windows(
     Raises:
         AudioError: from ``blocks``; where the recording is shorter than one frame there is no window and no error.
     """
-    stream = FeatureStream(
-        model, level, at_least=max(1, round(_TILE * sampling_rate / model.config.inputs_to_logits_ratio))
-    )
+    stream = FeatureStream(model, level, max(1, round(_TILE * sampling_rate / model.config.inputs_to_logits_ratio)))
     cutter = WindowCutter(*window.frames(model.config, sampling_rate))
     for block in blocks:
-        if (features := stream.feed(block)) is not None:
+        for features in stream.feed(block):
             yield from cutter.feed(features)
-    if (features := stream.finish()) is not None:
+    for features in stream.flush():
         yield from cutter.feed(features)
     yield from cutter.finish()
 
@@ -282,7 +282,7 @@ def _legacy_blocks(
         if len(chunk) < model.config.receptive_field:
             if left == 0:
                 raise too_short("the recording", len(chunk), model.config, rate)
-            continue
+            return
         values = extractor([chunk], sampling_rate=rate, return_tensors="np")["input_values"][0]
         logits = model.logits([values])[0]
         # As many frames as the chunk has hops, one more than the model gives, are what transformers counts from.
@@ -298,5 +298,5 @@ def _chunks(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[
         while len(held) > length:
             yield held[:length], left, stride
             held, left = held[length - 2 * stride :], stride
-    if len(held) > left:
+    if len(held) > left or left == 0:
         yield held, left, 0

@@ -11,6 +11,7 @@ import typer
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
+from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.cli.whisper_names import WhisperNames
 from wav2vec2_core.errors import Wav2Vec2Error
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command(cls=WhisperNames)(transcribe)
+app.command()(listen)
 app.command()(info)
 app.command()(doctor)
 
