@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
-from functools import cached_property
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from wav2vec2_core.language_model.kenlm_binary import ProbingLayout, is_kenlm_binary, read_layout
+from wav2vec2_core.errors import CheckpointError, InputError, Wav2Vec2Error
+from wav2vec2_core.language_model.cache import cached_tables
+from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, ProbingLayout, is_kenlm_binary, read_layout
 from wav2vec2_core.language_model.probing import find_many, hash_words
-from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.language_model.tables import write_binary
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -37,23 +41,48 @@ class NgramModel:
         self.begin, self.end = (int(number) for number in self.word_ids([BEGIN, END]))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> NgramModel:
-        """Open a KenLM probing binary.
+    def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
+        """Open an ARPA file (plain or .gz) or a KenLM binary.
+
+        A probing binary is mapped as it is. For other files tables are made once and kept in the user's cache folder;
+        where that cannot be written they are made anew each time.
+
+        progress: is called with the part done, 0 to 1, while tables are made.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or of another kind; the message says what to do.
+            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; the message says what to do.
+            OutputError: there is no room for the tables.
         """
         path = Path(path).absolute()
         try:
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if not is_kenlm_binary(file.read(16)):
-                    raise CheckpointError(f"{path} is no KenLM binary")
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                head = file.read(HEAD_SIZE)
+            if is_kenlm_binary(head):
+                return cls._map(path, path.open("rb"))
+            return cls._made(path, partial(write_binary, path, progress=progress))
         except OSError as error:
-            if isinstance(error, CheckpointError):
+            if isinstance(error, Wav2Vec2Error):
                 raise
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
+
+    @classmethod
+    def _made(cls, path: Path, write: Callable[[Path], None]) -> NgramModel:
+        """Map the tables of ``path`` in the cache, or tables of our own where there is no cache."""
+        made = cached_tables(path, write)
+        if made is not None:
+            return cls._map(path, made.open("rb"))
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            tables = Path(folder) / "tables.bin"
+            tables.touch()
+            write(tables)
+            return cls._map(path, tables.open("rb"))
+
+    @classmethod
+    def _map(cls, path: Path, file: BinaryIO) -> NgramModel:
+        """The model in an open file, which is closed; ``path`` is what messages name and pickles hold."""
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(mapped, "<u4", size // 4)
         return cls(path, data, mapped[size // 4 * 4 :], read_layout(data, size, str(path)))
 

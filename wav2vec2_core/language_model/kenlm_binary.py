@@ -30,6 +30,8 @@ MAX_ORDER = 16
 UNIGRAM_WIDTH, MIDDLE_WIDTH, LONGEST_WIDTH, VOCABULARY_WIDTH = 2, 4, 3, 3
 #: The key of a word is its id; one more word at the old end: key * KEY_FACTOR xor (id + 1) * WORD_FACTOR, modulo 2**64.
 KEY_FACTOR, WORD_FACTOR = 8978948897894561157, 17894857484156487943
+#: Bytes that tell which kind of file it is.
+HEAD_SIZE = 128
 #: Ids are 32-bit.
 MAX_WORDS = 2**32 - 2
 
