@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +106,7 @@ class BeamSearchDecoder:
         chosen = self.options.changed(**options)
         array = checked_logits(logits, len(self.alphabet.labels))
         search = self._search(chosen, lm_start_state)
-        for frame, logp in _blocks(array, 0):
+        for _, logp in _blocks(array, 0):
             search.feed(logp)
         found = []
         for ranked in search.results(n_best):

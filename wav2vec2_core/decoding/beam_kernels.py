@@ -12,18 +12,35 @@ import numpy as np
 
 from wav2vec2_core.decoding.beam_state import (
     BEAMS,
+    BEFORE,
     BLANK,
+    CONTEXT,
     ENDS,
     FRAMES,
     HISTORIES,
+    HISTORY,
+    HOT,
+    HOTWORDS,
     KNOWN,
+    LAST,
+    LAST_WORD,
+    LENGTH,
+    LEXICON,
+    LOGIT,
+    NODE,
     NODES,
+    PARENT,
     PREFIX,
+    RAW,
+    SCORE,
     STAMP,
     STARTS,
+    TAIL,
     TAILS,
     TOKENS,
+    TOTAL,
     TRACES,
+    WORD,
     Model,
     Settings,
     State,
@@ -84,13 +101,13 @@ def has_room(model: Model, settings: Settings, state: State, tokens: int) -> boo
     traces = max(counts[TRACES] + min(candidates, settings.beam_width), counts[FRAMES] + 2)
     return (
         candidates <= len(state.order)
-        and 2 * candidates <= len(state.slot_stamp)
-        and nodes <= len(state.node_word)
-        and 2 * nodes <= len(state.node_keys)
-        and histories <= len(state.history_word)
-        and 2 * histories <= len(state.history_keys)
-        and 2 * tails <= len(state.tail_keys)
-        and traces <= len(state.trace_label)
+        and 2 * candidates <= len(state.slots)
+        and nodes <= len(state.nodes)
+        and 2 * nodes <= len(state.node_table)
+        and histories <= len(state.histories)
+        and 2 * histories <= len(state.history_table)
+        and 2 * tails <= len(state.tail_table)
+        and traces <= len(state.traces)
         and counts[FRAMES] + 2 <= len(state.trace_first)
     )
 
@@ -104,18 +121,18 @@ def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tok
         flags = model.label_flags[label]
         state.counts[STAMP] += 1
         for beam in range(state.counts[BEAMS]):
-            history, node = int(state.beam_history[beam]), int(state.beam_node[beam])
-            if not flags & BLANK and label != state.beam_last[beam]:
-                if flags & STARTS or state.node_word[node] != node:
+            history, node = int(state.beams[beam, HISTORY]), int(state.beams[beam, NODE])
+            if not flags & BLANK and label != state.beams[beam, LAST]:
+                if flags & STARTS or state.nodes[node, WORD] != node:
                     if node:
-                        history = complete(model, settings, state, history, int(state.node_word[node]))
+                        history = complete(model, settings, state, history, int(state.nodes[node, WORD]))
                     node = 0
                 for at in range(model.label_first[label], model.label_first[label + 1]):
                     node = child(model, settings, state, node, int(model.label_characters[at]))
                 if flags & ENDS:
                     node = child(model, settings, state, node, model.width - 1)
-            row = merge(state, candidates, history, node, beam, state.beam_logit[beam] + logp[label])
-            state.candidate_last[row] = label
+            row = merge(state, candidates, history, node, beam, state.beam_logits[beam] + logp[label])
+            state.candidates[row, LAST] = label
             candidates = max(candidates, row + 1)
     return candidates
 
@@ -123,22 +140,22 @@ def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tok
 @compiled
 def merge(state: State, candidates: int, history: int, node: int, parent: int, logit: float) -> int:
     """Row of a candidate that is new, or equals one of the same stamp: their probabilities add up, the later's past wins."""
-    stamp, mask = state.counts[STAMP], len(state.slot_stamp) - 1
+    stamp, mask = state.counts[STAMP], len(state.slots) - 1
     slot = hashed(history, node) & mask
-    while state.slot_stamp[slot] == stamp:
-        row = int(state.slot_value[slot])
-        if state.candidate_history[row] == history and state.candidate_node[row] == node:
-            former = state.candidate_logit[row]
-            state.candidate_logit[row] = max(former, logit) + math.log1p(math.exp(-abs(former - logit)))
-            state.candidate_parent[row] = parent
+    while state.slots[slot, 0] == stamp:
+        row = int(state.slots[slot, 1])
+        if state.candidates[row, HISTORY] == history and state.candidates[row, NODE] == node:
+            former = state.candidate_scores[row, LOGIT]
+            state.candidate_scores[row, LOGIT] = max(former, logit) + math.log1p(math.exp(-abs(former - logit)))
+            state.candidates[row, PARENT] = parent
             return row
         slot = (slot + 1) & mask
-    state.slot_stamp[slot] = stamp
-    state.slot_value[slot] = candidates
-    state.candidate_history[candidates] = history
-    state.candidate_node[candidates] = node
-    state.candidate_parent[candidates] = parent
-    state.candidate_logit[candidates] = logit
+    state.slots[slot, 0] = stamp
+    state.slots[slot, 1] = candidates
+    state.candidates[candidates, HISTORY] = history
+    state.candidates[candidates, NODE] = node
+    state.candidates[candidates, PARENT] = parent
+    state.candidate_scores[candidates, LOGIT] = logit
     return candidates
 
 
@@ -146,11 +163,11 @@ def merge(state: State, candidates: int, history: int, node: int, parent: int, l
 def child(model: Model, settings: Settings, state: State, node: int, character: int) -> int:
     """The partial word with one more character; the number after the last character's says that the word ends there."""
     key = node * model.width + character + 1
-    slot = slot_of(state.node_keys, key)
-    if state.node_keys[slot] == 0:
-        state.node_keys[slot] = key
-        state.node_values[slot] = add_node(model, settings, state, node, character)
-    return int(state.node_values[slot])
+    slot = slot_of(state.node_table, key)
+    if state.node_table[slot, 0] == 0:
+        state.node_table[slot, 0] = key
+        state.node_table[slot, 1] = add_node(model, settings, state, node, character)
+    return int(state.node_table[slot, 1])
 
 
 @compiled
@@ -159,27 +176,25 @@ def add_node(model: Model, settings: Settings, state: State, parent: int, charac
     node = state.counts[NODES]
     state.counts[NODES] = node + 1
     if character == model.width - 1:
-        state.node_word[node] = parent
-        state.node_length[node] = state.node_length[parent]
-        state.node_lexicon[node] = state.node_lexicon[parent]
-        state.node_hot[node] = state.node_hot[parent]
-        state.node_score[node] = state.node_score[parent]
+        state.nodes[node, WORD] = parent
+        state.nodes[node, LENGTH] = state.nodes[parent, LENGTH]
+        state.nodes[node, LEXICON] = state.nodes[parent, LEXICON]
+        state.nodes[node, HOT] = state.nodes[parent, HOT]
+        state.node_scores[node] = state.node_scores[parent]
         return node
-    length = state.node_length[parent] + 1
-    lexicon = step(
-        model.lexicon_keys, model.lexicon_values, model.width, int(state.node_lexicon[parent]), character
-    )
-    hot = step(model.hot_keys, model.hot_values, model.width, int(state.node_hot[parent]), character)
+    length = state.nodes[parent, LENGTH] + 1
+    lexicon = step(model.lexicon_table, model.width, int(state.nodes[parent, LEXICON]), character)
+    hot = step(model.hot_table, model.width, int(state.nodes[parent, HOT]), character)
     score = 0.0
     if hot >= 0:
         score = settings.hotword_weight * length / model.hot_shortest[hot]
     elif model.order and not (lexicon >= 0 and model.lexicon_flags[lexicon] & PREFIX):
         score = settings.unknown * max(1.0, length / USUAL_LENGTH)
-    state.node_word[node] = node
-    state.node_length[node] = length
-    state.node_lexicon[node] = lexicon
-    state.node_hot[node] = hot
-    state.node_score[node] = score
+    state.nodes[node, WORD] = node
+    state.nodes[node, LENGTH] = length
+    state.nodes[node, LEXICON] = lexicon
+    state.nodes[node, HOT] = hot
+    state.node_scores[node] = score
     return node
 
 
@@ -187,11 +202,11 @@ def add_node(model: Model, settings: Settings, state: State, parent: int, charac
 def complete(model: Model, settings: Settings, state: State, history: int, word: int) -> int:
     """The history with one more word; word 0 is the empty word, which no model knows."""
     key = (history << HALF) + word + 1
-    slot = slot_of(state.history_keys, key)
-    if state.history_keys[slot] == 0:
-        state.history_keys[slot] = key
-        state.history_values[slot] = add_history(model, settings, state, history, word)
-    return int(state.history_values[slot])
+    slot = slot_of(state.history_table, key)
+    if state.history_table[slot, 0] == 0:
+        state.history_table[slot, 0] = key
+        state.history_table[slot, 1] = add_history(model, settings, state, history, word)
+    return int(state.history_table[slot, 1])
 
 
 @compiled
@@ -199,29 +214,29 @@ def add_history(model: Model, settings: Settings, state: State, parent: int, wor
     """A history that was not there yet, scored by the language model and the hotwords."""
     history = state.counts[HISTORIES]
     state.counts[HISTORIES] = history + 1
-    state.history_parent[history] = parent
-    state.history_word[history] = word
-    raw = state.history_raw[parent]
+    state.histories[history, BEFORE] = parent
+    state.histories[history, LAST_WORD] = word
+    raw = state.history_scores[parent, RAW]
     length = 0
     if model.order:
-        lexicon = state.node_lexicon[word] if word else -1
+        lexicon = state.nodes[word, LEXICON] if word else -1
         number = int(model.lexicon_words[lexicon]) if lexicon >= 0 else 0
         log10, length = score_ngram(
             model.ngram_data, model.ngram_offsets, model.ngram_buckets, model.order,
-            state.history_context[parent], state.history_length[parent], number, state.history_context[history],
+            state.contexts[parent], state.histories[parent, CONTEXT], number, state.contexts[history],
         )  # fmt: skip
         score = float(log10)
         if lexicon < 0 or not model.lexicon_flags[lexicon] & KNOWN:
             score += settings.unknown
         raw += settings.alpha * score * LN10 + settings.beta
-    hot = state.node_hot[word] if word else -1
-    hotwords = state.history_hot[parent] + (1 if hot >= 0 and model.hot_ends[hot] else 0)
-    state.history_length[history] = length
-    state.history_raw[history] = raw
-    state.history_hot[history] = hotwords
-    state.history_score[history] = raw + settings.hotword_weight * hotwords
+    hot = state.nodes[word, HOT] if word else -1
+    hotwords = state.histories[parent, HOTWORDS] + (1 if hot >= 0 and model.hot_ends[hot] else 0)
+    state.histories[history, CONTEXT] = length
+    state.history_scores[history, RAW] = raw
+    state.histories[history, HOTWORDS] = hotwords
+    state.history_scores[history, TOTAL] = raw + settings.hotword_weight * hotwords
     if settings.prune_history:
-        state.history_tail[history] = tail_of(state, history, max(1, model.order - 1))
+        state.histories[history, TAIL] = tail_of(state, history, max(1, model.order - 1))
     return history
 
 
@@ -232,14 +247,14 @@ def tail_of(state: State, history: int, words: int) -> int:
     for _ in range(words):
         if history <= 0:
             break
-        key = (tail << HALF) + int(state.history_word[history]) + 1
-        slot = slot_of(state.tail_keys, key)
-        if state.tail_keys[slot] == 0:
-            state.tail_keys[slot] = key
-            state.tail_values[slot] = state.counts[TAILS]
+        key = (tail << HALF) + int(state.histories[history, LAST_WORD]) + 1
+        slot = slot_of(state.tail_table, key)
+        if state.tail_table[slot, 0] == 0:
+            state.tail_table[slot, 0] = key
+            state.tail_table[slot, 1] = state.counts[TAILS]
             state.counts[TAILS] += 1
-        tail = int(state.tail_values[slot])
-        history = int(state.history_parent[history])
+        tail = int(state.tail_table[slot, 1])
+        history = int(state.histories[history, BEFORE])
     return tail
 
 
@@ -248,10 +263,10 @@ def rate(state: State, candidates: int) -> float:
     """Score all candidates; returns the best score."""
     best = -math.inf
     for row in range(candidates):
-        score = state.candidate_logit[row] + (
-            state.history_score[state.candidate_history[row]] + state.node_score[state.candidate_node[row]]
+        score = state.candidate_scores[row, LOGIT] + (
+            state.history_scores[state.candidates[row, HISTORY], TOTAL] + state.node_scores[state.candidates[row, NODE]]
         )
-        state.candidate_score[row] = score
+        state.candidate_scores[row, SCORE] = score
         best = max(best, score)
     return best
 
@@ -259,7 +274,7 @@ def rate(state: State, candidates: int) -> float:
 @compiled
 def select(settings: Settings, state: State, candidates: int, best: float) -> int:
     """Put the best ``beam_width`` candidates near the best score into ``order``, best first, equals as they were."""
-    order, scores = state.order, state.candidate_score
+    order, scores = state.order, state.candidate_scores[:, SCORE]
     least = best + settings.beam_prune
     count = 0
     for row in range(candidates):
@@ -343,16 +358,16 @@ def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
     first, beams = counts[TRACES], 0
     for at in range(kept):
         row = state.order[at]
-        history, node = int(state.candidate_history[row]), int(state.candidate_node[row])
-        last = state.candidate_last[row]
-        if settings.prune_history and repeats(state, int(state.history_tail[history]), node, last, beams):
+        history, node = int(state.candidates[row, HISTORY]), int(state.candidates[row, NODE])
+        last = state.candidates[row, LAST]
+        if settings.prune_history and repeats(state, int(state.histories[history, TAIL]), node, last, beams):
             continue
-        state.beam_history[beams] = history
-        state.beam_node[beams] = node
-        state.beam_last[beams] = last
-        state.beam_logit[beams] = state.candidate_logit[row]
-        state.trace_parent[first + beams] = state.candidate_parent[row]
-        state.trace_label[first + beams] = last
+        state.beams[beams, HISTORY] = history
+        state.beams[beams, NODE] = node
+        state.beams[beams, LAST] = last
+        state.beam_logits[beams] = state.candidate_scores[row, LOGIT]
+        state.traces[first + beams, 0] = state.candidates[row, PARENT]
+        state.traces[first + beams, 1] = last
         state.trace_logp[first + beams] = logp[last]
         beams += 1
     counts[BEAMS] = beams
@@ -364,19 +379,19 @@ def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
 @compiled
 def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
     """Whether a beam with the same recent words, partial word and last label is there; else it will be row ``beams``."""
-    stamp, mask = state.counts[STAMP], len(state.slot_stamp) - 1
+    stamp, mask = state.counts[STAMP], len(state.slots) - 1
     slot = hashed(tail, node) & mask
-    while state.slot_stamp[slot] == stamp:
-        beam = state.slot_value[slot]
+    while state.slots[slot, 0] == stamp:
+        beam = state.slots[slot, 1]
         if (
-            state.beam_node[beam] == node
-            and state.beam_last[beam] == last
-            and state.history_tail[state.beam_history[beam]] == tail
+            state.beams[beam, NODE] == node
+            and state.beams[beam, LAST] == last
+            and state.histories[state.beams[beam, HISTORY], TAIL] == tail
         ):
             return True
         slot = (slot + 1) & mask
-    state.slot_stamp[slot] = stamp
-    state.slot_value[slot] = beams
+    state.slots[slot, 0] = stamp
+    state.slots[slot, 1] = beams
     return False
 
 
@@ -391,23 +406,23 @@ def finish(model: Model, settings: Settings, state: State) -> int:
     state.counts[STAMP] += 1
     candidates = 0
     for beam in range(state.counts[BEAMS]):
-        history, word = int(state.beam_history[beam]), int(state.node_word[state.beam_node[beam]])
+        history, word = int(state.beams[beam, HISTORY]), int(state.nodes[state.beams[beam, NODE], WORD])
         scored = complete(model, settings, state, history, word)
-        row = merge(state, candidates, scored if word else history, 0, beam, state.beam_logit[beam])
-        state.candidate_last[row] = scored
+        row = merge(state, candidates, scored if word else history, 0, beam, state.beam_logits[beam])
+        state.candidates[row, LAST] = scored
         candidates = max(candidates, row + 1)
     best = -math.inf
-    context = np.zeros(state.history_context.shape[1], np.uint32)
+    context = np.zeros(state.contexts.shape[1], np.uint32)
     for row in range(candidates):
-        scored = state.candidate_last[row]
-        score = state.candidate_logit[row] + state.history_score[scored]
+        scored = state.candidates[row, LAST]
+        score = state.candidate_scores[row, LOGIT] + state.history_scores[scored, TOTAL]
         if model.order and settings.boundary:
             log10, _ = score_ngram(
                 model.ngram_data, model.ngram_offsets, model.ngram_buckets, model.order,
-                state.history_context[scored], state.history_length[scored], model.end, context,
+                state.contexts[scored], state.histories[scored, CONTEXT], model.end, context,
             )  # fmt: skip
             score += settings.alpha * log10 * LN10
-        state.candidate_score[row] = score
+        state.candidate_scores[row, SCORE] = score
         best = max(best, score)
     return select(settings, state, candidates, best)
 
@@ -417,9 +432,9 @@ def trace_back(state: State, frames: int, beam: int, labels: np.ndarray, logp: n
     """The path to a beam after so many frames: (frames,) int32 labels and (frames,) float32 their log probabilities."""
     for frame in range(frames - 1, -1, -1):
         at = state.trace_first[frame] + beam
-        labels[frame] = state.trace_label[at]
+        labels[frame] = state.traces[at, 1]
         logp[frame] = state.trace_logp[at]
-        beam = state.trace_parent[at]
+        beam = state.traces[at, 0]
 
 
 @compiled
@@ -433,9 +448,9 @@ def settled(state: State) -> tuple[int, int]:
         state.counts[STAMP] += 1
         parents = 0
         for at in range(count):
-            parent = state.trace_parent[state.trace_first[frame] + state.scratch[at]]
-            if state.slot_stamp[parent] != state.counts[STAMP]:
-                state.slot_stamp[parent] = state.counts[STAMP]
+            parent = state.traces[state.trace_first[frame] + state.scratch[at], 0]
+            if state.slots[parent, 0] != state.counts[STAMP]:
+                state.slots[parent, 0] = state.counts[STAMP]
                 state.scratch[parents] = parent
                 parents += 1
         count = parents

@@ -63,7 +63,7 @@ class Search:
         from wav2vec2_core.decoding.beam_state import new_state, restart
 
         self.model, self.settings = model, settings
-        if idle is None or len(idle.beam_node) < settings.beam_width:
+        if idle is None or len(idle.beams) < settings.beam_width:
             idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
         self.state = idle
         restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
@@ -82,7 +82,7 @@ class Search:
     def results(self, most: int | None = None) -> Iterator[Ranked]:
         """What was said if nothing follows, the ``most`` best, best first; the search can go on."""
         from wav2vec2_core.decoding.beam_kernels import finish, has_room
-        from wav2vec2_core.decoding.beam_state import FRAMES
+        from wav2vec2_core.decoding.beam_state import CONTEXT, FRAMES, LAST, LOGIT, PARENT, SCORE
 
         if not has_room(self.model, self.settings, self.state, 1):
             self._grow()
@@ -91,13 +91,15 @@ class Search:
         rows = state.order[: count if most is None else min(most, count)].tolist()
         frames = int(state.counts[FRAMES])
         for row in rows:
-            history = int(state.candidate_last[row])
+            history = int(state.candidates[row, LAST])
             known = None
             if self.model.order:
-                words = state.history_context[history, : state.history_length[history]]
+                words = state.contexts[history, : state.histories[history, CONTEXT]]
                 known = LanguageModelState(tuple(words.tolist()))
-            path = self._path(frames, int(state.candidate_parent[row]))
-            yield Ranked(path, float(state.candidate_logit[row]), float(state.candidate_score[row]), known)
+            path = self._path(frames, int(state.candidates[row, PARENT]))
+            yield Ranked(
+                path, float(state.candidate_scores[row, LOGIT]), float(state.candidate_scores[row, SCORE]), known
+            )
 
     @property
     def size(self) -> int:

@@ -14,6 +14,13 @@ BLANK, STARTS, ENDS = 1, 2, 4
 PREFIX, KNOWN = 1, 2
 #: Places in ``State.counts``.
 NODES, HISTORIES, TAILS, BEAMS, FRAMES, TRACES, STAMP, TOKENS = range(8)
+#: Columns of ``State.nodes``, of ``State.histories``, of ``State.history_scores``.
+WORD, LENGTH, LEXICON, HOT = range(4)
+BEFORE, LAST_WORD, HOTWORDS, CONTEXT, TAIL = range(5)
+RAW, TOTAL = range(2)
+#: Columns of ``State.beams`` (the first three) and ``State.candidates``, and of ``State.candidate_scores``.
+HISTORY, NODE, LAST, PARENT = range(4)
+LOGIT, SCORE = range(2)
 
 
 class Model(NamedTuple):
@@ -32,12 +39,10 @@ class Model(NamedTuple):
     label_characters: np.ndarray
     longest: int
     width: int
-    lexicon_keys: np.ndarray
-    lexicon_values: np.ndarray
+    lexicon_table: np.ndarray
     lexicon_words: np.ndarray
     lexicon_flags: np.ndarray
-    hot_keys: np.ndarray
-    hot_values: np.ndarray
+    hot_table: np.ndarray
     hot_shortest: np.ndarray
     hot_ends: np.ndarray
     ngram_data: np.ndarray
@@ -48,7 +53,7 @@ class Model(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Options of one search, checked; scores are natural logarithms, ``alpha`` and ``unknown`` as pyctcdecode has them."""
+    """Options of one search, checked: ``SearchOptions`` without what the ``Model`` holds."""
 
     alpha: float
     beta: float
@@ -62,107 +67,102 @@ class Settings(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a search keeps. A number of a node, history or beam is a row of the arrays of that name.
+    """What a search keeps: rows of arrays, so that nothing is made or thrown away for a beam.
 
-    counts: (8,) int64, how much of the arrays is in use. tokens: (labels,) int32, labels of the current frame.
+    counts: (8,) int64, how many rows are in use. tokens: (labels,) int32, labels of the current frame.
 
-    node_*: partial words, node 0 the empty one; word: the node without the mark that the next label starts a word;
-    lexicon, hot: place in those tries or -1. history_*: complete words, history 0 none; raw: score of the language
-    model; hot: number of hotwords; score: of both; context, length: state of the language model; tail: number that
-    equals another's where the last words do. The tables map (node, character) and (history, word) to what follows.
+    nodes: int32, partial words, row 0 the empty one. WORD: the node without the mark that the next label starts a word;
+    LENGTH: characters; LEXICON, HOT: place in those tries or -1. node_scores: float64, what they add to a beam.
+    node_table: (node, character) -> node.
 
-    beam_*: the beams of the last frame, best first; last: their last label. candidate_*: the beams of the frame in the
-    making; parent: row of the beam before. slot_*: finds equal candidates, one generation (``stamp``) at a time.
+    histories: int32, complete words, row 0 none. BEFORE: without its LAST_WORD, a node; HOTWORDS: how many; CONTEXT: words
+    of the language model's state, in contexts, uint32; TAIL: a number that equals another's where the last words do.
+    history_scores: float64. RAW: of the language model; TOTAL: with hotwords. history_table: (history, word) ->
+    history. tail_table: (tail, word) -> tail.
 
-    trace_*: the beams of all frames, those of frame t from ``trace_first[t]`` on: how each came about.
+    beams: int32, those of the last frame, best first. beam_logits: float64. candidates, candidate_scores: those of the
+    frame in the making; PARENT: row of the beam before. order, scratch: int32, rows of candidates. slots: int64, finds
+    equal candidates: (stamp, row), one stamp at a time.
+
+    traces, trace_logp: int32 (parent, label) and float32 of the beams of all frames, those of frame t from
+    ``trace_first[t]`` on.
     """
 
     counts: np.ndarray
     tokens: np.ndarray
-    node_keys: np.ndarray
-    node_values: np.ndarray
-    node_word: np.ndarray
-    node_length: np.ndarray
-    node_lexicon: np.ndarray
-    node_hot: np.ndarray
-    node_score: np.ndarray
-    history_keys: np.ndarray
-    history_values: np.ndarray
-    history_parent: np.ndarray
-    history_word: np.ndarray
-    history_raw: np.ndarray
-    history_hot: np.ndarray
-    history_score: np.ndarray
-    history_context: np.ndarray
-    history_length: np.ndarray
-    history_tail: np.ndarray
-    tail_keys: np.ndarray
-    tail_values: np.ndarray
-    beam_history: np.ndarray
-    beam_node: np.ndarray
-    beam_last: np.ndarray
-    beam_logit: np.ndarray
-    candidate_history: np.ndarray
-    candidate_node: np.ndarray
-    candidate_last: np.ndarray
-    candidate_parent: np.ndarray
-    candidate_logit: np.ndarray
-    candidate_score: np.ndarray
+    nodes: np.ndarray
+    node_scores: np.ndarray
+    node_table: np.ndarray
+    histories: np.ndarray
+    history_scores: np.ndarray
+    contexts: np.ndarray
+    history_table: np.ndarray
+    tail_table: np.ndarray
+    beams: np.ndarray
+    beam_logits: np.ndarray
+    candidates: np.ndarray
+    candidate_scores: np.ndarray
     order: np.ndarray
     scratch: np.ndarray
-    slot_stamp: np.ndarray
-    slot_value: np.ndarray
+    slots: np.ndarray
     trace_first: np.ndarray
-    trace_parent: np.ndarray
-    trace_label: np.ndarray
+    traces: np.ndarray
     trace_logp: np.ndarray
 
 
-_SMALL = 1024
-_FLOATS = {"node_score", "history_raw", "history_score", "beam_logit", "candidate_logit", "candidate_score"}
-_CANDIDATES = ("candidate", "order", "scratch")
+#: Rows of new arrays.
+SMALL = 1024
+#: Arrays that grow together.
+GROUPS = {
+    "nodes": ("nodes", "node_scores"),
+    "histories": ("histories", "history_scores", "contexts"),
+    "candidates": ("candidates", "candidate_scores", "order", "scratch"),
+    "traces": ("trace_first", "traces", "trace_logp"),
+}
+TABLES = {"nodes": "node_table", "histories": "history_table", "tails": "tail_table"}
 
 
 def new_state(labels: int, beam_width: int, context: int) -> State:
-    """Arrays for a search that has not begun. labels: of the alphabet; context: words of a state, order - 1."""
-    sizes = {"counts": TOKENS + 1, "tokens": labels, "beam": beam_width}
-    arrays = {}
-    for name in State._fields:
-        group = name.split("_")[0]
-        dtype = np.float64 if name in _FLOATS else np.int32
-        arrays[name] = np.zeros(sizes.get(group, _SMALL), dtype)
-    for table in ("node", "history", "tail"):
-        arrays[f"{table}_keys"], arrays[f"{table}_values"] = empty_table(_SMALL)
-    arrays["counts"] = arrays["counts"].astype(np.int64)
-    arrays["slot_stamp"] = np.zeros(2 * _SMALL, np.int64)
-    arrays["slot_value"] = np.zeros(2 * _SMALL, np.int32)
-    arrays["trace_first"] = np.zeros(_SMALL, np.int64)
-    arrays["trace_logp"] = np.zeros(_SMALL, np.float32)
-    arrays["history_context"] = np.zeros((_SMALL, context), np.uint32)
-    state = State(**arrays)
-    restart(state, (), hotwords=False)
-    return state
+    """Arrays for a search; ``restart`` begins one. labels: of the alphabet; context: words of a state, order - 1."""
+    return State(
+        counts=np.zeros(TOKENS + 1, np.int64),
+        tokens=np.zeros(labels, np.int32),
+        nodes=np.zeros((SMALL, HOT + 1), np.int32),
+        node_scores=np.zeros(SMALL),
+        node_table=empty_table(SMALL),
+        histories=np.zeros((SMALL, TAIL + 1), np.int32),
+        history_scores=np.zeros((SMALL, 2)),
+        contexts=np.zeros((SMALL, context), np.uint32),
+        history_table=empty_table(SMALL),
+        tail_table=empty_table(SMALL),
+        beams=np.zeros((beam_width, LAST + 1), np.int32),
+        beam_logits=np.zeros(beam_width),
+        candidates=np.zeros((SMALL, PARENT + 1), np.int32),
+        candidate_scores=np.zeros((SMALL, 2)),
+        order=np.zeros(SMALL, np.int32),
+        scratch=np.zeros(SMALL, np.int32),
+        slots=np.zeros((2 * SMALL, 2), np.int64),
+        trace_first=np.zeros(SMALL, np.int64),
+        traces=np.zeros((SMALL, 2), np.int32),
+        trace_logp=np.zeros(SMALL, np.float32),
+    )
 
 
 def restart(state: State, context: tuple[int, ...], *, hotwords: bool) -> None:
     """Forget everything: one beam without words. context: word ids before the recording, newest first."""
-    for keys in (state.node_keys, state.history_keys, state.tail_keys):
-        keys.fill(0)
+    for table in (state.node_table, state.history_table, state.tail_table):
+        table.fill(0)
     stamp = state.counts[STAMP]
     state.counts.fill(0)
     state.counts[[NODES, HISTORIES, TAILS, BEAMS]] = 1
     state.counts[STAMP] = stamp
-    state.node_word[0] = state.node_length[0] = state.node_lexicon[0] = 0
-    state.node_hot[0] = 0 if hotwords else -1
-    state.node_score[0] = 0.0
-    state.history_parent[0] = -1
-    state.history_word[0] = state.history_hot[0] = state.history_tail[0] = 0
-    state.history_raw[0] = state.history_score[0] = 0.0
-    state.history_context[0, : len(context)] = context
-    state.history_length[0] = len(context)
-    state.beam_history[0] = state.beam_node[0] = 0
-    state.beam_last[0] = -1
-    state.beam_logit[0] = 0.0
+    state.nodes[0] = (0, 0, 0, 0 if hotwords else -1)
+    state.node_scores[0] = 0.0
+    state.histories[0] = (-1, 0, 0, len(context), 0)
+    state.history_scores[0] = 0.0
+    state.contexts[0, : len(context)] = context
+    state.beams[0] = (0, 0, -1)
+    state.beam_logits[0] = 0.0
     state.trace_first[0] = 0
 
 
@@ -171,34 +171,32 @@ def needed(state: State, longest: int, order: int, beam_width: int) -> dict[str,
     counts = state.counts
     candidates = int(counts[BEAMS]) * max(int(counts[TOKENS]), 1)
     return {
-        "candidate": candidates,
-        "node": int(counts[NODES]) + candidates * (longest + 1),
-        "history": int(counts[HISTORIES] + counts[BEAMS]),
-        "tail": int(counts[TAILS]) + int(counts[BEAMS]) * max(order, 1),
-        "trace": max(int(counts[TRACES]) + min(candidates, beam_width), int(counts[FRAMES]) + 2),
+        "candidates": candidates,
+        "nodes": int(counts[NODES]) + candidates * (longest + 1),
+        "histories": int(counts[HISTORIES] + counts[BEAMS]),
+        "tails": int(counts[TAILS]) + int(counts[BEAMS]) * max(order, 1),
+        "traces": max(int(counts[TRACES]) + min(candidates, beam_width), int(counts[FRAMES]) + 2),
     }
 
 
 def grown(state: State, rows: dict[str, int]) -> State:
     """The same state in arrays of at least ``rows``; those that are large enough stay."""
-    arrays = state._asdict()
-    for group, least in rows.items():
-        for name, array in arrays.items():
-            of_group = name.startswith(_CANDIDATES) if group == "candidate" else name.startswith(f"{group}_")
-            if of_group and not name.endswith(("_keys", "_values")) and len(array) < least:
-                larger = np.zeros((max(least, 2 * len(array)), *array.shape[1:]), array.dtype)
+    changed = {}
+    for group, names in GROUPS.items():
+        for name in names:
+            array = getattr(state, name)
+            if len(array) < rows[group]:
+                larger = np.zeros((max(rows[group], 2 * len(array)), *array.shape[1:]), array.dtype)
                 larger[: len(array)] = array
-                arrays[name] = larger
-    for table in ("node", "history", "tail"):
-        keys, values = arrays[f"{table}_keys"], arrays[f"{table}_values"]
-        if 2 * rows[table] > len(keys):
-            larger = empty_table(rows[table])
-            refill(keys, values, *larger)
-            arrays[f"{table}_keys"], arrays[f"{table}_values"] = larger
-    if 2 * rows["candidate"] > len(state.slot_stamp):
-        slots = len(empty_table(rows["candidate"]).keys)
-        arrays["slot_stamp"], arrays["slot_value"] = np.zeros(slots, np.int64), np.zeros(slots, np.int32)
-    return State(**arrays)
+                changed[name] = larger
+    for group, name in TABLES.items():
+        table = getattr(state, name)
+        if len(table) < 2 * rows[group]:
+            changed[name] = empty_table(rows[group])
+            refill(table, changed[name])
+    if len(state.slots) < 2 * rows["candidates"]:
+        changed["slots"] = empty_table(rows["candidates"])
+    return state._replace(**changed)
 
 
 def forget(state: State, frames: int) -> State:
@@ -206,7 +204,7 @@ def forget(state: State, frames: int) -> State:
     counts, first = state.counts, state.trace_first
     left, dropped = int(counts[FRAMES]) - frames, int(first[frames])
     traces = int(counts[TRACES]) - dropped
-    for array in (state.trace_parent, state.trace_label, state.trace_logp):
+    for array in (state.traces, state.trace_logp):
         array[:traces] = array[dropped : dropped + traces]
     first[: left + 1] = first[frames : frames + left + 1] - dropped
     counts[FRAMES], counts[TRACES] = left, traces

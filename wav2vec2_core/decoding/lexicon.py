@@ -55,8 +55,7 @@ class Spelling(NamedTuple):
 class Lexicon(NamedTuple):
     """Arrays of a trie of words; see ``beam_state.Model``."""
 
-    keys: np.ndarray
-    values: np.ndarray
+    table: np.ndarray
     words: np.ndarray
     flags: np.ndarray
 
@@ -71,7 +70,7 @@ class Lexicon(NamedTuple):
         """
         trie = Trie(spelling.alphabet, spelling.width)
         if model is None:
-            return cls(*trie.table, np.zeros(1, np.uint32), np.zeros(1, np.uint8))
+            return cls(trie.table, np.zeros(1, np.uint32), np.zeros(1, np.uint8))
         vocabulary = model.unigrams if model.unigrams is not None else unigrams
         if vocabulary is None:
             raise InputError("the language model's file does not hold its words: give them as unigrams")
@@ -94,7 +93,7 @@ class Lexicon(NamedTuple):
             flags[listed[listed_whole]] |= KNOWN
         else:
             flags[words > 0] |= KNOWN
-        return cls(*trie.table, words, flags)
+        return cls(trie.table, words, flags)
 
     def named(self) -> dict[str, Any]:
         """As fields of a ``beam_state.Model``."""
@@ -104,8 +103,7 @@ class Lexicon(NamedTuple):
 class Hotwords(NamedTuple):
     """Arrays of a trie of hotwords; see ``beam_state.Model``."""
 
-    keys: np.ndarray
-    values: np.ndarray
+    table: np.ndarray
     shortest: np.ndarray
     ends: np.ndarray
 
@@ -120,7 +118,7 @@ class Hotwords(NamedTuple):
         spread_to_prefixes(trie.parents, shortest)
         ends = np.zeros(trie.count, bool)
         ends[nodes[whole]] = True
-        return cls(*trie.table, shortest, ends)
+        return cls(trie.table, shortest, ends)
 
     def named(self) -> dict[str, Any]:
         """As fields of a ``beam_state.Model``."""

@@ -1,9 +1,8 @@
-"""Integer tries: words as paths of character numbers, in one flat hash table, so that decoding never hashes a string."""
+"""Integer tries: words as paths of character numbers, in a flat hash table, so that decoding never hashes a string."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,95 +11,96 @@ from wav2vec2_core.decoding.compilation import compiled
 #: Bits of one half of a key: the numbers of nodes and histories stay below 2 ** 31.
 HALF = 31
 LOW_HALF = 2**HALF - 1
-#: Odd numbers below 2 ** 32 that spread the halves; the products fit into 63 bits, so plain Python and machine code agree.
+#: Odd numbers below 2 ** 32 that spread the halves; products fit into 63 bits, so plain Python and machine code agree.
 SPREAD, SPREAD_HIGH = 0x9E3779B1, 0x85EBCA77
 #: Words inserted before the tables may have to grow.
 BATCH = 1 << 16
 
 
 @compiled
-def hashed(low, high):  # noqa: ANN001, ANN201
+def hashed(low: int, high: int) -> int:
     """A hash of two numbers from 0 to 2 ** 31, not negative."""
     mixed = (low * SPREAD) ^ (high * SPREAD_HIGH)
     return mixed ^ (mixed >> 29)
 
 
 @compiled
-def slot_of(keys, key):  # noqa: ANN001, ANN201
-    """Where ``key`` stands in a hash table, or the free slot for it. keys: (power of 2,) int64, 0 is free."""
-    mask = len(keys) - 1
+def slot_of(table: np.ndarray, key: int) -> int:
+    """Where ``key`` stands in a hash table, or the free slot for it."""
+    mask = len(table) - 1
     slot = hashed(key & LOW_HALF, key >> HALF) & mask
-    while keys[slot] != 0 and keys[slot] != key:
+    while table[slot, 0] != 0 and table[slot, 0] != key:
         slot = (slot + 1) & mask
     return slot
 
 
 @compiled
-def refill(keys, values, new_keys, new_values):  # noqa: ANN001, ANN201
+def refill(table: np.ndarray, larger: np.ndarray) -> None:
     """Move all entries of a hash table into a larger, empty one."""
-    for old in range(len(keys)):
-        if keys[old] != 0:
-            slot = slot_of(new_keys, int(keys[old]))
-            new_keys[slot] = keys[old]
-            new_values[slot] = values[old]
+    for old in range(len(table)):
+        if table[old, 0] != 0:
+            slot = slot_of(larger, int(table[old, 0]))
+            larger[slot, 0] = table[old, 0]
+            larger[slot, 1] = table[old, 1]
 
 
 @compiled
-def step(keys, values, width, node, character):  # noqa: ANN001, ANN201
-    """The child of a node of a trie, or -1. ``width``: 1 + the largest number of a character; node -1 has no children."""
+def step(table: np.ndarray, width: int, node: int, character: int) -> int:
+    """The child of a node of a trie, or -1; node -1 has no children."""
     if node < 0:
         return -1
-    slot = slot_of(keys, node * width + character + 1)
-    return int(values[slot]) if keys[slot] != 0 else -1
+    slot = slot_of(table, node * width + character + 1)
+    return int(table[slot, 1]) if table[slot, 0] != 0 else -1
 
 
 @compiled
-def insert_words(keys, values, parents, width, characters, first, ends, count):  # noqa: ANN001, ANN201
+def insert_words(
+    table: np.ndarray,
+    parents: np.ndarray,
+    width: int,
+    characters: np.ndarray,
+    first: np.ndarray,
+    ends: np.ndarray,
+    count: int,
+) -> int:
     """Insert words into a trie with room for them, and return the number of its nodes.
 
     Args:
-        keys, values: the hash table. parents: (nodes,) int32. count: nodes so far, the root among them.
+        table: the trie's. parents: (nodes,) int32. width: of the trie. count: nodes so far, the root among them.
         characters: of all words. first: (words + 1,) where each word starts. ends: (words,) receives their last nodes.
     """
     for word in range(len(ends)):
         node = 0
         for at in range(first[word], first[word + 1]):
             key = node * width + int(characters[at]) + 1
-            slot = slot_of(keys, key)
-            if keys[slot] == 0:
-                keys[slot] = key
-                values[slot] = count
+            slot = slot_of(table, key)
+            if table[slot, 0] == 0:
+                table[slot, 0] = key
+                table[slot, 1] = count
                 parents[count] = node
                 count += 1
-            node = int(values[slot])
+            node = int(table[slot, 1])
         ends[word] = node
     return count
 
 
 @compiled
-def spread_to_prefixes(parents, values):  # noqa: ANN001, ANN201
-    """Give every node the least value of itself and its descendants. parents: (nodes,), a parent comes before a child."""
+def spread_to_prefixes(parents: np.ndarray, values: np.ndarray) -> None:
+    """Give every node the least value of itself and its descendants; a parent comes before its children."""
     for node in range(len(parents) - 1, 0, -1):
         values[parents[node]] = min(values[parents[node]], values[node])
 
 
-class Table(NamedTuple):
-    """Hash table of a trie: node and character -> node. keys: int64, values: int32."""
-
-    keys: np.ndarray
-    values: np.ndarray
-
-
-def empty_table(capacity: int) -> Table:
-    """A table for at least ``capacity`` entries that stays half empty."""
-    slots = 1 << max(4, (2 * capacity - 1).bit_length())
-    return Table(np.zeros(slots, np.int64), np.zeros(slots, np.int32))
+def empty_table(capacity: int) -> np.ndarray:
+    """A hash table that stays half empty with ``capacity`` entries: (slots, 2) int64, key or 0, and value."""
+    return np.zeros((1 << max(4, (2 * capacity - 1).bit_length()), 2), np.int64)
 
 
 class Trie:
     """A trie over an alphabet of characters.
 
-    alphabet: sorted code points; a character's number is its place. width: more than the numbers of characters.
+    alphabet: sorted code points; a character's number is its place. width: more than the numbers of characters, the
+    table maps ``node * width + number + 1`` to the child.
     """
 
     def __init__(self, alphabet: np.ndarray, width: int) -> None:
@@ -127,13 +127,11 @@ class Trie:
             part = slice(start, start + BATCH)
             characters, first, whole[part] = self._spelled(words[part])
             self._reserve(self.count + len(characters))
-            self.count = insert_words(
-                *self.table, self._parents, self.width, characters, first, ends[part], self.count
-            )
+            self.count = insert_words(self.table, self._parents, self.width, characters, first, ends[part], self.count)
         return ends, whole
 
     def _spelled(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers of the characters of all words, cut at the first unknown one; where each starts; which are not cut."""
+        """Characters of all words, cut at the first unknown one; where each word starts; which are not cut."""
         points = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32)
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         ends = np.cumsum(lengths)
@@ -149,9 +147,9 @@ class Trie:
         return numbers[kept].astype(np.int32), first, cut == ends
 
     def _reserve(self, nodes: int) -> None:
-        if 2 * nodes > len(self.table.keys):
+        if 2 * nodes > len(self.table):
             larger = empty_table(nodes)
-            refill(*self.table, *larger)
+            refill(self.table, larger)
             self.table = larger
         if nodes > len(self._parents):
             parents = np.zeros(2 * nodes, np.int32)
