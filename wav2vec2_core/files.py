@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.errors import CheckpointError, OutputError
+from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
 
 
 @contextmanager
@@ -24,6 +24,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder does not exist, is not writable or the disk is full.
     """
     path = Path(path)
+    with temporary_beside(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new empty file in the folder of ``path``, to be moved into its place by the block; what stays is deleted.
+
+    Raises:
+        OutputError: the folder does not exist, is not writable or the disk is full.
+    """
+    path = Path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:20]}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -31,10 +44,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _not_written(path, error) from error
     temporary = Path(name)
     try:
-        yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the usual mode
-        temporary.replace(path)
-    except OutputError:
+        yield temporary
+    except Wav2Vec2Error:
         raise
     except OSError as error:
         raise _not_written(path, error) from error
