@@ -16,8 +16,8 @@ from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
-from wav2vec2_core.errors import BackendError, InputError
-from wav2vec2_core.inputs import check_shape, check_waveforms
+from wav2vec2_core.errors import BackendError
+from wav2vec2_core.inputs import check_features, check_speakers, check_statistics, check_waveforms, layer_numbers
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch.layers import masked_mean_and_std
 from wav2vec2_torch.model import Wav2Vec2Model
@@ -100,8 +100,7 @@ class InferenceModel:
         """
         waveforms = self._checked(waveforms)
         given = [None] * len(waveforms) if statistics is None else list(statistics)
-        if len(given) != len(waveforms):
-            raise InputError(f"{len(waveforms)} waveforms come with {len(given)} statistics: give one for each")
+        check_statistics(len(waveforms), len(given))
         results = []
         for waveform, known in zip(waveforms, given, strict=True):
             frames = self.config.num_frames(len(waveform), add_adapter=False)
@@ -137,7 +136,7 @@ class InferenceModel:
         Raises:
             InputError: features have another shape, or the model has no such layer.
         """
-        chosen = [self._layer(number) for number in layers]
+        chosen = layer_numbers(self.config, layers)
         results = []
         for one in self._checked_features(features):
             states = self._context(one)[1]
@@ -146,6 +145,17 @@ class InferenceModel:
                 result[row] = states[number][0].float().cpu().numpy()
             results.append(result)
         return results
+
+    @torch.inference_mode()
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each, compared by cosine.
+
+        Raises:
+            InputError: features have another shape or too few frames, or the model is no ``ForXVector``.
+        """
+        check_speakers(self.model.head)
+        contexts = (self._context(one) for one in self._checked_features(features))
+        return [self._speakers(self._mixed(*context))[0].float().cpu().numpy() for context in contexts]
 
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
@@ -185,8 +195,7 @@ class InferenceModel:
     def _scores(self, hidden: Tensor, states: Sequence[Tensor]) -> Tensor:
         """What the head makes of its body's (1, frames, hidden), or of all layers' where it mixes them."""
         model: Any = self.model
-        if getattr(model, "layer_weights", None) is not None:
-            hidden = sum(share * state for share, state in zip(F.softmax(model.layer_weights, 0), states, strict=True))
+        hidden = self._mixed(hidden, states)
         match model.head:
             case "ForPreTraining":
                 return model.project_hid(hidden)
@@ -197,12 +206,24 @@ class InferenceModel:
             case "ForSequenceClassification":
                 return model.classifier(model.projector(hidden).mean(1))
             case "ForXVector":
-                hidden = model.projector(hidden)
-                model.check_frames(hidden.shape[1], dilated=True)
-                for layer in model.tdnn:
-                    hidden = layer(hidden)
-                return model.classifier(model.feature_extractor(torch.cat(masked_mean_and_std(hidden, None), dim=-1)))
+                return model.classifier(self._speakers(hidden))
         return hidden
+
+    def _mixed(self, hidden: Tensor, states: Sequence[Tensor]) -> Tensor:
+        """What a head reads: the body's (1, frames, hidden), or its share of all layers' where it mixes them."""
+        weights = getattr(self.model, "layer_weights", None)
+        if weights is None:
+            return hidden
+        return torch.stack([share * state for share, state in zip(F.softmax(weights, 0), states, strict=True)]).sum(0)
+
+    def _speakers(self, hidden: Tensor) -> Tensor:
+        """(1, frames, hidden) -> (1, xvector_output_dim) speaker vectors."""
+        model: Any = self.model
+        hidden = model.projector(hidden)
+        model.check_frames(hidden.shape[1], dilated=True)
+        for layer in model.tdnn:
+            hidden = layer(hidden)
+        return model.feature_extractor(torch.cat(masked_mean_and_std(hidden, None), dim=-1))
 
     def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
@@ -214,22 +235,9 @@ class InferenceModel:
         checked = []
         for one in features:
             array = np.asarray(one, np.float32)
-            frames = array.shape[0] if array.ndim else 0
-            check_shape("features", array.shape, (max(frames, 1), self.config.conv_dim[-1]), "(frames, conv_dim[-1])")
-            if self.config.add_adapter and self.config.num_adapter_frames(frames) < 1:
-                raise InputError(
-                    f"an utterance has {frames} frames, the convolutional adapter makes less than one of them: "
-                    "leave it out or use a longer one"
-                )
+            check_features(self.config, array.shape)
             checked.append(to_tensor(array).to(self.model.device, self.model.dtype))
         return checked
-
-    def _layer(self, number: int) -> int:
-        """A layer's number counted from the first one."""
-        count = self.config.num_hidden_layers + 1
-        if not -count <= number < count:
-            raise InputError(f"layer {number} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last")
-        return number % count
 
 
 def _device(name: str) -> torch.device:

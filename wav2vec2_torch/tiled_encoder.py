@@ -59,10 +59,9 @@ class TiledEncoder:
         norm = layer.layer_norm
         assert norm is not None
         weight = layer.conv.weight
-        kernels = weight.detach()[:, 0].double().cpu().numpy()
-        mean = kernels @ statistics.mean
-        variance = ((kernels @ statistics.covariance) * kernels).sum(1)
-        scale = norm.weight.detach().double().cpu().numpy() / np.sqrt(variance + norm.eps)
-        shift = norm.bias.detach().double().cpu().numpy() - mean * scale  # the convolution's bias cancels
-        folded = (kernels * scale[:, None])[:, None], shift
+        kernels, gain, shift = (
+            part.detach().double().cpu().numpy() for part in (weight[:, 0], norm.weight, norm.bias)
+        )
+        kernels, bias = statistics.folded(kernels, gain, shift, norm.eps)
+        folded = kernels[:, None], bias
         return tuple(torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)  # type: ignore[return-value]
