@@ -64,6 +64,13 @@ class InferenceModel(Protocol):
         """
         ...
 
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors of a ``ForXVector`` model: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each.
+
+        They are compared by cosine; ``logits`` gives what its classifier makes of them. Raises ``InputError``.
+        """
+        ...
+
     def summary(self) -> str:
         """One line for ``--verbose``: library, device, type, and what a user may want to know of the work so far."""
         ...

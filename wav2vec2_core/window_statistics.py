@@ -80,6 +80,24 @@ class WindowStatistics:
         made._scatter = self._scatter / scale**2
         return made
 
+    def folded(
+        self, kernels: np.ndarray, gain: np.ndarray, shift: np.ndarray, epsilon: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A first convolution with its group norm in it, for this recording.
+
+        Args:
+            kernels: (channels, kernel); a bias of the convolution cancels.
+            gain, shift: (channels,) of the norm.
+            epsilon: of the norm.
+
+        Returns:
+            Kernels (channels, kernel) and bias (channels,), float64.
+        """
+        kernels = np.asarray(kernels, np.float64)
+        variance = ((kernels @ self.covariance) * kernels).sum(1)
+        scale = np.asarray(gain, np.float64) / np.sqrt(variance + epsilon)
+        return kernels * scale[:, None], np.asarray(shift, np.float64) - (kernels @ self.mean) * scale
+
     def _check(self) -> None:
         if self.count == 0:
             raise InputError(f"the recording is shorter than one window of {self.kernel} samples: use a longer one")
