@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.align import align
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command(cls=WhisperNames)(transcribe)
+app.command()(align)
 app.command()(listen)
 app.command()(info)
 app.command()(doctor)

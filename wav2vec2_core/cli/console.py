@@ -36,3 +36,12 @@ def stoppable(remedy: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"stopped{remedy and ': '}{remedy}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def note_embedded_model() -> None:
+    """Say what the model hears that is used where none is named."""
+    print(
+        "note: no --model given, using the embedded one: it hears English digits (zero to nine) and nothing else. "
+        "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
+        file=sys.stderr,
+    )

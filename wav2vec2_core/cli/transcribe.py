@@ -79,7 +79,7 @@ def transcribe(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what ran where.")] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""
-    from wav2vec2_core.cli.console import stoppable
+    from wav2vec2_core.cli.console import note_embedded_model, stoppable
 
     remedy = "finished files are kept, --resume goes on with the others" if output_dir else ""
     with stoppable(remedy):
@@ -95,7 +95,7 @@ def transcribe(
             if resume:
                 sources = delivery.missing(sources)
             if model is None:
-                _note_about_the_embedded_model()
+                note_embedded_model()
             transcriber = Transcriber(
                 model or EMBEDDED_MODEL,
                 backend=backend,
@@ -129,14 +129,6 @@ def _run(transcriber: Transcriber, sources: Sequence[Source], delivery: _Deliver
                 failed += 1
                 bar.complain(error, (str(source.path), source.name))
     return failed
-
-
-def _note_about_the_embedded_model() -> None:
-    print(
-        "note: no --model given, using the embedded one: it hears English digits (zero to nine) and nothing else. "
-        "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
-        file=sys.stderr,
-    )
 
 
 @dataclass(frozen=True)
