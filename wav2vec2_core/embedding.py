@@ -62,9 +62,7 @@ class Embedder:
         count = config.num_hidden_layers + 1
         for layer in layers:
             if not -count <= layer < count:
-                raise InputError(
-                    f"layer {layer} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last"
-                )
+                raise InputError(f"layer {layer} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last")
         if not layers:
             raise InputError("no layer is named: name one or more")
         #: Layers counted from the first, each once, in ascending order.

@@ -29,9 +29,7 @@ class Level:
         self._windows = WindowStatistics.of(config) if config.feat_extract_norm == "group" else None
 
     @classmethod
-    def of(
-        cls, config: Wav2Vec2Config, extractor: Wav2Vec2FeatureExtractor, blocks: Iterable[np.ndarray] = ()
-    ) -> Self:
+    def of(cls, config: Wav2Vec2Config, extractor: Wav2Vec2FeatureExtractor, blocks: Iterable[np.ndarray] = ()) -> Self:
         """The level of a whole recording: of all its (samples,) blocks."""
         made = cls(config, extractor)
         for block in blocks:

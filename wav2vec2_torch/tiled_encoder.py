@@ -59,9 +59,7 @@ class TiledEncoder:
         norm = layer.layer_norm
         assert norm is not None
         weight = layer.conv.weight
-        kernels, gain, shift = (
-            part.detach().double().cpu().numpy() for part in (weight[:, 0], norm.weight, norm.bias)
-        )
+        kernels, gain, shift = (part.detach().double().cpu().numpy() for part in (weight[:, 0], norm.weight, norm.bias))
         kernels, bias = statistics.folded(kernels, gain, shift, norm.eps)
         folded = kernels[:, None], bias
         return tuple(torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)  # type: ignore[return-value]

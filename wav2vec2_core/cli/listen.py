@@ -56,9 +56,7 @@ def listen(
         stopped = True
     lines.show(stream.finish(), float("inf"))
     if reader.leftover:
-        print(
-            f"note: the stream stops inside a sample: its last {reader.leftover} bytes are left out", file=sys.stderr
-        )
+        print(f"note: the stream stops inside a sample: its last {reader.leftover} bytes are left out", file=sys.stderr)
     if stopped:
         raise typer.Exit(130)
 
