@@ -20,7 +20,14 @@ from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import BackendError
-from wav2vec2_core.inputs import check_features, check_speakers, check_statistics, check_waveforms, layer_numbers
+from wav2vec2_core.inputs import (
+    check_adapter_frames,
+    check_features,
+    check_speakers,
+    check_statistics,
+    check_waveforms,
+    layer_numbers,
+)
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_flax.layers import frame_mask, masked_mean, masked_mean_and_std, value
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
@@ -145,7 +152,7 @@ class InferenceModel:
         """
         chosen = layer_numbers(self.config, layers)
         results = []
-        for one in self._checked_features(features):
+        for one in self._checked_features(features, for_head=False):
             states = self._apply(self._states, one)[:, 0, : len(one)]
             results.append(states[chosen])
         return results
@@ -212,12 +219,14 @@ class InferenceModel:
             check_waveforms(self.config, (1, *waveform.shape))
         return waveforms
 
-    def _checked_features(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
         features = [np.asarray(one, np.float32) for one in features]
         model: Any = self.model
         for one in features:
             check_features(self.config, one.shape)
-            if model.head == "ForXVector":
+            if for_head:
+                check_adapter_frames(self.config, len(one))
+            if for_head and model.head == "ForXVector":
                 model.check_frames(len(one), dilated=True)
         return features
 
