@@ -63,3 +63,27 @@ def test_letters(seed, tmp_path):
         logits, options = case.logits(), case.options()
         expected, found, _ = readings(theirs, ours, logits, options)
         assert same(expected, found), (expected[:3], found[:3], options)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_byte_pairs(seed, tmp_path):
+    case = BeamCase(1000 + seed, tmp_path, bpe=True)
+    theirs, ours = pair_of_decoders(case)
+    for _ in range(UTTERANCES):
+        logits, options = case.logits(), case.options()
+        expected, found, _ = readings(theirs, ours, logits, options)
+        assert same(expected, found), (expected[:3], found[:3], options)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_recordings_that_go_on(seed, tmp_path):
+    """The state after one recording is where the next starts."""
+    case = BeamCase(2000 + seed, tmp_path)
+    theirs, ours = pair_of_decoders(case)
+    state = (None, None)
+    for _ in range(UTTERANCES):
+        logits, options = case.logits(), case.options()
+        expected, found, state = readings(theirs, ours, logits, options, state)
+        assert same(expected, found), (expected[:3], found[:3], options)
+        if ours.model is None:
+            assert state == (None, None)

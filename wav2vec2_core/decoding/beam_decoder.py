@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +10,17 @@ import numpy as np
 from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_search import EMPTY_PATH, LanguageModelState, Search
 from wav2vec2_core.decoding.log_probabilities import checked_logits, log_probabilities
+from wav2vec2_core.decoding.resources import Resources
 from wav2vec2_core.decoding.search_options import SearchOptions
 from wav2vec2_core.decoding.spoken import Hypothesis, Speller
 from wav2vec2_core.decoding.timeline import Word
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.beam_state import Model, Settings, State
     from wav2vec2_core.decoding.ngram import NgramModel
 
 #: Numbers whose log probabilities are computed at a time.
 BLOCK = 1 << 21
-#: Arrays of a search that are larger are not kept for the next one, bytes.
-KEPT = 1 << 26
-#: Lists of hotwords whose tries are kept.
-HOTWORD_LISTS = 8
 
 
 class BeamSearchDecoder:
@@ -50,25 +45,23 @@ class BeamSearchDecoder:
     ) -> None:
         if unigrams is not None and model is None:
             raise InputError("unigrams are given without a language model: give its file as well")
-        self.alphabet, self.model = alphabet, model
-        self.unigrams = None if unigrams is None else list(dict.fromkeys(unigrams))
         self.options = options or SearchOptions()
-        self._speller = Speller(alphabet)
-        self._prepare()
+        self._resources = Resources(alphabet, model, unigrams)
 
-    def _prepare(self) -> None:
-        self._lock = threading.Lock()
-        self._models: dict[tuple[str, ...], Model] = {}
-        self._idle: list[State] = []
+    @property
+    def alphabet(self) -> Alphabet:
+        """Labels in the order of the logits."""
+        return self._resources.alphabet
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_models", "_idle")}
+    @property
+    def model(self) -> NgramModel | None:
+        """The language model, if there is one."""
+        return self._resources.model
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
-
-    # ---- decoding -----------------------------------------------------------------------------------------------
+    @property
+    def unigrams(self) -> list[str] | None:
+        """The words that count as known, if they were given."""
+        return self._resources.unigrams
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
         """The best reading of one recording: text, and words with frames.
@@ -105,22 +98,23 @@ class BeamSearchDecoder:
             raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
         chosen = self.options.changed(**options)
         array = checked_logits(logits, len(self.alphabet.labels))
-        search = self._search(chosen, lm_start_state)
+        search = self._resources.begin(chosen, lm_start_state)
         for _, logp in _blocks(array, 0):
             search.feed(logp)
-        found = []
-        for ranked in search.results(n_best):
-            text = self._speller.text(ranked.path)
-            found.append(
-                Hypothesis(text, ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, self._speller)
+        speller = self._resources.speller
+        found = [
+            Hypothesis(
+                speller.text(ranked.path), ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller
             )
-        self._release(search)
+            for ranked in search.results(n_best)
+        ]
+        self._resources.end(search)
         return found
 
     def stream(self, lm_start_state: LanguageModelState | None = None) -> BeamStream:
         """Start a recording whose logits come in pieces; its words are those of ``decode``."""
-        search = self._search(self.options.changed(prune_history=True), lm_start_state)
-        return BeamStream(search, self._speller, len(self.alphabet.labels))
+        search = self._resources.begin(self.options.changed(prune_history=True), lm_start_state)
+        return BeamStream(search, self._resources.speller, len(self.alphabet.labels))
 
     def reset_params(
         self,
@@ -133,51 +127,6 @@ class BeamSearchDecoder:
         self.options = self.options.changed(
             alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
         )
-
-    # ---- searches -----------------------------------------------------------------------------------------------
-
-    def _search(self, options: SearchOptions, start: LanguageModelState | None) -> Search:
-        model = self._model(options.hotwords)
-        try:
-            idle = self._idle.pop()
-        except IndexError:
-            idle = None
-        return Search(model, _settings(options), self._start(options, start), idle)
-
-    def _release(self, search: Search) -> None:
-        if search.size <= KEPT:
-            self._idle.append(search.state)
-
-    def _start(self, options: SearchOptions, start: LanguageModelState | None) -> LanguageModelState | None:
-        if self.model is None:
-            if start is not None:
-                raise InputError("lm_start_state is given and there is no language model: leave it out")
-            return None
-        if start is None:
-            begins = options.lm_score_boundary and self.model.order > 1
-            return LanguageModelState((self.model.begin,) if begins else ())
-        if not isinstance(start, LanguageModelState) or len(start.words) >= self.model.order:
-            raise InputError(f"lm_start_state={start!r} is no state of this language model: use a last_lm_state of it")
-        return start
-
-    def _model(self, hotwords: tuple[str, ...]) -> Model:
-        with self._lock:
-            if hotwords not in self._models:
-                if len(self._models) > HOTWORD_LISTS:
-                    self._models = {(): self._models[()]}
-                self._models[hotwords] = self._spelled(hotwords)
-            return self._models[hotwords]
-
-    def _spelled(self, hotwords: tuple[str, ...]) -> Model:
-        from wav2vec2_core.decoding.beam_state import Model
-        from wav2vec2_core.decoding.lexicon import Hotwords, Lexicon, Spelling
-
-        spelling = Spelling.of(self.alphabet)
-        tries = Hotwords.of(spelling, hotwords)
-        if () in self._models:
-            return self._models[()]._replace(**tries.named())
-        lexicon = Lexicon.of(spelling, self.model, self.unigrams)
-        return Model(**spelling.named(), **lexicon.named(), **tries.named(), **_tables(self.model))
 
 
 class BeamStream:
@@ -232,32 +181,3 @@ def _blocks(logits: np.ndarray, first_frame: int) -> Iterator[tuple[int, np.ndar
     for start in range(0, len(logits), rows):
         block = logits[start : start + rows]
         yield first_frame + start + len(block), log_probabilities(block, first_frame + start)
-
-
-def _settings(options: SearchOptions) -> Settings:
-    from wav2vec2_core.decoding.beam_state import Settings
-
-    return Settings(
-        alpha=options.alpha,
-        beta=options.beta,
-        unknown=options.unk_score_offset,
-        boundary=bool(options.lm_score_boundary),
-        hotword_weight=options.hotword_weight,
-        beam_width=options.beam_width,
-        beam_prune=options.beam_prune_logp,
-        token_min=options.token_min_logp,
-        prune_history=bool(options.prune_history),
-    )
-
-
-def _tables(model: NgramModel | None) -> dict[str, Any]:
-    """The language model's fields of a ``beam_state.Model``; of the same types without one, so one program serves both."""
-    if model is None:
-        empty, order, end = np.zeros(1, np.uint32), 0, 0
-        offsets = buckets = np.zeros(1, np.int64)
-    else:
-        empty, order, end = np.asarray(model.data), int(model.order), int(model.end)
-        offsets, buckets = model.offsets, model.buckets
-    data = empty.view(np.ndarray)
-    data.flags.writeable = False
-    return {"ngram_data": data, "ngram_offsets": offsets, "ngram_buckets": buckets, "order": order, "end": end}
