@@ -80,11 +80,7 @@ def read_corpus(
 
 def _sentences(block: bytes, lines: LineBlocks, skip_symbols: bool) -> list[bytes]:
     """Words of some lines, ``</s>`` after each line."""
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = lines.line + block.count(b"\n", 0, error.start)
-        lines.fail("the text is not UTF-8", "convert it with iconv -t UTF-8", line)
+    lines.decoded(block)
     if b"\0" in block:
         block = block.replace(b"\0", b" ")
     if b"<" in block:

@@ -81,6 +81,20 @@ class LineBlocks:
             self._start = end
             yield block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
+    def texts(self) -> Iterator[str]:
+        """The lines that are left as text, without their ends. Raises ``CheckpointError`` where they are not UTF-8."""
+        for block in self.blocks():
+            yield from self.decoded(block).removesuffix("\n").split("\n")
+            self.line += block.count(b"\n")
+
+    def decoded(self, block: bytes) -> str:
+        """A block as text. Raises ``CheckpointError`` where it is not UTF-8."""
+        try:
+            return block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = self.line + block.count(b"\n", 0, error.start)
+            self.fail("the text is not UTF-8", "convert it with iconv -t UTF-8", line)
+
     def _line_end(self) -> int:
         """Position after the next line in the buffer, which is filled as needed; the start if there is no line."""
         while True:
