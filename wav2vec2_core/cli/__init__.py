@@ -11,6 +11,7 @@ import typer
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
+from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.errors import Wav2Vec2Error
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(transcribe)
 app.command()(info)
 app.command()(doctor)
+app.add_typer(lm)
 
 
 def _print_version(wanted: bool) -> None:

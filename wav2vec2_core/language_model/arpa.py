@@ -71,7 +71,7 @@ class ArpaReader:
 
     def _count_lines(self) -> tuple[int, ...]:
         lines, counts = self._lines, []
-        for block in lines.until(b"\\"):
+        for block in lines.blocks(b"\\"):
             for line in block.split(b"\n")[:-1]:
                 matched = COUNT_LINE.fullmatch(line)
                 if matched:
@@ -153,7 +153,7 @@ class ArpaReader:
             found = "the end of the file" if header is None else repr(header[:60])
             lines.fail(f"found {found} where {expected.decode()} starts", "restore the section", lines.line - 1)
         count = 0
-        for block in lines.until(b"\\"):
+        for block in lines.blocks(b"\\"):
             text = block.rstrip(b"\n \t\r")
             if text:
                 rows = _parse(text, order, order == self.order, lines.line) or self._parse_carefully(text, order)
