@@ -21,6 +21,19 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 #: Rows of a batch of logits that hold this are padding, as transformers' Trainer writes it.
 PADDING = -100.0
+#: Options of a search among the arguments of ``decode`` and ``batch_decode``, in their order.
+_OPTIONS = (
+    "beam_width",
+    "beam_prune_logp",
+    "token_min_logp",
+    "hotwords",
+    "hotword_weight",
+    "alpha",
+    "beta",
+    "unk_score_offset",
+    "lm_score_boundary",
+)
+#: What ``from_pretrained`` may change of a decoder.
 _WEIGHTS = ("alpha", "beta", "unk_score_offset", "score_boundary")
 
 
@@ -68,7 +81,9 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
     @staticmethod
     def get_missing_alphabet_tokens(decoder: BeamSearchDecoder, tokenizer: Wav2Vec2CTCTokenizer) -> set[str]:
         """Tokens of the vocabulary, as labels, that the decoder's alphabet does not have."""
-        return {_labels(token, tokenizer)[0] for token in tokenizer.get_vocab() if not _places(token, tokenizer, decoder)}
+        labels = set(decoder.alphabet.labels)
+        spelled = [_labels(token, tokenizer) for token in tokenizer.get_vocab()]
+        return {names[0] for names in spelled if labels.isdisjoint(names)}
 
     # ---- decoding -----------------------------------------------------------------------------------------------
 
@@ -100,9 +115,10 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             InputError: ``logits`` is of another shape or not finite, or an option is out of its range.
         """
         _check_count("n_best", n_best)
-        options = _options(locals())
-        found = _readings(self.decoder, options, n_best, output_word_offsets, _array(logits))
-        return _output(found if n_best > 1 else {name: values[0] for name, values in found.items()})
+        decoder = self._decoder(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight, alpha, beta,
+                                unk_score_offset, lm_score_boundary)  # fmt: skip
+        found = _readings(decoder, n_best, output_word_offsets, _array(logits))
+        return Wav2Vec2DecoderWithLMOutput(found if n_best > 1 else {name: values[0] for name, values in found.items()})
 
     def batch_decode(
         self,
@@ -137,12 +153,19 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
         _check_count("n_best", n_best)
         if num_processes is not None:
             _check_count("num_processes", num_processes)
-        options = _options(locals())
+        decoder = self._decoder(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight, alpha, beta,
+                                unk_score_offset, lm_score_boundary)  # fmt: skip
         arrays = [_without_padding(_array(one)) for one in logits]
-        job = partial(_readings, self.decoder, options, n_best, output_word_offsets)
+        job = partial(_readings, decoder, n_best, output_word_offsets)
         found = _mapped(job, arrays, pool, num_processes)
-        names = found[0] if found else ("text", "logit_score", "lm_score", *(["word_offsets"] * output_word_offsets))
-        return _output({name: [one[name] if n_best > 1 else one[name][0] for one in found] for name in names})
+        return Wav2Vec2DecoderWithLMOutput(
+            (name, [one[name] if n_best > 1 else one[name][0] for one in found])
+            for name in Wav2Vec2DecoderWithLMOutput.field_names[: 4 if output_word_offsets else 3]
+        )
+
+    def _decoder(self, *options: Any) -> BeamSearchDecoder:
+        """The decoder with the options of a call, in the order of both methods' arguments. Raises ``InputError``."""
+        return self.decoder.changed(**dict(zip(_OPTIONS, options, strict=True)))
 
     # ---- files --------------------------------------------------------------------------------------------------
 
@@ -180,8 +203,78 @@ def _check_count(name: str, value: Any) -> None:
         raise InputError(f"{name}={value!r} must be an integer of at least 1")
 
 
-def _options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options of the search among the arguments of a call."""
-    named = ("beam_width", "beam_prune_logp", "token_min_logp", "hotwords", "hotword_weight", "alpha", "beta",
-             "unk_score_offset", "lm_score_boundary")  # fmt: skip
-    return {name: arguments[name] for name in named}
+def _array(logits: Any) -> np.ndarray:
+    """An array, or a tensor of any framework as one. Raises ``InputError``."""
+    if hasattr(logits, "detach"):  # a torch tensor may need gradients or lie on another device
+        logits = logits.detach().cpu()
+        logits = logits.float() if logits.is_floating_point() else logits
+    try:
+        return np.asarray(logits)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"logits are a {type(logits).__name__} that is no array: {error}") from error
+
+
+def _without_padding(logits: np.ndarray) -> np.ndarray:
+    return logits[~(logits == PADDING).all(-1)] if logits.ndim == 2 and logits.size else logits
+
+
+def _readings(decoder: BeamSearchDecoder, n_best: int, word_offsets: bool, logits: np.ndarray) -> dict[str, list[Any]]:
+    """The fields of the output for one recording, with one entry for each reading."""
+    beams = decoder.decode_beams(logits, n_best)
+    found: dict[str, list[Any]] = {
+        "text": [beam.text for beam in beams],
+        "logit_score": [beam.logit_score for beam in beams],
+        "lm_score": [beam.lm_score for beam in beams],
+    }
+    if word_offsets:
+        found["word_offsets"] = [_offsets(beam) for beam in beams]
+    return found
+
+
+def _offsets(beam: Hypothesis) -> list[dict[str, Any]]:
+    return [{"word": word, "start_offset": start, "end_offset": end} for word, (start, end) in beam.word_frames]
+
+
+def _mapped(
+    job: Callable[[np.ndarray], Any], arrays: Sequence[np.ndarray], pool: Any, threads: int | None
+) -> list[Any]:
+    if pool is not None:
+        if not callable(getattr(pool, "map", None)):
+            raise InputError(f"pool is a {type(pool).__name__} without map(): pass a multiprocessing pool, or none")
+        return list(pool.map(job, arrays))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(threads or cores, len(arrays))
+    if threads <= 1:
+        return [job(array) for array in arrays]
+    with ThreadPoolExecutor(threads) as executor:
+        return list(executor.map(job, arrays))
+
+
+def _labels(token: str, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, ...]:
+    """How an alphabet may write a token of the vocabulary, the usual way first."""
+    if token == tokenizer.pad_token:
+        return (BLANK,)
+    if token == tokenizer.word_delimiter_token:
+        return (DELIMITER, token)
+    label = label_of(token, None)
+    if token == tokenizer.unk_token or label == UNKNOWN:
+        return (UNKNOWN, f"{WORD_START}{UNKNOWN}{WORD_START}", token)
+    return (label,)
+
+
+def _check_alphabet(decoder: BeamSearchDecoder, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+    """Compare label and token of every id. Raises ``InputError``."""
+    labels = decoder.alphabet.labels
+    missing = sorted(Wav2Vec2ProcessorWithLM.get_missing_alphabet_tokens(decoder, tokenizer))
+    if missing:
+        raise InputError(
+            f"the tokenizer has tokens that the decoder's alphabet lacks, as labels {missing}: "
+            "make the alphabet from the tokenizer's vocabulary, in the order of the ids"
+        )
+    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if number >= len(labels) or labels[number] not in _labels(token, tokenizer):
+            found = "there is no such label" if number >= len(labels) else f"label {number} is {labels[number]!r}"
+            raise InputError(
+                f"token {token!r} has id {number} but in the decoder's alphabet {found}: "
+                "make the alphabet from the tokenizer's vocabulary, in the order of the ids"
+            )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +35,8 @@ class BeamSearchDecoder:
     Args:
         alphabet: labels in the order of the logits.
         model: language model; ``None`` decodes without.
-        unigrams: words that count as known; by default all that the model knows.
+        unigrams: words that count as known. Without them those of the model do, and every incomplete word counts as
+            unknown until it is complete, which finds less: ``model.unigrams`` has all words of a model.
         options: of all searches, unless a call says otherwise.
     """
 
@@ -45,8 +49,19 @@ class BeamSearchDecoder:
     ) -> None:
         if unigrams is not None and model is None:
             raise InputError("unigrams are given without a language model: give its file as well")
+        #: Of all searches, unless a call says otherwise.
         self.options = options or SearchOptions()
         self._resources = Resources(alphabet, model, unigrams)
+
+    def changed(self, **options: Any) -> BeamSearchDecoder:
+        """A decoder with other options (see ``SearchOptions``; ``None`` means unchanged) that shares everything else.
+
+        Raises:
+            InputError: an option is unknown or out of range.
+        """
+        other = copy.copy(self)
+        other.options = self.options.changed(**options)
+        return other
 
     @property
     def alphabet(self) -> Alphabet:
@@ -96,9 +111,8 @@ class BeamSearchDecoder:
         """
         if n_best is not None and (isinstance(n_best, bool) or not isinstance(n_best, int) or n_best < 1):
             raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
-        chosen = self.options.changed(**options)
         array = checked_logits(logits, len(self.alphabet.labels))
-        search = self._resources.begin(chosen, lm_start_state)
+        search = self._resources.begin(self.options.changed(**options), lm_start_state)
         for _, logp in _blocks(array, 0):
             search.feed(logp)
         speller = self._resources.speller
@@ -127,6 +141,63 @@ class BeamSearchDecoder:
         self.options = self.options.changed(
             alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
         )
+
+    @classmethod
+    def load_from_dir(cls, folder: str | os.PathLike[str]) -> BeamSearchDecoder:
+        """Read ``alphabet.json`` and ``language_model`` of a folder, as pyctcdecode writes them.
+
+        Raises:
+            CheckpointError: a file is missing or damaged; the message names it.
+        """
+        from wav2vec2_core.decoding.decoder_folder import load_decoder
+        from wav2vec2_core.source import open_model
+
+        return load_decoder(open_model(Path(folder)))
+
+    def save_to_dir(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``alphabet.json`` and ``language_model`` into a folder, created where missing.
+
+        Raises:
+            InputError: there is no language model. OutputError: the folder cannot be written.
+        """
+        from wav2vec2_core.decoding.decoder_folder import save_decoder
+
+        save_decoder(self, folder)
+
+
+def build_ctcdecoder(
+    labels: Iterable[str],
+    kenlm_model_path: str | os.PathLike[str] | None = None,
+    unigrams: Iterable[str] | None = None,
+    alpha: float = SearchOptions.alpha,
+    beta: float = SearchOptions.beta,
+    unk_score_offset: float = SearchOptions.unk_score_offset,
+    lm_score_boundary: bool = SearchOptions.lm_score_boundary,
+) -> BeamSearchDecoder:
+    """A decoder from a model's labels and a language model's file: pyctcdecode's function of that name.
+
+    Args:
+        labels: in the order of the logits, as ``Alphabet.build`` takes them.
+        kenlm_model_path: an ARPA file, plain or gzipped, or a KenLM binary; ``None`` decodes without.
+        unigrams: words that count as known; by default those of an ARPA file, and none of a binary: see
+            ``BeamSearchDecoder``.
+        alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
+
+    Raises:
+        InputError: labels are no list or not distinct, or an option is out of range. CheckpointError: the file cannot be
+            read.
+    """
+    options = SearchOptions(
+        alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
+    )
+    alphabet = Alphabet.build(labels)
+    if kenlm_model_path is None:
+        return BeamSearchDecoder(alphabet, None, None if unigrams is None else list(unigrams), options)
+    from wav2vec2_core.decoding.ngram import NgramModel
+
+    model = NgramModel.open(kenlm_model_path)
+    words = model.unigrams if unigrams is None and model.path.name.endswith((".arpa", ".arpa.gz")) else unigrams
+    return BeamSearchDecoder(alphabet, model, None if words is None else list(words), options)
 
 
 class BeamStream:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -188,7 +187,7 @@ class ArpaReader:
                 )
             words += tokens[1 : order + 1]
             backoffs.append(self._number(tokens[-1], "back-off", number) if len(tokens) == order + 2 else -0.0)
-            if longest and backoffs[-1] != 0 or math.isinf(backoffs[-1]):
+            if (longest and backoffs[-1] != 0) or math.isinf(backoffs[-1]):
                 rule = "none is possible for the longest n-grams" if longest else "it must be finite"
                 self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
         return _Rows(words, _float32(probabilities), _float32(backoffs), self._lines.line)
@@ -223,7 +222,7 @@ def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | N
     last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))
     sizes = np.diff(last, prepend=-1)
     with_backoff = sizes == order + 2
-    if longest and with_backoff.any() or not (with_backoff | (sizes == order + 1)).all():
+    if (longest and with_backoff.any()) or not (with_backoff | (sizes == order + 1)).all():
         return None
     tokens = np.array(text.split(), object)
     first = last - sizes + 1
