@@ -193,11 +193,13 @@ def build_ctcdecoder(
     alphabet = Alphabet.build(labels)
     if kenlm_model_path is None:
         return BeamSearchDecoder(alphabet, None, None if unigrams is None else list(unigrams), options)
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
 
     model = NgramModel.open(kenlm_model_path)
-    words = model.unigrams if unigrams is None and model.path.name.endswith((".arpa", ".arpa.gz")) else unigrams
-    return BeamSearchDecoder(alphabet, model, None if words is None else list(words), options)
+    words = None if unigrams is None else list(unigrams)
+    if words is None and model.path.name.endswith((".arpa", ".arpa.gz")):
+        words = [word for word in model.unigrams or () if word not in (BEGIN, END, UNKNOWN)]
+    return BeamSearchDecoder(alphabet, model, words, options)
 
 
 class BeamStream:
