@@ -52,15 +52,19 @@ def check_features(config: Wav2Vec2Config, shape: Sequence[int]) -> None:
     """Check the shape of one utterance's encoder frames, (frames, conv_dim[-1]). Raises ``InputError``."""
     frames = shape[0] if shape else 0
     check_shape("features", shape, (max(frames, 1), config.conv_dim[-1]), "(frames, conv_dim[-1])")
+
+
+def check_adapter_frames(config: Wav2Vec2Config, frames: int) -> None:
+    """Check that the convolutional adapter, if there is one, makes a frame of ``frames``. Raises ``InputError``."""
     if config.add_adapter and config.num_adapter_frames(frames) < 1:
         raise InputError(
-            f"an utterance has {frames} frames, the convolutional adapter makes less than one of them: "
+            f"an utterance has {frames} frames, of which the convolutional adapter makes none: "
             "leave it out or use a longer one"
         )
 
 
 def layer_numbers(config: Wav2Vec2Config, layers: Sequence[int]) -> list[int]:
-    """Layers counted from the first one, 0 for the transformer's input. Raises ``InputError`` for one that is not there."""
+    """Layers counted from the first one, 0 for the transformer's input. Raises ``InputError`` for any other."""
     count = config.num_hidden_layers + 1
     for number in layers:
         if not -count <= number < count:

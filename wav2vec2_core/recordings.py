@@ -18,9 +18,57 @@ from wav2vec2_core.errors import AudioError, InputError, OutputError
 STANDARD_INPUT = "-"
 #: What is taken for a recording in a folder, by the end of its name. Files that are named are read whatever theirs is.
 SUFFIXES = frozenset(
-    ".3gp .aac .ac3 .aif .aifc .aiff .amr .ape .au .avi .caf .dts .eac3 .flac .flv .m2ts .m4a .m4b .m4v .mka .mkv .mov "
-    ".mp1 .mp2 .mp3 .mp4 .mpeg .mpg .mts .oga .ogg .ogv .opus .ra .rf64 .snd .sph .spx .ts .tta .vob .w64 .wav .wave "
-    ".weba .webm .wma .wmv .wv".split()
+    [
+        ".3gp",
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".amr",
+        ".ape",
+        ".au",
+        ".avi",
+        ".caf",
+        ".dts",
+        ".eac3",
+        ".flac",
+        ".flv",
+        ".m2ts",
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".mp1",
+        ".mp2",
+        ".mp3",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".oga",
+        ".ogg",
+        ".ogv",
+        ".opus",
+        ".ra",
+        ".rf64",
+        ".snd",
+        ".sph",
+        ".spx",
+        ".ts",
+        ".tta",
+        ".vob",
+        ".w64",
+        ".wav",
+        ".wave",
+        ".weba",
+        ".webm",
+        ".wma",
+        ".wmv",
+        ".wv",
+    ]
 )
 
 

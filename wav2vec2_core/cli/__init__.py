@@ -13,6 +13,7 @@ from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
+from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.cli.whisper_names import WhisperNames
 from wav2vec2_core.errors import Wav2Vec2Error
@@ -29,6 +30,7 @@ app.command()(align)
 app.command()(listen)
 app.command()(info)
 app.command()(doctor)
+app.add_typer(lm)
 
 
 def _print_version(wanted: bool) -> None:

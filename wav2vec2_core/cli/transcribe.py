@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
     from wav2vec2_core.recordings import Source
-    from wav2vec2_core.transcription import Result, Transcript
+    from wav2vec2_core.transcription import Transcript
 
 
 class OutputFormat(StrEnum):

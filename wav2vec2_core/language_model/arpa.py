@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -71,7 +70,7 @@ class ArpaReader:
 
     def _count_lines(self) -> tuple[int, ...]:
         lines, counts = self._lines, []
-        for block in lines.until(b"\\"):
+        for block in lines.blocks(b"\\"):
             for line in block.split(b"\n")[:-1]:
                 matched = COUNT_LINE.fullmatch(line)
                 if matched:
@@ -153,7 +152,7 @@ class ArpaReader:
             found = "the end of the file" if header is None else repr(header[:60])
             lines.fail(f"found {found} where {expected.decode()} starts", "restore the section", lines.line - 1)
         count = 0
-        for block in lines.until(b"\\"):
+        for block in lines.blocks(b"\\"):
             text = block.rstrip(b"\n \t\r")
             if text:
                 rows = _parse(text, order, order == self.order, lines.line) or self._parse_carefully(text, order)
@@ -188,7 +187,7 @@ class ArpaReader:
                 )
             words += tokens[1 : order + 1]
             backoffs.append(self._number(tokens[-1], "back-off", number) if len(tokens) == order + 2 else -0.0)
-            if longest and backoffs[-1] != 0 or math.isinf(backoffs[-1]):
+            if (longest and backoffs[-1] != 0) or math.isinf(backoffs[-1]):
                 rule = "none is possible for the longest n-grams" if longest else "it must be finite"
                 self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
         return _Rows(words, _float32(probabilities), _float32(backoffs), self._lines.line)
@@ -223,7 +222,7 @@ def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | N
     last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))
     sizes = np.diff(last, prepend=-1)
     with_backoff = sizes == order + 2
-    if longest and with_backoff.any() or not (with_backoff | (sizes == order + 1)).all():
+    if (longest and with_backoff.any()) or not (with_backoff | (sizes == order + 1)).all():
         return None
     tokens = np.array(text.split(), object)
     first = last - sizes + 1
