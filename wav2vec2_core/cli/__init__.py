@@ -11,6 +11,7 @@ import typer
 from wav2vec2_core.cli.align import align
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
+from wav2vec2_core.cli.evaluate import evaluate
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command(cls=WhisperNames)(transcribe)
 app.command()(align)
+app.command()(evaluate)
 app.command()(listen)
 app.command()(info)
 app.command()(doctor)
