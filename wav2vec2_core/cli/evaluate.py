@@ -25,9 +25,12 @@ def evaluate(
         str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
     ] = None,
     lm: Annotated[
-        Path | None,
-        typer.Option("--lm", help="Language model: an ARPA or KenLM file, or a model folder that has one (lm attach)."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="auto|none|PATH",
+            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
+        ),
+    ] = "auto",
     hypotheses: Annotated[
         Path | None,
         typer.Option(help="Score these instead: a manifest with the same paths, or .txt with a line each."),
@@ -51,6 +54,7 @@ def evaluate(
     A recording that cannot be read does not stop the others; it counts as failed, and the exit code is then 1.
     """
     from wav2vec2_core.cli.console import note_embedded_model, stoppable
+    from wav2vec2_core.decoding.choice import DecoderChoice
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.evaluation import read_hypotheses, score
     from wav2vec2_core.files import make_folder, write_text
@@ -59,7 +63,7 @@ def evaluate(
 
     if output is not None and output.suffix not in (".tsv", ".json"):
         raise InputError(f"output {output} is neither .tsv nor .json: name it so")
-    if hypotheses is not None and (model is not None or lm is not None):
+    if hypotheses is not None and (model is not None or lm != "auto"):
         raise InputError("--hypotheses are scored without a model: leave out --model and --lm")
     utterances = list(read_manifest(manifest))
     without = next((utterance for utterance in utterances if utterance.text is None), None)
@@ -80,9 +84,8 @@ def evaluate(
                 dtype=dtype,
                 language=language,
                 local_files_only=offline,
+                decoding=DecoderChoice(lm),
             )
-            if lm is not None:
-                _use_language_model(transcriber, lm)
             pairs = _hypotheses(transcriber, utterances)
         evaluation = score(pairs, lower_case=lower_case, remove_punctuation=remove_punctuation)
     if output is not None:
@@ -92,20 +95,6 @@ def evaluate(
         print(line)
     if evaluation.failed:
         raise typer.Exit(1)
-
-
-def _use_language_model(transcriber: Transcriber, lm: Path) -> None:
-    """Decode with beam search. Raises ``CheckpointError`` and ``InputError``."""
-    if lm.is_dir():
-        from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
-
-        transcriber.decoder = Wav2Vec2ProcessorWithLM.from_pretrained(lm, local_files_only=True).decoder
-        return
-    from wav2vec2_core.decoding.beam_decoder import build_ctcdecoder
-
-    vocabulary = transcriber.processor.tokenizer.get_vocab()
-    labels = sorted(vocabulary, key=lambda token: vocabulary[token])
-    transcriber.decoder = build_ctcdecoder(labels[: transcriber.model.config.vocab_size], lm)
 
 
 def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str | None]]:
