@@ -4,8 +4,8 @@
     python benchmarks/alignment.py                 # a minute beside plain numpy, then an hour
     NUMBA_DISABLE_JIT=1 python benchmarks/alignment.py
 
-Logits are made up: letters last 1 to 3 frames, with 1 to 3 blanks between them; in ``--errors`` of the frames another token
-is the best one. Peak memory is the process's largest resident memory over what it had with the logits.
+Logits are made up: letters last 1 to 3 frames, with 1 to 3 blanks between them; in ``--errors`` of the frames another
+token is the best one. Peak memory is the process's largest resident memory over what it had with the logits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """``wav2vec2 align`` and ``wav2vec2 evaluate`` as a shell runs them, on real recordings."""
 
-import io
 import json
-import sys
 import tarfile
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 import soundfile
 
 from wav2vec2_core.audio import read_audio
-from wav2vec2_core.cli import main
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
 ROOT = Path(__file__).parent.parent
@@ -20,24 +17,6 @@ TWO_SEVEN = ROOT / "samples" / "two-seven-one-eight.flac"
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings of ../shared/data are not here")
 MODEL = ("--model", EMBEDDED_MODEL)
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run `wav2vec2 ...`; gives exit code, stdout, stderr."""
-
-    def run(*arguments, stdin=""):
-        monkeypatch.setattr(sys, "argv", ["wav2vec2", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
-        try:
-            main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
