@@ -178,8 +178,9 @@ class Transcriber:
         ready = prefetched(map(self._prepare, paths), _AHEAD)
         try:
             for future in self._futures(ready, decoders, progress or (lambda seconds: None)):
-                waiting.append(future)
-                while waiting and (waiting[0].done() or len(waiting) > _DECODING):
+                if future is not None:
+                    waiting.append(future)
+                while waiting and (future is None or waiting[0].done() or len(waiting) > _DECODING):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -237,8 +238,8 @@ class Transcriber:
 
     def _futures(
         self, ready: Iterable[_Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
-    ) -> Iterator[Future[Result]]:
-        """Run the model over what was read; a result for each, in order, as soon as it is decoded."""
+    ) -> Iterator[Future[Result] | None]:
+        """Run the model over what was read: a result for each, in order; ``None`` before a long recording begins."""
         batch: list[_Prepared | Result] = []
         seconds = 0.0
         for item in ready:
@@ -248,6 +249,7 @@ class Transcriber:
                 yield from self._run(batch, decoders, progress)
                 batch, seconds = [], 0.0
             if isinstance(item, _Prepared) and item.waveform is None:
+                yield None
                 yield _completed(self._run_long(item, decoders, progress))
             else:
                 batch.append(item)

@@ -20,9 +20,7 @@ class LabelModel(NumpyModel):
     def __init__(self, head, problem=None):
         super().__init__()
         self.kind = head
-        self.config = self.config.replace(
-            id2label={i: f"label {i}" for i in range(8)}, extra={"problem_type": problem} if problem else {}
-        )
+        self.config = self.config.replace(id2label={i: f"label {i}" for i in range(8)}, problem_type=problem)
 
     def contextualize(self, features):
         logits = [3 * one for one in super().contextualize(features)]
