@@ -16,9 +16,10 @@ def command(monkeypatch, capfd):
     """Run `wav2vec2 ...`; gives exit code, stdout, stderr."""
     from wav2vec2_core.cli import main
 
-    def run(*arguments, stdin=""):
+    def run(*arguments, stdin=None):
         monkeypatch.setattr(sys, "argv", ["wav2vec2", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         try:
             main()
             code = 0

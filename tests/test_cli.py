@@ -25,23 +25,6 @@ SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings of ../shared/data are not here")
 
 
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run `wav2vec2 ...`; gives exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wav2vec2", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
 def write(path, samples, rate=16_000, **options):
     soundfile.write(path, samples, rate, **options)
     return path
