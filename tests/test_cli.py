@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from wav2vec2_core.cli import main
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 ROOT = Path(__file__).parent.parent
