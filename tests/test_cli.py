@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from command_results import one_error
 
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -128,15 +129,6 @@ def test_bad_files_are_one_line_each_and_do_not_stop_the_others(command, tmp_pat
         assert line.startswith("error: "), name
         assert message in line, name
     assert [path.name for path in out_folder.iterdir()] == ["three-one-four.txt"]
-
-
-def one_error(result, *parts):
-    code, out, err = result
-    assert (code, out) == (1, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
 
 
 def test_output_folder_that_cannot_be_made_stops_before_the_work(command, tmp_path):

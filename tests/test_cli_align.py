@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_results import one_error
 
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
@@ -24,15 +25,6 @@ def text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("Three, one -\n\nfour!\n", encoding="utf-8")
     return path
-
-
-def one_error(result, *parts):
-    code, out, err = result
-    assert (code, out) == (1, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
 
 
 def heard(path):
