@@ -367,8 +367,9 @@ def test_a_folder_of_a_thousand_files(command, tmp_path):
     out = tmp_path / "out"
     code, printed, err = command("transcribe", folder, "--recursive", "-o", out, "--model", EMBEDDED_MODEL)
     assert (code, printed) == (1, "")
-    assert len(err.splitlines()) == 990
-    assert all(line.startswith("error: ") for line in err.splitlines())
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 990
+    assert len(set(errors)) == 990  # the decoder of MP3 adds notes of its own
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert written == {f"{name[:-5]}.txt" for name in good} | {f"noise {index}.txt" for index in range(5)}
     for name in good:

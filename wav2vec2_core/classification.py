@@ -2,8 +2,8 @@
 
 Long recordings go through the transformer in windows. How their parts become one answer:
 
-- utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last linear layer, so the
-  mean of the windows' logits, weighted by their frames, is what it gives for all frames together;
+- utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last linear layer, so
+  the mean of the windows' logits, weighted by their frames, is what it gives for all frames together;
 - frame labels (``ForAudioFrameClassification``): windows overlap, and each frame's logits come from the middle of one;
 - speaker vectors (``ForXVector``): the mean of the windows' vectors, each scaled to length 1, weighted by their frames.
 """

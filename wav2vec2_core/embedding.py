@@ -113,7 +113,7 @@ class Embedder:
         target: str | os.PathLike[str],
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Embed a recording into a ``.npz`` or ``.safetensors`` file: an array ``layer_<n>`` (frames, hidden) for each layer.
+        """Embed a recording into a ``.npz`` or ``.safetensors`` file: ``layer_<n>`` (frames, hidden) for each layer.
 
         ``hop`` (samples) and ``sampling_rate`` (hertz) are arrays of the former and metadata of the latter.
 

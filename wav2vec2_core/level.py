@@ -1,4 +1,4 @@
-"""The level of a recording that comes in blocks: what the feature extractor and a group norm need to know of all of it."""
+"""The level of a recording that comes in blocks: what feature extractor and group norm need to know of all of it."""
 
 from __future__ import annotations
 

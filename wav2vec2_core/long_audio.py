@@ -1,9 +1,9 @@
 """Recordings of any length through a model, with memory that does not grow.
 
-The feature encoder sees 25 ms at a time, so it is computed in tiles and equals one pass exactly: a first reading gathers
-what depends on the whole recording (its level, and the statistics of its windows for models with group norm), a second
-one encodes. The transformer sees everything at once; it runs in windows that overlap, and of each only the middle, which
-has context on both sides, is kept.
+The feature encoder sees 25 ms at a time, so it is computed in tiles and equals one pass exactly: a first reading
+gathers what depends on the whole recording (its level, and the statistics of its windows for models with group norm), a
+second one encodes. The transformer sees everything at once; it runs in windows that overlap, and of each only the
+middle, which has context on both sides, is kept.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Window:
     def __post_init__(self) -> None:
         if not (0 < self.keep < float("inf") and 0 <= self.context < float("inf")):
             raise InputError(
-                f"a window that keeps {self.keep} s with {self.context} s of context is not possible: keep more than 0, "
-                "with 0 or more on either side"
+                f"a window that keeps {self.keep} s with {self.context} s of context is not possible: "
+                "keep more than 0, with 0 or more on either side"
             )
 
     @classmethod
@@ -74,7 +74,7 @@ class Window:
         return self.keep + 2 * self.context
 
     def frames(self, config: Wav2Vec2Config, sampling_rate: int) -> tuple[int, int]:
-        """``keep`` and ``context`` in frames of the feature encoder, multiples of what one frame of the logits covers."""
+        """``keep`` and ``context`` in encoder frames, multiples of what one frame of the logits covers."""
         unit = logit_stride(config)
         second = sampling_rate / (config.inputs_to_logits_ratio * unit)
         return max(1, round(self.keep * second)) * unit, round(self.context * second) * unit

@@ -134,7 +134,7 @@ def _sources(name: str, recursive: bool, scratch: Path) -> Iterator[Source]:
         base = path
         what = f"folder {name} holds no recording" + ("" if recursive else ": name another or add --recursive")
     elif any(mark in name for mark in "*?[") and not path.exists():
-        paths = sorted(Path(match) for match in glob.iglob(name, recursive=True))
+        paths = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207  (a pattern may be absolute)
         paths = [match for match in paths if not match.is_dir()]
         base = _fixed_part(path)
         what = f"pattern {name!r} matches no file: check it"

@@ -1,7 +1,7 @@
 """Text of a stream while it is spoken, in bounded memory.
 
 Frames of the feature encoder are those of one pass over all samples so far: nothing is computed twice or at a border.
-What depends on the whole recording uses what has been heard so far: the normalisation, and the statistics of group norm.
+What depends on the whole recording uses what has been heard so far: normalisation, and statistics of group norm.
 Where a model needs neither (layer norm in its feature encoder and ``do_normalize`` off), or where the ``Level`` of the
 stream is known beforehand, the frames are exactly those of one pass over the whole.
 

@@ -201,7 +201,7 @@ class InferenceModel:
         return unpad_scores(scores, waveforms, self.config)
 
     def _apply(self, run: Any, features: np.ndarray) -> np.ndarray:
-        """A compiled function of (1, frames, conv_dim[-1]), padded to one of a few lengths, and of (1,) valid frames."""
+        """Run a function of (1, frames, conv_dim[-1]), padded to one of a few lengths, and of (1,) valid frames."""
         frames = len(features)
         hop = self.config.inputs_to_logits_ratio
         padded = -(-bucketed_length(frames * hop) // hop)
@@ -232,7 +232,7 @@ class InferenceModel:
 
 
 def _context(model: Any, features: Any, frames: Any) -> tuple[Any, tuple[Any, ...]]:
-    """(1, padded, conv_dim[-1]) with (1,) valid frames -> what the head reads, and (1, padded, hidden) of every layer."""
+    """(1, padded, conv_dim[-1]), (1,) valid frames -> what the head reads, and (1, padded, hidden) of every layer."""
     body = getattr(model, "wav2vec2", model)  # the bare model is its own body
     hidden, _ = body.feature_projection(jnp.asarray(features, model.dtype), None)
     mask = frame_mask(frames, hidden.shape[1])

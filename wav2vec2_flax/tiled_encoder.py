@@ -1,8 +1,8 @@
 """The feature encoder for inference: in tiles of time, of any length, in bounded memory, with the numbers of the whole.
 
-Frame t depends on the samples [t * hop, t * hop + receptive field) and, behind a group norm, on one mean and variance per
-channel of the whole recording. Those follow from the statistics of the input windows before any tile is computed, so they
-go into the first convolution's weights and no tile needs another.
+Frame t depends on the samples [t * hop, t * hop + receptive field) and, behind a group norm, on one mean and variance
+per channel of the whole recording. Those follow from the statistics of the input windows before any tile is computed,
+so they go into the first convolution's weights and no tile needs another.
 """
 
 from __future__ import annotations

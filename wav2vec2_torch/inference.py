@@ -217,9 +217,7 @@ class InferenceModel:
             results += self._scores(pack, self._speaker)
         return results
 
-    def _scores(
-        self, features: Sequence[Tensor], head: Callable[[Tensor], Tensor] | None = None
-    ) -> list[np.ndarray]:
+    def _scores(self, features: Sequence[Tensor], head: Callable[[Tensor], Tensor] | None = None) -> list[np.ndarray]:
         """Run the transformer over a pack of (frames, conv_dim[-1]) features, and the head over each utterance."""
         head = head or self._head
         self._check_frames(features)
@@ -285,7 +283,6 @@ class InferenceModel:
             check_features(self.config, array.shape)
         for pack in _packs(arrays, PACK_FRAMES):
             yield [to_tensor(array).to(self.model.device, self.model.dtype) for array in pack]
-
 
 
 def _packs(arrays: Sequence[np.ndarray], limit: int) -> Iterator[list[np.ndarray]]:

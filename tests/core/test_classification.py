@@ -35,7 +35,9 @@ def classifier(tmp_path, monkeypatch):
     def make(head, problem=None, **options):
         model = LabelModel(head, problem)
         folder = save_processor(tmp_path / "model")
-        (folder / "config.json").write_text(json.dumps({"model_type": "wav2vec2", "architectures": [f"Wav2Vec2{head}"]}))
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "wav2vec2", "architectures": [f"Wav2Vec2{head}"]})
+        )
         write_checkpoint(folder, {"classifier.weight": np.zeros((2, 2), np.float32)})
         backend = SimpleNamespace(load_model=lambda source, **given: model)
         monkeypatch.setattr("wav2vec2_core.classification.load_backend", lambda name: backend)

@@ -1,5 +1,6 @@
 """Recordings of any length: the numbers of one pass, in bounded memory."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_every_frame_has_its_context():
     borders = [(part.start + part.first, part.start + part.last) for part in parts]
     assert borders[0][0] == 0
     assert borders[-1][1] == model.config.num_frames(len(samples))
-    for (_, end), (start, _) in zip(borders, borders[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(borders):
         assert end == start
     for part in parts[1:]:
         assert part.first == 100

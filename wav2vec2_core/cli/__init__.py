@@ -11,6 +11,7 @@ import typer
 from wav2vec2_core.cli.align import align
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.classify import classify
+from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.evaluate import evaluate
 from wav2vec2_core.cli.embed import embed

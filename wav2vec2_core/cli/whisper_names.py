@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import click
+from typing import TYPE_CHECKING, Any
+
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    import click
 
 
 class WhisperNames(TyperCommand):
@@ -11,11 +15,8 @@ class WhisperNames(TyperCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Rewrite whisper's spelling, then parse."""
-        switches = {
-            name: option
-            for option in self.params
-            if isinstance(option, click.Option) and option.is_flag
-            for name in option.opts
+        switches: dict[str, Any] = {
+            name: option for option in self.params if getattr(option, "is_flag", False) for name in option.opts
         }
         waiting, rewritten = list(args), []
         while waiting:

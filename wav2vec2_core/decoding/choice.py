@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class DecoderChoice:
     """How logits become text.
 
-    lm: ``auto`` for the language model in the model's folder ``language_model``, if there is one; ``none`` for none; the
-    path of an ARPA file or a KenLM binary, or of a folder that ``wav2vec2 lm attach`` made. hotwords: words to prefer.
+    lm: ``auto`` for the language model in the model's folder ``language_model``, if there is one; ``none`` for none;
+    the path of an ARPA file or a KenLM binary, or of a folder that ``wav2vec2 lm attach`` made. hotwords: to prefer.
     beam_width, alpha, beta: of the search; by default what is stored beside the language model, then pyctcdecode's.
 
     Without a language model and without any of the others, decoding is greedy.
@@ -39,8 +39,8 @@ class DecoderChoice:
         """The decoder for a model that is open already.
 
         Raises:
-            CheckpointError: the language model cannot be read. InputError: an option is out of its range, or weights are
-                given without a language model.
+            CheckpointError: the language model cannot be read.
+            InputError: an option is out of its range, or weights are given without a language model.
         """
         search = self._with_model(source, tokenizer)
         if search is None:

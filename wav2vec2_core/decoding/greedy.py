@@ -49,7 +49,7 @@ class GreedyStream:
         self._probabilities = np.zeros(0)
 
     def feed(self, logits: np.ndarray) -> list[Word]:
-        """(frames, vocab), the frames that follow the last call's -> words that are now final. Raises ``InputError``."""
+        """(frames, vocab), the frames that follow the last call's -> words now final. Raises ``InputError``."""
         best, probabilities = _best(logits)
         kept = np.flatnonzero(~np.isin(best, self._skipped))
         self._tokens = np.concatenate([self._tokens, best[kept]])
@@ -160,6 +160,7 @@ def _text(token: int, tokenizer: Wav2Vec2CTCTokenizer) -> str:
     text = tokenizer.convert_ids_to_tokens(token)
     if text is None:
         raise InputError(
-            f"logits score token {token}, the vocabulary has {len(tokenizer)} tokens: decode with the tokenizer of the model"
+            f"logits score token {token}, the vocabulary has {len(tokenizer)} tokens: "
+            "decode with the tokenizer of the model"
         )
     return text.lower() if tokenizer.do_lower_case else text
