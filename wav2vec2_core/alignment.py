@@ -13,7 +13,7 @@ import numpy as np
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.decoding.choice import DecoderChoice
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.manifest import Utterance, cut_recording
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
@@ -69,7 +69,7 @@ class Aligner:
         from wav2vec2_core.decoding.alignment import align_words  # compiles, which takes a moment
 
         lines = text.splitlines() if isinstance(text, str) else list(text)
-        if not any(line.strip() for line in lines):
+        if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):
             raise InputError(f"the text of {path} has no words: nothing to align")
         logits = np.concatenate(list(self.transcriber.logits(path)))
         try:
@@ -78,7 +78,7 @@ class Aligner:
             raise InputError(f"{path}: {error}") from error
         timeline = self.transcriber.timeline
         segments = tuple(Segment.of([TimedWord.of(word, timeline) for word in line]) for line in found if line)
-        last = segments[-1].end if segments else 0.0
+        last = segments[-1].end if segments else 0.0  # a header may state a little less than there is
         return Alignment(segments, max(audio_duration(path), last), self.transcriber.language)
 
     def align_utterance(self, utterance: Utterance, *, untranscribed: str = "lines") -> Alignment:
@@ -94,8 +94,8 @@ class Aligner:
             path = cut_recording(utterance, scratch, self.transcriber.timeline.sampling_rate)
             try:
                 found = self.align(path, utterance.text, untranscribed=untranscribed)
-            except InputError as error:
-                raise InputError(str(error).replace(str(path), str(utterance.path))) from error
+            except (AudioError, InputError) as error:
+                raise type(error)(str(error).replace(str(path), str(utterance.path))) from error
         return _later(found, utterance.offset)
 
 
