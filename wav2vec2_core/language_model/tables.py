@@ -53,11 +53,11 @@ def _convert(lines: LineBlocks, file: BinaryIO, multiplier: float, progress: Cal
     file.truncate(0)
     _reserve(file, 4 * layout.end)
     data = np.memmap(file, np.uint32, "r+", shape=(layout.end,))
-    tables = Tables(layout, data)
+    tables = Tables(layout, data.view(np.ndarray))
     words, probabilities, backoffs = reader.unigrams()
     tables.add_unigrams(words, probabilities, backoffs, str(lines.path))
     for order in range(2, reader.order + 1):
-        for block in reader.ngrams(order):
+        for block in reader.ngrams(order, tables.vocabulary):
             tables.add(block, lines)
             progress(lines.progress())
     reader.finish()
@@ -80,16 +80,16 @@ class Tables:
     """The tables while they are filled: unigrams first, then each order. ``data``: (words,) uint32, zeros."""
 
     def __init__(self, layout: ProbingLayout, data: np.ndarray) -> None:
-        self._vocabulary = layout.view(data, 0)
+        self.vocabulary = layout.view(data, 0)
         self._tables = [layout.view(data, order) for order in range(1, len(layout.counts) + 1)]
         self._used = [0] * len(self._tables)
 
     def add_unigrams(self, words: list[bytes], probabilities: np.ndarray, backoffs: np.ndarray, name: str) -> None:
         """Fill vocabulary and unigrams: ``words`` of the ids 1, 2, ..., values of the ids 0, 1, 2, ..."""
-        rows, known = insert_many(self._vocabulary, hash_words(words))
+        rows, known = insert_many(self.vocabulary, hash_words(words))
         if known.any():
             raise CheckpointError(f"{name}: the hash of {words[int(known.argmax())]!r} is another word's: leave it out")
-        self._vocabulary[rows, 2] = np.arange(1, len(words) + 1, dtype=np.uint32)
+        self.vocabulary[rows, 2] = np.arange(1, len(words) + 1, dtype=np.uint32)
         unigrams = self._tables[0]
         unigrams[: len(probabilities), 0] = probabilities.view(np.uint32) | SIGN
         unigrams[: len(backoffs), 1] = backoffs.view(np.uint32)

@@ -138,7 +138,7 @@ def tune(
         threads: decode so many recordings at once.
 
     Returns:
-        The trials, fewest errors first; of equal ones that with the smaller alpha.
+        The trials, fewest errors first; of equal ones, the earlier first.
 
     Raises:
         InputError: no recording, no reference words, or fewer than one trial.
@@ -163,7 +163,7 @@ def tune(
             errors = sum(pool.map(errors_of, logits, words))
             done.append(Trial(alpha, beta, errors, errors / total))
             progress(done[-1])
-    return sorted(done, key=_rank)
+    return sorted(done, key=_errors)
 
 
 def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -188,7 +188,7 @@ def _next_weights(done: Sequence[Trial], trials: int, own: tuple[float, float]) 
     low, high = np.transpose([ALPHA_RANGE, BETA_RANGE])
     place = (0.5 + number * ROTATION) % 1
     if number > spread:
-        best = min(done, key=_rank)
+        best = min(done, key=_errors)
         size = (high - low) * 0.5 * 0.04 ** ((number - spread) / max(trials - spread, 1))
         centre = np.array([best.alpha, best.beta])
         low, high = np.maximum(low, centre - size / 2), np.minimum(high, centre + size / 2)
@@ -197,5 +197,5 @@ def _next_weights(done: Sequence[Trial], trials: int, own: tuple[float, float]) 
     return float(alpha), float(beta)
 
 
-def _rank(trial: Trial) -> tuple[int, float, float]:
-    return trial.errors, trial.alpha, trial.beta
+def _errors(trial: Trial) -> int:
+    return trial.errors
