@@ -24,7 +24,7 @@ UNKNOWN_WORDS, BEGIN_WORD, END_WORD = (b"<unk>", b"<UNK>"), b"<s>", b"</s>"
 UNKNOWN_HASHES = hash_words(UNKNOWN_WORDS)
 COUNT_LINE = re.compile(rb"\s*ngram\s+(\d{1,3})\s*=\s*(\d{1,19})\s*")
 BLANKS = re.compile(rb"[ \t]+")
-TAB, NEWLINE, BLANK = 9, 10, 32
+TAB, NEWLINE, RETURN, BLANK = 9, 10, 13, 32
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class ArpaReader:
             )
         if len(tokens) == order + 2:
             backoff = self._number(tokens[-1], "back-off", number)
-            if order == self.order and backoff != 0 or not np.isfinite(np.float64(backoff).astype(np.float32)):
+            if order == self.order and backoff != 0 or not np.isfinite(_float32(np.array(backoff))):
                 rule = "none is possible for the longest n-grams" if order == self.order else "it must be finite"
                 self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
 
@@ -238,8 +238,11 @@ def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | N
     letters = spans.letters[: len(text)]
     breaks = np.flatnonzero(letters <= BLANK)
     kinds = letters[breaks]
-    if not ((kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE)).all():
-        return None
+    others = ~((kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE))  # are letters, but for returns and zeros
+    if others.any():
+        if np.isin(kinds[others], (0, RETURN)).any():
+            return None
+        breaks, kinds = breaks[~others], kinds[~others]
     starts = np.concatenate([[0], breaks + 1])
     lengths = np.append(breaks, len(text)) - starts
     last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))  # token of each line

@@ -119,6 +119,8 @@ def read_layout(data: np.ndarray, size: int, name: str) -> ProbingLayout:
         raise CheckpointError(f"{name} names the order {order}, 1 to {MAX_ORDER} are possible: the file is damaged")
     if not 1 <= multiplier < 1e6:
         raise CheckpointError(f"{name} names the multiplier {multiplier}, below 1 or absurd: the file is damaged")
+    if len(head) < len(SANITY) + HEADER.size + 8 * order:
+        raise CheckpointError(f"{name} ends within its header: copy or build it again")
     counts = struct.unpack_from(f"<{order}Q", head, len(SANITY) + HEADER.size)
     if max(counts) > size or counts[0] > MAX_WORDS:
         raise CheckpointError(f"{name} of {size} bytes names {max(counts)} n-grams of one order: it is damaged")

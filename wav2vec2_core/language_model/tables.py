@@ -101,7 +101,7 @@ class Tables:
         self._count(order, len(block.ids))
         rows, known = insert_many(table, ngram_keys(block.ids))
         if known.any():
-            row = int(known.argmax())
+            row = int(np.flatnonzero(rows == rows[known.argmax()])[-1])
             lines.fail(f"this {order}-gram is listed a second time", "remove one", block.first_line + row)
         table[rows, 2] = block.probabilities.view(np.uint32) | SIGN
         if order < len(self._tables):
