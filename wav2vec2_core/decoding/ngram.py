@@ -111,7 +111,7 @@ class NgramModel:
             raise CheckpointError(
                 f"{self.path} has words that are not UTF-8 ({error.reason}): build it again"
             ) from error
-        if not words or words[0] != UNKNOWN or len(words) > self.layout.counts[0] + 1:
+        if words[:1] != [UNKNOWN] or len(words) != int(self.data[self.layout.vocabulary - 1]):
             raise CheckpointError(f"the word strings of {self.path} are damaged or truncated: copy or build it again")
         return words
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.files import atomic_path
+from wav2vec2_core.files import atomic_path, make_folder
 from wav2vec2_core.language_model.corpus import SYMBOLS, Corpus, read_corpus
 from wav2vec2_core.language_model.counting import BYTES_PER_NGRAM, Store
 from wav2vec2_core.language_model.kenlm_binary import MAX_ORDER
@@ -73,6 +73,8 @@ def estimate(
         raise InputError(f"memory is {memory} bytes, {MIN_MEMORY} at least are needed")
     if discount_fallback is not None and not all(0 <= value <= size for size, value in enumerate(discount_fallback, 1)):
         raise InputError(f"discount_fallback is {discount_fallback}: D1 is within 0 and 1, D2 0 and 2, D3 0 and 3")
+    if temporary is not None:
+        make_folder(temporary)
     with tempfile.TemporaryDirectory(dir=temporary, prefix="ngrams-") as name, atomic_path(output) as target:
         folder = Path(name)
         corpus = read_corpus(

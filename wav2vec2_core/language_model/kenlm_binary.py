@@ -105,7 +105,7 @@ def read_layout(data: np.ndarray, size: int, name: str) -> ProbingLayout:
         CheckpointError: another version, byte order or kind of model, or a damaged or truncated file.
     """
     head = data[: (len(SANITY) + HEADER.size + 8 * MAX_ORDER) // 4 + 2].tobytes()
-    if len(head) < len(SANITY) + HEADER.size + 8:
+    if len(head) < len(SANITY) + HEADER.size:
         raise CheckpointError(f"{name} ends within its header: copy or build it again")
     _check_sanity(head, name)
     order, multiplier, kind, has_words, _ = HEADER.unpack_from(head, len(SANITY))
@@ -115,12 +115,10 @@ def read_layout(data: np.ndarray, size: int, name: str) -> ProbingLayout:
             f"{name} is a KenLM binary of the kind {what!r}, only 'probing' is read in place: "
             "build it again from the ARPA file with build_binary probing, or use the ARPA file itself"
         )
-    if not 1 <= order <= MAX_ORDER:
+    if not 1 <= order <= MAX_ORDER or len(head) < len(SANITY) + HEADER.size + 8 * order:
         raise CheckpointError(f"{name} names the order {order}, 1 to {MAX_ORDER} are possible: the file is damaged")
     if not 1 <= multiplier < 1e6:
         raise CheckpointError(f"{name} names the multiplier {multiplier}, below 1 or absurd: the file is damaged")
-    if len(head) < len(SANITY) + HEADER.size + 8 * order:
-        raise CheckpointError(f"{name} ends within its header: copy or build it again")
     counts = struct.unpack_from(f"<{order}Q", head, len(SANITY) + HEADER.size)
     if max(counts) > size or counts[0] > MAX_WORDS:
         raise CheckpointError(f"{name} of {size} bytes names {max(counts)} n-grams of one order: it is damaged")

@@ -21,16 +21,19 @@ GZIP_RATIO = 1032
 
 
 class LineBlocks:
-    """Reads a file once. line: number of the next line, from 1; text_size: bytes of text that there can be at most."""
+    """Reads a file once. line: number of the next line, from 1; text_size: bytes of text that there can be at most.
+
+    size: bytes of the file, 0 for a stream.
+    """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
         """Open ``path``, or take ``file``, such as stdin, for which ``path`` is only a name. Raises ``CheckpointError``."""
         self.path, self.line = path, 1
         self._buffer, self._start = b"", 0
         try:
-            opened = io.BufferedReader(io.FileIO(path)) if file is None else io.BufferedReader(file)  # type: ignore[arg-type]
-            self.size = os.fstat(opened.fileno()).st_size
+            opened = io.BufferedReader(io.FileIO(path) if file is None else file)  # type: ignore[arg-type]
             zipped = opened.peek(2)[:2] == b"\x1f\x8b"
+            self.size = os.fstat(opened.fileno()).st_size if file is None else 0
         except OSError as error:
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
         self._file = opened
