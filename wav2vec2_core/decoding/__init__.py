@@ -1,7 +1,7 @@
 """From logits to text on one timeline."""
 
 from wav2vec2_core.decoding.alphabet import Alphabet
-from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder, build_ctcdecoder
 from wav2vec2_core.decoding.beam_search import LanguageModelState
 from wav2vec2_core.decoding.decoder import Decoder, DecodingStream
 from wav2vec2_core.decoding.greedy import greedy_decode
@@ -20,5 +20,6 @@ __all__ = [
     "SearchOptions",
     "Timeline",
     "Word",
+    "build_ctcdecoder",
     "greedy_decode",
 ]

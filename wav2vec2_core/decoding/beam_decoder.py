@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,21 +13,17 @@ import numpy as np
 from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_search import EMPTY_PATH, LanguageModelState, Search
 from wav2vec2_core.decoding.log_probabilities import checked_logits, log_probabilities
+from wav2vec2_core.decoding.resources import Resources
 from wav2vec2_core.decoding.search_options import SearchOptions
 from wav2vec2_core.decoding.spoken import Hypothesis, Speller
 from wav2vec2_core.decoding.timeline import Word
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.beam_state import Model, Settings, State
     from wav2vec2_core.decoding.ngram import NgramModel
 
 #: Numbers whose log probabilities are computed at a time.
 BLOCK = 1 << 21
-#: Arrays of a search that are larger are not kept for the next one, bytes.
-KEPT = 1 << 26
-#: Lists of hotwords whose tries are kept.
-HOTWORD_LISTS = 8
 
 
 class BeamSearchDecoder:
@@ -37,7 +35,8 @@ class BeamSearchDecoder:
     Args:
         alphabet: labels in the order of the logits.
         model: language model; ``None`` decodes without.
-        unigrams: words that count as known; by default all that the model knows.
+        unigrams: words that count as known. Without them those of the model do, and every incomplete word counts as
+            unknown until it is complete, which finds less: ``model.unigrams`` has all words of a model.
         options: of all searches, unless a call says otherwise.
     """
 
@@ -50,25 +49,34 @@ class BeamSearchDecoder:
     ) -> None:
         if unigrams is not None and model is None:
             raise InputError("unigrams are given without a language model: give its file as well")
-        self.alphabet, self.model = alphabet, model
-        self.unigrams = None if unigrams is None else list(dict.fromkeys(unigrams))
+        #: Of all searches, unless a call says otherwise.
         self.options = options or SearchOptions()
-        self._speller = Speller(alphabet)
-        self._prepare()
+        self._resources = Resources(alphabet, model, unigrams)
 
-    def _prepare(self) -> None:
-        self._lock = threading.Lock()
-        self._models: dict[tuple[str, ...], Model] = {}
-        self._idle: list[State] = []
+    def changed(self, **options: Any) -> BeamSearchDecoder:
+        """A decoder with other options (see ``SearchOptions``; ``None`` means unchanged) that shares everything else.
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_models", "_idle")}
+        Raises:
+            InputError: an option is unknown or out of range.
+        """
+        other = copy.copy(self)
+        other.options = self.options.changed(**options)
+        return other
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
+    @property
+    def alphabet(self) -> Alphabet:
+        """Labels in the order of the logits."""
+        return self._resources.alphabet
 
-    # ---- decoding -----------------------------------------------------------------------------------------------
+    @property
+    def model(self) -> NgramModel | None:
+        """The language model, if there is one."""
+        return self._resources.model
+
+    @property
+    def unigrams(self) -> list[str] | None:
+        """The words that count as known, if they were given."""
+        return self._resources.unigrams
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
         """The best reading of one recording: text, and words with frames.
@@ -103,24 +111,24 @@ class BeamSearchDecoder:
         """
         if n_best is not None and (isinstance(n_best, bool) or not isinstance(n_best, int) or n_best < 1):
             raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
-        chosen = self.options.changed(**options)
         array = checked_logits(logits, len(self.alphabet.labels))
-        search = self._search(chosen, lm_start_state)
+        search = self._resources.begin(self.options.changed(**options), lm_start_state)
         for _, logp in _blocks(array, 0):
             search.feed(logp)
-        found = []
-        for ranked in search.results(n_best):
-            text = self._speller.text(ranked.path)
-            found.append(
-                Hypothesis(text, ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, self._speller)
+        speller = self._resources.speller
+        found = [
+            Hypothesis(
+                speller.text(ranked.path), ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller
             )
-        self._release(search)
+            for ranked in search.results(n_best)
+        ]
+        self._resources.end(search)
         return found
 
     def stream(self, lm_start_state: LanguageModelState | None = None) -> BeamStream:
         """Start a recording whose logits come in pieces; its words are those of ``decode``."""
-        search = self._search(self.options.changed(prune_history=True), lm_start_state)
-        return BeamStream(search, self._speller, len(self.alphabet.labels))
+        search = self._resources.begin(self.options.changed(prune_history=True), lm_start_state)
+        return BeamStream(search, self._resources.speller, len(self.alphabet.labels))
 
     def reset_params(
         self,
@@ -134,50 +142,64 @@ class BeamSearchDecoder:
             alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
         )
 
-    # ---- searches -----------------------------------------------------------------------------------------------
+    @classmethod
+    def load_from_dir(cls, folder: str | os.PathLike[str]) -> BeamSearchDecoder:
+        """Read ``alphabet.json`` and ``language_model`` of a folder, as pyctcdecode writes them.
 
-    def _search(self, options: SearchOptions, start: LanguageModelState | None) -> Search:
-        model = self._model(options.hotwords)
-        try:
-            idle = self._idle.pop()
-        except IndexError:
-            idle = None
-        return Search(model, _settings(options), self._start(options, start), idle)
+        Raises:
+            CheckpointError: a file is missing or damaged; the message names it.
+        """
+        from wav2vec2_core.decoding.decoder_folder import load_decoder
+        from wav2vec2_core.source import open_model
 
-    def _release(self, search: Search) -> None:
-        if search.size <= KEPT:
-            self._idle.append(search.state)
+        return load_decoder(open_model(Path(folder)))
 
-    def _start(self, options: SearchOptions, start: LanguageModelState | None) -> LanguageModelState | None:
-        if self.model is None:
-            if start is not None:
-                raise InputError("lm_start_state is given and there is no language model: leave it out")
-            return None
-        if start is None:
-            begins = options.lm_score_boundary and self.model.order > 1
-            return LanguageModelState((self.model.begin,) if begins else ())
-        if not isinstance(start, LanguageModelState) or len(start.words) >= self.model.order:
-            raise InputError(f"lm_start_state={start!r} is no state of this language model: use a last_lm_state of it")
-        return start
+    def save_to_dir(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``alphabet.json`` and ``language_model`` into a folder, created where missing.
 
-    def _model(self, hotwords: tuple[str, ...]) -> Model:
-        with self._lock:
-            if hotwords not in self._models:
-                if len(self._models) > HOTWORD_LISTS:
-                    self._models = {(): self._models[()]}
-                self._models[hotwords] = self._spelled(hotwords)
-            return self._models[hotwords]
+        Raises:
+            InputError: there is no language model. OutputError: the folder cannot be written.
+        """
+        from wav2vec2_core.decoding.decoder_folder import save_decoder
 
-    def _spelled(self, hotwords: tuple[str, ...]) -> Model:
-        from wav2vec2_core.decoding.beam_state import Model
-        from wav2vec2_core.decoding.lexicon import Hotwords, Lexicon, Spelling
+        save_decoder(self, folder)
 
-        spelling = Spelling.of(self.alphabet)
-        tries = Hotwords.of(spelling, hotwords)
-        if () in self._models:
-            return self._models[()]._replace(**tries.named())
-        lexicon = Lexicon.of(spelling, self.model, self.unigrams)
-        return Model(**spelling.named(), **lexicon.named(), **tries.named(), **_tables(self.model))
+
+def build_ctcdecoder(
+    labels: Iterable[str],
+    kenlm_model_path: str | os.PathLike[str] | None = None,
+    unigrams: Iterable[str] | None = None,
+    alpha: float = SearchOptions.alpha,
+    beta: float = SearchOptions.beta,
+    unk_score_offset: float = SearchOptions.unk_score_offset,
+    lm_score_boundary: bool = SearchOptions.lm_score_boundary,
+) -> BeamSearchDecoder:
+    """A decoder from a model's labels and a language model's file: pyctcdecode's function of that name.
+
+    Args:
+        labels: in the order of the logits, as ``Alphabet.build`` takes them.
+        kenlm_model_path: an ARPA file, plain or gzipped, or a KenLM binary; ``None`` decodes without.
+        unigrams: words that count as known; by default those of an ARPA file, and none of a binary: see
+            ``BeamSearchDecoder``.
+        alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
+
+    Raises:
+        InputError: labels are no list or not distinct, or an option is out of range. CheckpointError: the file cannot be
+            read.
+    """
+    options = SearchOptions(
+        alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
+    )
+    alphabet = Alphabet.build(labels)
+    if kenlm_model_path is None:
+        return BeamSearchDecoder(alphabet, None, None if unigrams is None else list(unigrams), options)
+    from wav2vec2_core.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
+
+    model = NgramModel.open(kenlm_model_path)
+    words = None if unigrams is None else list(unigrams)
+    if words is None and model.path.name.endswith((".arpa", ".arpa.gz")):
+        words = [word for word in model.unigrams or () if word not in (BEGIN, END, UNKNOWN)]
+    return BeamSearchDecoder(alphabet, model, words, options)
 
 
 class BeamStream:
@@ -232,32 +254,3 @@ def _blocks(logits: np.ndarray, first_frame: int) -> Iterator[tuple[int, np.ndar
     for start in range(0, len(logits), rows):
         block = logits[start : start + rows]
         yield first_frame + start + len(block), log_probabilities(block, first_frame + start)
-
-
-def _settings(options: SearchOptions) -> Settings:
-    from wav2vec2_core.decoding.beam_state import Settings
-
-    return Settings(
-        alpha=options.alpha,
-        beta=options.beta,
-        unknown=options.unk_score_offset,
-        boundary=bool(options.lm_score_boundary),
-        hotword_weight=options.hotword_weight,
-        beam_width=options.beam_width,
-        beam_prune=options.beam_prune_logp,
-        token_min=options.token_min_logp,
-        prune_history=bool(options.prune_history),
-    )
-
-
-def _tables(model: NgramModel | None) -> dict[str, Any]:
-    """The language model's fields of a ``beam_state.Model``; of the same types without one, so one program serves both."""
-    if model is None:
-        empty, order, end = np.zeros(1, np.uint32), 0, 0
-        offsets = buckets = np.zeros(1, np.int64)
-    else:
-        empty, order, end = np.asarray(model.data), int(model.order), int(model.end)
-        offsets, buckets = model.offsets, model.buckets
-    data = empty.view(np.ndarray)
-    data.flags.writeable = False
-    return {"ngram_data": data, "ngram_offsets": offsets, "ngram_buckets": buckets, "order": order, "end": end}

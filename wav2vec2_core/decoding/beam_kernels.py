@@ -421,7 +421,7 @@ def finish(model: Model, settings: Settings, state: State) -> int:
                 model.ngram_data, model.ngram_offsets, model.ngram_buckets, model.order,
                 state.contexts[scored], state.histories[scored, CONTEXT], model.end, context,
             )  # fmt: skip
-            score += settings.alpha * log10 * LN10
+            score += settings.alpha * float(log10) * LN10
         state.candidate_scores[row, SCORE] = score
         best = max(best, score)
     return select(settings, state, candidates, best)
@@ -484,7 +484,7 @@ def collapse(
         if label == last:
             if extends:
                 runs[count - 1, 2] = frame + 1
-                sums[count - 1] += math.exp(logp[frame])
+                sums[count - 1] += math.exp(np.float64(logp[frame]))
             continue
         last = label
         extends = False
@@ -496,7 +496,7 @@ def collapse(
         ended = flags & ENDS != 0
         if label_first[label] < label_first[label + 1]:
             runs[count, 0], runs[count, 1], runs[count, 2], runs[count, 3] = label, frame, frame + 1, word
-            sums[count] = math.exp(logp[frame])
+            sums[count] = math.exp(np.float64(logp[frame]))
             count += 1
             inside, extends = True, True
     return count, word

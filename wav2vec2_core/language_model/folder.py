@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from wav2vec2_core.checkpoint import open_checkpoint
 from wav2vec2_core.decoding.alphabet import DELIMITER, UNKNOWN, Alphabet
-from wav2vec2_core.decoding.ngram import BEGIN, END, UNKNOWN as UNKNOWN_WORD
-from wav2vec2_core.decoding.ngram import NgramModel
+from wav2vec2_core.decoding.ngram import BEGIN, END, NgramModel
+from wav2vec2_core.decoding.ngram import UNKNOWN as UNKNOWN_WORD
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_folder, atomic_path, make_folder, read_json, write_json, write_text
 from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, is_kenlm_binary
@@ -40,6 +40,9 @@ class Attributes:
         path = folder / ATTRIBUTES
         content = read_json(path)
         values = {field.name: content[field.name] for field in fields(cls) if field.name in content}
+        if len(values) < len(fields(cls)) or len(content) > len(values):
+            names = [field.name for field in fields(cls)]
+            raise CheckpointError(f"{path} has {sorted(content)}, it needs {names}: mend it or attach the model again")
         for name, value in values.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not (isinstance(value, bool) if name == "score_boundary" else number):
@@ -101,12 +104,17 @@ def attach(
         raise InputError(f"{language_model} does not hold its words: give a list, one word a line (--unigrams)")
     words = [word for word in words if word not in (BEGIN, END, UNKNOWN_WORD)]
     notes = _compared(words, alphabet, model)
+    write_language_model(folder, language_model, words, Attributes())
+    alphabet.save(folder)
+    return notes
+
+
+def write_language_model(folder: Path, language_model: Path, words: Iterable[str], attributes: Attributes) -> None:
+    """Write the folder ``language_model`` of a model's folder, all or nothing. Raises ``OutputError``."""
     with atomic_folder(folder / FOLDER, mark=ATTRIBUTES) as target:
         _copy(language_model, target)
         write_text(target / UNIGRAMS, "".join(f"{word}\n" for word in words))
-        Attributes().save(target)
-    alphabet.save(folder)
-    return notes
+        attributes.save(target)
 
 
 def attach_to_model(
