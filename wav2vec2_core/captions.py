@@ -116,6 +116,7 @@ class Layout:
 
     Args:
         word_timestamps: words with their times in json.
+        characters: characters with their times in json too, in each word.
         max_line_width: characters of a line of srt and vtt; longer ones are broken between words.
         max_line_count: lines of a subtitle; together with ``max_line_width`` subtitles no longer follow the segments.
         max_words_per_line: words of a subtitle.
@@ -130,15 +131,17 @@ class Layout:
     max_line_count: int | None = None
     max_words_per_line: int | None = None
     highlight_words: bool = False
+    characters: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_line_width", "max_line_count", "max_words_per_line"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name}={value!r} must be an integer of 1 or more")
-        if self.by_words and not self.word_timestamps:
+        if (self.by_words or self.characters) and not self.word_timestamps:
             raise InputError(
-                "max_line_width, max_line_count, max_words_per_line and highlight_words need word_timestamps"
+                "max_line_width, max_line_count, max_words_per_line, highlight_words and characters need "
+                "word_timestamps"
             )
 
     @property
@@ -149,18 +152,30 @@ class Layout:
 
 
 def to_dict(
-    segments: Sequence[Segment], *, language: str | None = None, word_timestamps: bool = True
+    segments: Sequence[Segment],
+    *,
+    language: str | None = None,
+    word_timestamps: bool = True,
+    characters: bool = False,
 ) -> dict[str, Any]:
-    """JSON-ready, in the layout of whisper's JSON files: seconds, ``probability`` between 0 and 1."""
+    """JSON-ready, in the layout of whisper's JSON files: seconds, ``probability`` between 0 and 1.
+
+    ``characters``: every word has its characters too, as ``characters`` with ``character`` for ``word``.
+    """
     entries = []
     for index, segment in enumerate(segments):
         entry: dict[str, Any] = {"id": index, **_span(segment), "text": segment.text}
         if word_timestamps:
-            entry["words"] = [
-                {"word": word.text, **_span(word), "probability": round(word.probability, 4)} for word in segment.words
-            ]
+            entry["words"] = [_timed(word, "word") for word in segment.words]
+        if characters:
+            for shown, word in zip(entry["words"], segment.words, strict=True):
+                shown["characters"] = [_timed(character, "character") for character in word.characters]
         entries.append(entry)
     return {"text": " ".join(segment.text for segment in segments), "segments": entries, "language": language}
+
+
+def _timed(word: TimedWord, name: str) -> dict[str, Any]:
+    return {name: word.text, **_span(word), "probability": round(word.probability, 4)}
 
 
 def render(
@@ -201,7 +216,12 @@ def render(
             rows = [(_milliseconds(s.start), _milliseconds(s.end), _one_line(s.text)) for s in segments]
             return "".join(f"{a}\t{b}\t{text}\n" for a, b, text in [("start", "end", "text"), *rows])
         case "json":
-            content = to_dict(segments, language=language, word_timestamps=layout.word_timestamps)
+            content = to_dict(
+                segments,
+                language=language,
+                word_timestamps=layout.word_timestamps,
+                characters=layout.characters,
+            )
             return json.dumps(content, ensure_ascii=False) + "\n"
         case "ctm":
             return "".join(_ctm_line(word, name) for word in _words(segments))

@@ -38,7 +38,7 @@ def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:20]}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise _not_written(path, error) from error
@@ -67,7 +67,7 @@ def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path
     parent = make_folder(folder.parent)
     if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
         raise OutputError(f"{folder} exists and is no earlier result with a {mark}: name a new or an empty folder")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:20]}.", suffix=".tmp", dir=parent))
     former = temporary.with_suffix(".old")
     try:
         temporary.chmod(0o777 & ~_umask())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError, OutputError
 from wav2vec2_core.files import write_text
 
 #: Columns, or keys, that name a recording; the first that is there counts.
@@ -292,3 +292,39 @@ def _write_fairseq(path: Path, utterances: Sequence[Utterance]) -> None:
         write_text(path.with_suffix(".wrd"), "".join(f"{text}\n" for text in words))
         write_text(path.with_suffix(".ltr"), "".join(f"{' '.join(text.replace(' ', '|'))} |\n" for text in words))
     write_text(path, "".join(lines))
+
+
+# ---- recordings -----------------------------------------------------------------------------------------------------
+
+
+def cut_recording(utterance: Utterance, folder: str | os.PathLike[str], sampling_rate: int) -> Path:
+    """A file with just the stretch of an utterance: its recording where that is all of it, else one in ``folder``.
+
+    The samples of the new file are those of the recording at ``sampling_rate``, bit for bit.
+
+    Raises:
+        AudioError: the recording cannot be read, or ends before the stretch begins.
+        OutputError: the folder cannot be written to.
+    """
+    import soundfile
+
+    from wav2vec2_core.audio import audio_duration, read_audio
+
+    if not utterance.offset and utterance.duration is None:
+        return utterance.path
+    if not utterance.offset and audio_duration(utterance.path) <= (utterance.duration or 0.0) + 0.01:
+        return utterance.path
+    samples = read_audio(utterance.path, sampling_rate=sampling_rate)
+    start = round(utterance.offset * sampling_rate)
+    end = len(samples) if utterance.duration is None else start + round(utterance.duration * sampling_rate)
+    if start >= len(samples):
+        raise AudioError(
+            f"{utterance.path} lasts {len(samples) / sampling_rate:.2f} s, its utterance begins at "
+            f"{utterance.offset:g} s: mend the offset"
+        )
+    target = Path(folder) / f"{utterance.path.stem[:80]}-{start}-{end}.wav"
+    try:
+        soundfile.write(target, samples[start:end], sampling_rate, subtype="FLOAT")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise OutputError(f"{target} cannot be written ({error}): free some space, or set TMPDIR") from error
+    return target

@@ -188,7 +188,8 @@ class WeightNormConv1d(Layer):
         before = self.kernel // 2
         after = before - (self.kernel + 1) % 2
         x = tf.pad(x, [[0, 0], [before, after], [0, 0]])
-        return tf.nn.bias_add(tf.nn.conv1d(x, weight, stride=1, padding="VALID"), self.bias)
+        # Not bias_add: graphs fuse it with the convolution, and some processors have no such kernel for groups.
+        return tf.nn.conv1d(x, weight, stride=1, padding="VALID") + tf.convert_to_tensor(self.bias)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------

@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.align import align
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
+from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.transcribe import transcribe
+from wav2vec2_core.cli.whisper_names import WhisperNames
 from wav2vec2_core.errors import Wav2Vec2Error
 
 app = typer.Typer(
@@ -22,7 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(transcribe)
+app.command(cls=WhisperNames)(transcribe)
+app.command()(align)
+app.command()(listen)
 app.command()(info)
 app.command()(doctor)
 app.add_typer(lm)

@@ -72,7 +72,8 @@ def align_words(
     if found is None:
         raise InputError("a letter of the text has probability 0 wherever it could be: mend the logits or the text")
     path, _ = found
-    spans = _spans(items, path, best * np.exp(-costs[np.arange(len(path)), chain.columns[path]]))
+    columns = np.stack([chain.gaps, [*chain.items, _SILENCE]], axis=1).ravel()
+    spans = _spans(items, path, best * np.exp(-costs[np.arange(len(path)), columns[path]]))
     return [[_word(word, spans) for word in line] for line in written]
 
 
@@ -122,20 +123,16 @@ def _check_length(items: Sequence[_Item], frames: int) -> None:
 
 
 def _chain(items: Sequence[_Item], labels: Sequence[int]) -> Chain:
-    """States: 2 i is the blank or silence before item i, 2 i + 1 the item; silence ends it."""
+    """The items, with blanks inside of words and silence around them."""
     column = {STAR: _STAR, **{label: _TOKENS + i for i, label in enumerate(labels)}}
-    columns = np.full(2 * len(items) + 1, _BLANK, np.int32)
-    columns[1::2] = [column[item.label] for item in items]
-    columns[:-1:2][[item.border for item in items]] = _SILENCE
-    columns[-1] = _SILENCE
-    steps = np.zeros(len(columns), np.uint8)
-    for i, item in enumerate(items):
-        allowed = _may_follow(item, items[i - 1] if i > 0 else None) << 2
-        if i > 0 and items[i - 1].optional:  # from the silence before the item that is left out, or from before that
-            allowed |= 1 << 3 | _may_follow(item, items[i - 2] if i > 1 else None) << 4
-        steps[2 * i + 1] = allowed
-    last = len(columns) - 1
-    return Chain(columns, steps, (last, last - 1, last - 2, last - 3) if items[-1].optional else (last, last - 1))
+    former = [None, *items[:-1]]
+    return Chain(
+        items=np.array([column[item.label] for item in items]),
+        gaps=np.array([*(_SILENCE if item.border else _BLANK for item in items), _SILENCE]),
+        joined=np.array([_may_follow(a, b) for a, b in zip(items, former, strict=True)]),
+        optional=np.array([item.optional for item in items]),
+        rejoined=np.array([_may_follow(a, b) for a, b in zip(items, [None, *former[:-1]], strict=True)]),
+    )
 
 
 def _may_follow(item: _Item, former: _Item | None) -> bool:
