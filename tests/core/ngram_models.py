@@ -67,7 +67,8 @@ class DictionaryModel:
     def __init__(self, ngrams, order):
         self.order = order
         self.ngrams = {
-            ngram: (np.float32(probability), np.float32(backoff or 0)) for ngram, (probability, backoff) in ngrams.items()
+            ngram: (np.float32(probability), np.float32(backoff or 0))
+            for ngram, (probability, backoff) in ngrams.items()
         }
 
     def score(self, context, word):

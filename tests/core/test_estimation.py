@@ -84,7 +84,9 @@ def arpa(path):
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8") as file:
         lines = [line.rstrip("\n").split("\t") for line in file]
-    return {tuple(line[1].split(" ")): [10 ** float(x) for x in (line[0], *line[2:])] for line in lines if len(line) > 1}
+    return {
+        tuple(line[1].split(" ")): [10 ** float(x) for x in (line[0], *line[2:])] for line in lines if len(line) > 1
+    }
 
 
 def sentences_of(seed, words=12, count=150):
@@ -151,9 +153,7 @@ def test_probabilities_sum_to_one(tmp_path):
     model = NgramModel.open(tmp_path / "m.bin")
     assert model.unigrams is not None
     for context in ([], ["w0é"], ["w0é", "w1é"], ["w3é", "w3é"], ["nowhere"], ["w1é", "nowhere", "w0é"]):
-        each = [
-            10.0 ** model.word_scores([*context, word], eos=False)[-1] for word in model.unigrams if word != "<s>"
-        ]
+        each = [10.0 ** model.word_scores([*context, word], eos=False)[-1] for word in model.unigrams if word != "<s>"]
         assert sum(each) == pytest.approx(1, abs=1e-5)
 
 
@@ -162,7 +162,9 @@ def test_inputs_and_outputs(tmp_path):
     parts = [written(tmp_path, sentences[:70], "a.txt"), written(tmp_path, sentences[70:], "b.txt.gz")]
     whole = written(tmp_path, sentences)
     steps = []
-    estimate(parts, tmp_path / "parts.arpa.gz", order=3, discount_fallback=FALLBACK, progress=lambda *at: steps.append(at))
+    estimate(
+        parts, tmp_path / "parts.arpa.gz", order=3, discount_fallback=FALLBACK, progress=lambda *at: steps.append(at)
+    )
     estimate([io.BytesIO(whole.read_bytes())], tmp_path / "stream.arpa", order=3, discount_fallback=FALLBACK)
     assert arpa(tmp_path / "parts.arpa.gz") == arpa(tmp_path / "stream.arpa")
     assert {step for step, _ in steps} == {"reading", "counting", "sorting", "smoothing", "writing"}

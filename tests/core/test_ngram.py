@@ -79,9 +79,7 @@ def test_states_hold_what_the_next_word_can_use(tmp_path):
         word = chance.choice(vocabulary)
         number = model.word_id(word)
         after = np.zeros(3, np.uint32)
-        _, length = score_ngram(
-            model.data, model.offsets, model.buckets, 4, context, length, number, after
-        )
+        _, length = score_ngram(model.data, model.offsets, model.buckets, 4, context, length, number, after)
         said = [number, *said]
         assert after[:length].tolist() == said[:length]
         names = [model.unigrams[number] for number in said]

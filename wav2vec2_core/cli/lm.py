@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="lm", help="n-gram language models: estimate, look into, attach to a model, tune.", no_args_is_help=True
 )
-#: Options that take several numbers, as those of lmplz do; and what they are without a number.
-_SEVERAL = {"--prune": "0", "--discount-fallback": "0.5 1 1.5"}
+#: Options that take several numbers, as those of lmplz do; and what they are without a number, if they may be.
+_SEVERAL = {"--prune": None, "--discount-fallback": "0.5 1 1.5"}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -35,9 +35,10 @@ class _SeveralNumbers(TyperCommand):
             joined.append(rest.pop(0))
             if joined[-1] in _SEVERAL:
                 numbers = []
-                while rest and re.fullmatch(r"[\d. ]+", rest[0]):
+                while rest and re.fullmatch(r"[\d., ]+", rest[0]):
                     numbers.append(rest.pop(0))
-                joined.append(" ".join(numbers) or _SEVERAL[joined[-1]])
+                value = " ".join(numbers) or _SEVERAL[joined[-1]]
+                joined += [] if value is None else [value]
         return super().parse_args(ctx, joined)
 
 

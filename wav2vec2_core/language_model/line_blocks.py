@@ -118,3 +118,8 @@ class LineBlocks:
             raise CheckpointError(
                 f"{self.path} cannot be read to its end ({error}): it is truncated or damaged, copy or build it again"
             ) from error
+
+
+def open_text(text: Path | BinaryIO) -> LineBlocks:
+    """The lines of a file, or of a stream. Raises ``CheckpointError``."""
+    return LineBlocks(text) if isinstance(text, Path) else LineBlocks(Path("stdin"), text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wav2vec2_core.decoding.ngram import END, NgramModel
-from wav2vec2_core.language_model.line_blocks import LineBlocks
+from wav2vec2_core.language_model.line_blocks import open_text
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def score_texts(
     sentences = words = unknown = 0
     score = unknown_score = 0.0
     for text in texts:
-        with LineBlocks(text) if isinstance(text, Path) else LineBlocks(Path("stdin"), text) as lines:
+        with open_text(text) as lines:
             for line in lines.texts():
                 spoken = [*line.split(), END]
                 scores, ids = model.word_scores(spoken, eos=False), model.word_ids(spoken)

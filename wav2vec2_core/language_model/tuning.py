@@ -12,16 +12,12 @@ import numpy as np
 
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.backend import InferenceModel, load_backend
-from wav2vec2_core.decoding.alphabet import FILE as ALPHABET
-from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 from wav2vec2_core.decoding.greedy import greedy_decode
-from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.decoding.search_options import SearchOptions
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.language_model.folder import FOLDER, UNIGRAMS, Attributes, find_model, read_unigrams
+from wav2vec2_core.language_model.folder import FOLDER, Attributes
 from wav2vec2_core.manifest import Utterance, read_manifest
-from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
 
 #: Trials of the search and the ranges of both weights: wav2vec 2.0 paper, appendix B, has 128 trials of Bayesian
 #: optimisation with the weight of a 4-gram within [0, 5] and the word score within [-5, 5].
@@ -70,21 +66,8 @@ def tune_model(
     Raises:
         CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and ``tune``.
     """
-    folder = model / FOLDER
-    attributes = Attributes.load(folder)
+    processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True)
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
-    decoder = BeamSearchDecoder(
-        Alphabet.load(model / ALPHABET),
-        NgramModel.open(find_model(folder)),
-        read_unigrams(folder / UNIGRAMS),
-        SearchOptions(
-            alpha=attributes.alpha,
-            beta=attributes.beta,
-            unk_score_offset=attributes.unk_score_offset,
-            lm_score_boundary=attributes.score_boundary,
-        ),
-    )
-    processor = Wav2Vec2Processor.from_pretrained(model)
     engine = load_backend(backend).load_model(model, device=device, local_files_only=True)
     logits = []
     for number, utterance in enumerate(utterances, 1):
@@ -97,10 +80,13 @@ def tune_model(
         done.append(trial)
         progress("trials", len(done) / trials)
 
-    found = tune(decoder, logits, references, trials=trials, threads=threads or os.cpu_count() or 1, progress=report)
+    found = tune(
+        processor.decoder, logits, references, trials=trials, threads=threads or os.cpu_count() or 1, progress=report
+    )
     best = found[0]
     if save:
-        replace(attributes, alpha=best.alpha, beta=best.beta).save(folder)
+        folder = model / FOLDER
+        replace(Attributes.load(folder), alpha=best.alpha, beta=best.beta).save(folder)
     greedy = sum(
         word_errors(reference.split(), greedy_decode(frames, processor.tokenizer)[0].split())
         for frames, reference in zip(logits, references, strict=True)
@@ -108,7 +94,7 @@ def tune_model(
     return Tuning(found, done[0], greedy / sum(len(reference.split()) for reference in references))
 
 
-def _logits(utterance: Utterance, engine: InferenceModel, processor: Wav2Vec2Processor) -> np.ndarray:
+def _logits(utterance: Utterance, engine: InferenceModel, processor: Wav2Vec2ProcessorWithLM) -> np.ndarray:
     """(frames, vocab) of an utterance."""
     extractor = processor.feature_extractor
     samples = read_audio(utterance.path, sampling_rate=extractor.sampling_rate)
