@@ -7,10 +7,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from mutated_files import fuzz
 from ngram_models import arpa_text, random_ngrams, random_words
 
 from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.errors import CheckpointError, Wav2Vec2Error
+from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.language_model.tables import write_binary
 
 ARPA = """\\data\\
@@ -173,7 +174,7 @@ class TestBinary:
             (92, struct.pack("<f", 0.5), "multiplier"),
             (92, struct.pack("<f", np.nan), "multiplier"),
             (92, struct.pack("<f", np.inf), "multiplier"),
-            (96, struct.pack("<i", 1), "probing with rest costs"),
+            (96, struct.pack("<i", 1), "probing with rest costs.*build it again"),
             (96, struct.pack("<i", 77), "unknown kind 77"),
             (108, struct.pack("<Q", 2**63), "damaged"),
             (108, struct.pack("<Q", 2**64 - 1), "damaged"),
@@ -211,41 +212,6 @@ class TestBinary:
         array[model.layout.offsets[1] : model.layout.end] |= 0x40000000
         full = opened(tmp_path, array.tobytes())
         assert len(full.word_scores(["a", "b", "a"])) == 4
-
-
-def mutated(chance, content):
-    content = bytearray(content)
-    for _ in range(chance.randrange(1, 5)):
-        kind = chance.randrange(5)
-        place = chance.randrange(len(content) + 1)
-        if kind == 0:
-            content[place:place] = bytes(chance.randrange(256) for _ in range(chance.randrange(1, 9)))
-        elif kind == 1:
-            del content[place : place + chance.randrange(1, 40)]
-        elif kind == 2 and place < len(content):
-            content[place] = chance.choice([0, 9, 10, 32, 45, 46, 48, 57, 92, 0xFF, chance.randrange(256)])
-        elif kind == 3:
-            del content[place:]
-        elif content:
-            start = chance.randrange(len(content))
-            content[place:place] = content[start : start + chance.randrange(60)]
-    return bytes(content)
-
-
-def fuzz(tmp_path, content, vocabulary, rounds, seed):
-    """Open mutated files and score with those that open; returns how many did. Anything but our errors is a failure."""
-    chance = random.Random(seed)
-    fine = 0
-    for _ in range(rounds):
-        try:
-            model = opened(tmp_path, mutated(chance, content))
-            _ = model.unigrams
-        except Wav2Vec2Error:
-            continue
-        scores = model.word_scores([chance.choice(vocabulary) for _ in range(20)])
-        assert len(scores) == 21
-        fine += 1
-    return fine
 
 
 @pytest.mark.parametrize("kind", ["arpa", "gzip", "binary"])

@@ -1,6 +1,7 @@
 """Comparison with the kenlm package: every score and every state, from ARPA files and from our binaries."""
 
 import random
+from pathlib import Path
 
 import kenlm
 import numpy as np
@@ -12,6 +13,8 @@ from wav2vec2_core.decoding.ngram_kernels import score_ngram
 from wav2vec2_core.language_model.estimation import estimate
 from wav2vec2_core.language_model.scoring import score_texts
 from wav2vec2_core.language_model.tables import write_binary
+
+KENLM_FILES = Path(__file__).parents[1] / "core" / "kenlm_files"
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +105,17 @@ def test_states_are_as_long_as_theirs(tmp_path, seed):
     for mine, state in reached:
         for other, other_state in reached:
             assert (mine == other) == (state == other_state)
+
+
+@pytest.mark.parametrize("path", sorted(KENLM_FILES.glob("*.bin")), ids=lambda path: path.stem)
+def test_binaries_of_every_kind(path):
+    ours, theirs = NgramModel.open(path), kenlm_model(path)
+    assert ours.unigrams is not None
+    chance = random.Random(1)
+    for _ in range(100):
+        said = chance.choices([*ours.unigrams[3:], "unheard-of"], k=chance.randrange(1, 10))
+        full = np.float32([score for score, _, _ in theirs.full_scores(" ".join(said))])
+        assert np.array_equal(ours.word_scores(said), full)
 
 
 def test_estimated_models(tmp_path):

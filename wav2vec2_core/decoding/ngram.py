@@ -14,7 +14,17 @@ import numpy as np
 
 from wav2vec2_core.errors import CheckpointError, InputError, Wav2Vec2Error
 from wav2vec2_core.language_model.cache import cached_tables
-from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, ProbingLayout, is_kenlm_binary, read_layout
+from wav2vec2_core.language_model.kenlm_binary import (
+    HEAD_SIZE,
+    KINDS,
+    PROBING,
+    REST_COSTS,
+    Header,
+    ProbingLayout,
+    is_kenlm_binary,
+    read_layout,
+)
+from wav2vec2_core.language_model.kenlm_trie import write_from_trie
 from wav2vec2_core.language_model.probing import find_many, hash_words
 from wav2vec2_core.language_model.tables import write_binary
 
@@ -44,7 +54,7 @@ class NgramModel:
     def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
         """Open an ARPA file (plain or .gz) or a KenLM binary.
 
-        A probing binary is mapped as it is. For other files tables are made once and kept in the user's cache folder;
+        A probing binary is mapped as it is. For ARPA files and tries tables are made once and kept in the user's cache folder;
         where that cannot be written they are made anew each time.
 
         progress: is called with the part done, 0 to 1, while tables are made.
@@ -58,12 +68,23 @@ class NgramModel:
             with path.open("rb") as file:
                 head = file.read(HEAD_SIZE)
             if is_kenlm_binary(head):
-                return cls._map(path, path.open("rb"))
+                return cls._open_binary(path, Header.read(head, path.stat().st_size, str(path)), progress)
             return cls._made(path, partial(write_binary, path, progress=progress))
         except OSError as error:
             if isinstance(error, Wav2Vec2Error):
                 raise
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
+
+    @classmethod
+    def _open_binary(cls, path: Path, header: Header, progress: Callable[[float], None]) -> NgramModel:
+        if header.kind == PROBING:
+            return cls._map(path, path.open("rb"))
+        if header.kind == REST_COSTS:
+            raise CheckpointError(
+                f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r}, which is not read: "
+                "build it again as 'probing' or 'trie', or use its ARPA file"
+            )
+        return cls._made(path, lambda target: write_from_trie(path, header, target, progress))
 
     @classmethod
     def _made(cls, path: Path, write: Callable[[Path], None]) -> NgramModel:
@@ -84,7 +105,8 @@ class NgramModel:
             size = os.fstat(file.fileno()).st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(mapped, "<u4", size // 4)
-        return cls(path, data, mapped[size // 4 * 4 :], read_layout(data, size, str(path)))
+        header = Header.read(mapped[:HEAD_SIZE], size, str(path))
+        return cls(path, data, mapped[size // 4 * 4 :], read_layout(header, size, str(path)))
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return type(self).open, (str(self.path),)
