@@ -14,7 +14,7 @@ def random_words(random, count):
 
 
 def random_ngrams(random, order, words, sentences=30):
-    """(words) -> (probability, back-off), all n-grams of some sentences, and of none what is pruned with all longer ones."""
+    """(words) -> (probability, back-off): the n-grams of some sentences, without some and all that hold those."""
     ngrams = {(word,): values(random) for word in ["<unk>", "<s>", "</s>", *words]}
     for _ in range(sentences):
         said = ["<s>", *(random.choice(words) for _ in range(random.randrange(0, 9))), "</s>"]

@@ -219,7 +219,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(OutputError, match="cannot create folder"):
         estimate([source], tmp_path / "m.arpa", order=2, temporary=source / "none")
     (tmp_path / "words").write_text("other words")
-    with pytest.raises(InputError, match="no word of .* is in the text"):
+    with pytest.raises(InputError, match=r"no word of .* is in the text"):
         estimate([source], tmp_path / "m.arpa", order=2, vocabulary=tmp_path / "words", discount_fallback=FALLBACK)
 
 

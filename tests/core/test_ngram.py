@@ -120,7 +120,8 @@ def test_words_and_ids(tmp_path):
 def test_plain_python_gives_the_same(tmp_path):
     path, _, vocabulary = made(tmp_path, 5, 4)
     code = (
-        "import sys; from wav2vec2_core.decoding.ngram import NgramModel; from wav2vec2_core.decoding import compilation;"
+        "import sys; from wav2vec2_core.decoding.ngram import NgramModel;"
+        "from wav2vec2_core.decoding import compilation;"
         "m = NgramModel.open(sys.argv[1]); w = sys.argv[2:];"
         "print(compilation.COMPILED, m.word_scores(w * 5).tolist())"
     )
@@ -167,7 +168,7 @@ class TestCache:
         assert len(self.files()) == 1
 
     def test_a_change_that_keeps_size_and_time_is_seen(self, tmp_path):
-        path, _, vocabulary = made(tmp_path, 0, 2)
+        path, _, _ = made(tmp_path, 0, 2)
         first = NgramModel.open(path).score(["x"])
         about = path.stat()
         text = path.read_text(encoding="utf-8")

@@ -31,8 +31,9 @@ def test_word_errors(seed):
 def decoder_and_logits(tmp_path):
     """Frames that say "ab" or "ba" with a slight preference for the wrong one, and a model that knows what follows."""
     ngrams = {
-        ("<unk>",): (-3, None), ("<s>",): (-99, -0.1), ("</s>",): (-1, None), ("ab",): (-0.5, -0.1), ("ba",): (-0.6, -0.1),
-        ("<s>", "ab"): (-0.1, None), ("ab", "ba"): (-0.1, None), ("ba", "ab"): (-0.1, None), ("ba", "</s>"): (-0.3, None),
+        ("<unk>",): (-3, None), ("<s>",): (-99, -0.1), ("</s>",): (-1, None), ("ab",): (-0.5, -0.1),
+        ("ba",): (-0.6, -0.1), ("<s>", "ab"): (-0.1, None), ("ab", "ba"): (-0.1, None), ("ba", "ab"): (-0.1, None),
+        ("ba", "</s>"): (-0.3, None),
     }  # fmt: skip
     path = tmp_path / "m.arpa"
     path.write_text(arpa_text(ngrams, 2))

@@ -34,12 +34,13 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 class NgramModel:
     """A language model that ``ngram_kernels.score_ngram`` reads in place. Made by ``open``; pickled by its path.
 
-    order: longest n-gram. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64, start and entries
-    of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 where the model does not know them.
+    order: longest n-gram. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64, start and
+    entries of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 where the model does not know
+    them.
     """
 
     def __init__(self, path: Path, data: np.ndarray, tail: bytes, layout: ProbingLayout) -> None:
-        """Take checked tables; ``tail``: the bytes of the file after ``data``'s last whole word. ``open`` calls this."""
+        """Take checked tables; ``tail``: bytes of the file after ``data``'s last whole word. ``open`` calls this."""
         self.path, self.data, self.layout = path, data, layout
         self.order = len(layout.counts)
         self.offsets = np.array(layout.offsets, np.int64)
@@ -54,13 +55,13 @@ class NgramModel:
     def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
         """Open an ARPA file (plain or .gz) or a KenLM binary.
 
-        A probing binary is mapped as it is. For ARPA files and tries tables are made once and kept in the user's cache folder;
-        where that cannot be written they are made anew each time.
+        A probing binary is mapped as it is. For ARPA files and tries tables are made once and kept in the user's cache
+        folder; where that cannot be written they are made anew each time.
 
         progress: is called with the part done, 0 to 1, while tables are made.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; the message says what to do.
+            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; with the remedy.
             OutputError: there is no room for the tables.
         """
         path = Path(path).absolute()
@@ -123,7 +124,7 @@ class NgramModel:
 
     @cached_property
     def unigrams(self) -> list[str] | None:
-        """The words in the order of their ids, ``<unk>``, ``<s>`` and ``</s>`` among them; None if the file has none."""
+        """The words in the order of their ids, ``<unk>``, ``<s>``, ``</s>`` among them; None if the file has none."""
         if not self.layout.has_words:
             return None
         text = self.data[self.layout.end :].tobytes() + self._tail
@@ -158,7 +159,7 @@ class NgramModel:
         return scores
 
     def score(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
-        """log10 probability of a sentence, with ``<s>`` before it and ``</s>`` as its last word unless told otherwise."""
+        """log10 probability of a sentence, with ``<s>`` before it and ``</s>`` as last word unless told otherwise."""
         return float(self.word_scores(words, bos, eos).sum(dtype=np.float64))
 
     def perplexity(self, words: Sequence[str]) -> float:

@@ -1,9 +1,9 @@
 """Scoring with an n-gram model, array-coded: what a beam search compiles into its own loops.
 
-The tables have KenLM's probing layout, seen as 32-bit words: entry ``i`` of the unigrams is (probability, back-off); the
-tables of longer n-grams are hash tables with linear probing whose entries are (key low, key high, probability, back-off),
-without the back-off for the longest. Probabilities are log10; their sign bit says that no longer n-gram ends in this one.
-A back-off of -0.0 says that no n-gram begins with this one, which makes states shorter.
+The tables have KenLM's probing layout, seen as 32-bit words: entry ``i`` of the unigrams is (probability, back-off);
+the tables of longer n-grams are hash tables with linear probing whose entries are (key low, key high, probability,
+back-off), without the back-off for the longest. Probabilities are log10; their sign bit says that no longer n-gram
+ends in this one. A back-off of -0.0 says that no n-gram begins with this one, which makes states shorter.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def score_ngram(data, offsets, buckets, order, context, length, word, new_contex
     were not, shortest to longest.
 
     Args:
-        data: (words,) uint32, the tables. offsets: (order,) int64, where each table starts in ``data``. buckets: (order,)
-            int64, entries of each table. order: longest n-gram.
+        data: (words,) uint32, the tables. offsets: (order,) int64, where each table starts in ``data``. buckets:
+            (order,) int64, entries of each table. order: longest n-gram.
         context: (order - 1,) uint32, ids of the words before, newest first, of which ``length`` count.
         word: id of the word, 0 if unknown.
         new_context: (order - 1,) uint32, receives the state after ``word``; may be ``context`` itself.

@@ -62,7 +62,7 @@ class ArpaReader:
                 self._check_kind(line)
             if line.removeprefix(b"\xef\xbb\xbf").strip() == b"\\data\\":
                 return self._count_lines()
-        lines.fail("no line \\data\\ so far", "this is no ARPA file, name one", 1)
+        return lines.fail("no line \\data\\ so far", "this is no ARPA file, name one", 1)
 
     def _check_kind(self, line: bytes) -> None:
         if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -200,7 +200,7 @@ class ArpaReader:
             )
         if len(tokens) == order + 2:
             backoff = self._number(tokens[-1], "back-off", number)
-            if order == self.order and backoff != 0 or not np.isfinite(_float32(np.array(backoff))):
+            if (order == self.order and backoff != 0) or not np.isfinite(_float32(np.array(backoff))):
                 rule = "none is possible for the longest n-grams" if order == self.order else "it must be finite"
                 self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
 
@@ -216,7 +216,7 @@ class ArpaReader:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a section. starts, lengths: (rows, order) int64, its words in ``text``; the others as in ``NgramBlock``."""
+    """Rows of a section. starts, lengths: (rows, order) int64, words in ``text``; the others as in ``NgramBlock``."""
 
     text: Spans
     starts: np.ndarray

@@ -21,7 +21,8 @@ RESERVED = re.compile(rb"(?<!\S)(?:<unk>|<UNK>|<s>|</s>)(?!\S)")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentences as ids. words: UTF-8, by id, the three symbols first; path: uint32 ids, each sentence ending in ``END_ID``.
+    """Sentences as ids. words: UTF-8, by id, the three symbols first; path: uint32 ids, each sentence ending in
+    ``END_ID``.
 
     tokens: ids in the file, ends of sentences among them.
     """
@@ -56,7 +57,8 @@ def read_corpus(
         target: file for the ids.
 
     Raises:
-        CheckpointError: a file cannot be read or is not UTF-8. InputError: a symbol among the words, or no words at all.
+        CheckpointError: a file cannot be read or is not UTF-8. InputError: a symbol among the words, or no words at
+            all.
     """
     vocabulary = _Vocabulary(zip(SYMBOLS, range(3), strict=True))
     sizes = [text.stat().st_size if isinstance(text, Path) and text.exists() else 0 for text in texts]

@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +29,7 @@ MIN_MEMORY = 16 << 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was estimated. words: tokens without ``</s>``; sizes: n-grams per order; discounts: (order, 4), of counts 0 to 3."""
+    """What was made. words: without ``</s>``; sizes: n-grams per order; discounts: (order, 4), of counts 0 to 3."""
 
     words: int
     sentences: int
@@ -53,7 +54,8 @@ def estimate(
 
     Args:
         texts: files, plain or .gz, or streams: UTF-8, one sentence a line, words between white space.
-        output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written atomically.
+        output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written
+            atomically.
         order: longest n-gram.
         prune: per order, n-grams that occur no more often are left out; the last value holds for higher orders.
             The first is 0: words are not pruned, and values do not fall.
@@ -100,7 +102,7 @@ def _thresholds(order: int, prune: Sequence[int]) -> tuple[int, ...]:
     values = [*prune] or [0]
     if len(values) > order:
         raise InputError(f"prune has {len(values)} values for the order {order}: give one for each order at most")
-    if values[0] != 0 or any(later < earlier for earlier, later in zip(values, values[1:], strict=False)):
+    if values[0] != 0 or any(later < earlier for earlier, later in pairwise(values)):
         raise InputError(
             f"prune is {values}: the first value is 0, for single words, and no value is below the one before"
         )

@@ -77,7 +77,7 @@ class ProbingLayout:
         return head.ljust(4 * self.vocabulary - 8, b"\0")
 
     def view(self, data: np.ndarray, order: int) -> np.ndarray:
-        """The table of one order, (buckets, width) uint32, or of the vocabulary for order 0, in the words of the file."""
+        """The table of one order in the file's words, (buckets, width) uint32; for order 0 the vocabulary's."""
         if order == 0:
             start, buckets, width = self.vocabulary, self.vocabulary_buckets, VOCABULARY_WIDTH
         else:

@@ -1,8 +1,8 @@
 """KenLM's trie binaries, plain, quantised or with compressed pointers: every n-gram read out, for tables of our own.
 
-An n-gram is a path from its newest word to its oldest. A level of the trie is an array of bit-packed entries (word, values,
-start of the children in the next level), sorted so that the children of an entry lie together. Words are numbered in the
-order of their hashes.
+An n-gram is a path from its newest word to its oldest. A level of the trie is an array of bit-packed entries (word,
+values, start of the children in the next level), sorted so that the children of an entry lie together. Words are
+numbered in the order of their hashes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNIGRAM = np.dtype([("probability", "<f4"), ("backoff", "<f4"), ("next", "<u8")]
 
 @dataclass(frozen=True)
 class _Level:
-    """Where the entries of one order are. base: byte; bits: of an entry; inline: of its pointer; offsets: of pointers."""
+    """The entries of one order. base: byte; inline: bits of a pointer; offsets, bins: see where they are made."""
 
     base: int
     entries: int

@@ -6,8 +6,8 @@ probability after the context without its oldest word:
     p(w | h) = (c(hw) - D[c(hw)]) / c(h.) + gamma(h) p(w | h')        gamma(h) = (D1 N1 + D2 N2 + D3 N3) / c(h.)
 
 c: adjusted counts (``counting``); N1, N2, N3: words with the count 1, 2, more in the context; the last term for single
-words is gamma times the uniform distribution. The counts of pruned n-grams go to gamma. Arithmetic is float32, like that of
-the programs that read the result.
+words is gamma times the uniform distribution. The counts of pruned n-grams go to gamma. Arithmetic is float32, like
+that of the programs that read the result.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def discounts_of(numbers: np.ndarray, order: int, fallback: tuple[float, float, 
         return found
     if fallback is None:
         raise InputError(
-            f"{problem}: the text is too small, repeats itself or is artificial. Remove repeated lines and add text, or "
-            "set discounts for such orders with discount_fallback (--discount-fallback 0.5 1 1.5)"
+            f"{problem}: the text is too small, repeats itself or is artificial. "
+            "Remove repeated lines and add text, or set discounts for such orders with discount_fallback "
+            "(--discount-fallback 0.5 1 1.5)"
         )
     return np.array([0, *fallback], np.float32)
 
@@ -123,7 +124,7 @@ class Estimator:
         file.write(b"\n\\end\\\n")
 
     def _ask(self, progress: Callable[[str, float], None]) -> None:
-        """Send the sums over each context's words to the partition of the context; those of single words stay in memory."""
+        """Send the sums over each context's words to the context's partition; those of single words stay in memory."""
         self._word_sums = np.zeros((self._words, 5), np.int64)
         for partition in range(self._partitions):
             for size in range(2, self._order + 1):

@@ -27,7 +27,7 @@ class LineBlocks:
     """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        """Open ``path``, or take ``file``, such as stdin, for which ``path`` is only a name. Raises ``CheckpointError``."""
+        """Open ``path``, or take ``file``, such as stdin, for which it is only a name. Raises ``CheckpointError``."""
         self.path, self.line = path, 1
         self._buffer, self._start = b"", 0
         try:

@@ -14,8 +14,10 @@ from wav2vec2_core.language_model.line_blocks import open_text
 
 @dataclass(frozen=True)
 class TextScore:
-    """words: without ``</s>``; unknown: of them; score: log10 probability of all words and ``</s>``, unknown_score: of the
-    unknown words."""
+    """words: without ``</s>``; unknown: of them; score: log10 probability of all words and ``</s>``.
+
+    unknown_score: log10 probability of the unknown words.
+    """
 
     sentences: int
     words: int

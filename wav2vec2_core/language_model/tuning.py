@@ -64,7 +64,8 @@ def tune_model(
     threads: recordings decoded at once, 0 for one per core.
 
     Raises:
-        CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and ``tune``.
+        CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
+            ``tune``.
     """
     processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True)
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
@@ -115,9 +116,9 @@ def tune(
 ) -> list[Trial]:
     """Try weights of the language model; the logits are decoded anew with each pair.
 
-    The decoder's own weights come first. Two fifths of the trials then cover ``ALPHA_RANGE`` and ``BETA_RANGE`` evenly; each
-    later one lies in a box around the best so far, which shrinks from half the ranges to a fiftieth. The same input gives the
-    same trials.
+    The decoder's own weights come first. Two fifths of the trials then cover ``ALPHA_RANGE`` and ``BETA_RANGE``
+    evenly; each later one lies in a box around the best so far, which shrinks from half the ranges to a fiftieth. The
+    same input gives the same trials.
 
     Args:
         logits: (frames, vocab) each. references: what was said.
