@@ -148,14 +148,25 @@ class NgramModel:
 
     def word_scores(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> np.ndarray:
         """log10 probability of each word after the ones before it, and of ``</s>`` if ``eos``: float32."""
-        from wav2vec2_core.decoding.ngram_kernels import score_words
-
         if isinstance(words, str):
             raise InputError(f"words is the string {words!r}, a list of words is needed: split it")
         ids = self.word_ids([*words, END] if eos else words)
+        return self.id_scores(ids, [len(ids)], bos)
+
+    def id_scores(self, ids: np.ndarray, ends: Sequence[int], bos: bool = True) -> np.ndarray:
+        """log10 probabilities of the words of sentences, float32.
+
+        ids: (words,) uint32. ends: the place after each sentence's last word, ascending.
+        """
+        from wav2vec2_core.decoding.ngram_kernels import score_words
+
         scores = np.empty(len(ids), np.float32)
-        context, length = self.start(bos)
-        score_words(self.data, self.offsets, self.buckets, self.order, context, length, ids, scores)
+        start = 0
+        for end in ends:
+            context, length = self.start(bos)
+            tables = (self.data, self.offsets, self.buckets, self.order)
+            score_words(*tables, context, length, ids[start:end], scores[start:end])
+            start = end
         return scores
 
     def score(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:

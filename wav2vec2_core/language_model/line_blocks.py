@@ -84,11 +84,17 @@ class LineBlocks:
             self._start = end
             yield block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
+    def text_blocks(self) -> Iterator[str]:
+        """Blocks of whole lines that are left, each with its end, as text. Raises ``CheckpointError``: not UTF-8."""
+        for block in self.blocks():
+            text = self.decoded(block)
+            yield text if text.endswith("\n") else f"{text}\n"
+            self.line += block.count(b"\n")
+
     def texts(self) -> Iterator[str]:
         """The lines that are left as text, without their ends. Raises ``CheckpointError`` where they are not UTF-8."""
-        for block in self.blocks():
-            yield from self.decoded(block).removesuffix("\n").split("\n")
-            self.line += block.count(b"\n")
+        for block in self.text_blocks():
+            yield from block[:-1].split("\n")
 
     def decoded(self, block: bytes) -> str:
         """A block as text. Raises ``CheckpointError`` where it is not UTF-8."""
