@@ -119,7 +119,7 @@ class Estimator:
                 backoffs = None
                 if size < self._order:
                     backoffs = self._store.get(f"backoffs-{size}-{partition}", "values")[table.kept]
-                _write_lines(file, words[table.ids[table.kept]], probabilities[table.kept], backoffs)
+                _write_lines(file, words, table.ids[table.kept], probabilities[table.kept], backoffs)
                 progress("writing", (size - 2 + (partition + 1) / self._partitions) / (self._order - 1))
         file.write(b"\n\\end\\\n")
 
@@ -186,7 +186,7 @@ class Estimator:
             self._word_totals, self._word_gammas = self._word_sums[:, 0].astype(np.float32), backoffs
             backoffs = backoffs[kept]
         file.write(b"\n\\1-grams:\n")
-        _write_lines(file, words[kept][:, None], values[kept], backoffs)
+        _write_lines(file, words, np.flatnonzero(kept)[:, None], values[kept], backoffs)
 
     def _probabilities(self, table: Table, partition: int, discounts: np.ndarray) -> np.ndarray:
         """(ngrams,) float32."""
@@ -236,13 +236,15 @@ def _gammas(sums: np.ndarray, discounts: np.ndarray) -> np.ndarray:
     return (left + sums[:, 1].astype(np.float32)) / np.maximum(sums[:, 0], 1).astype(np.float32)
 
 
-def _write_lines(file: BinaryIO, words: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray | None) -> None:
-    """words: (ngrams, order) of bytes. Values are written with 7 digits, what float32 holds."""
-    pattern = b"%.7g\t" + b" ".join([b"%s"] * words.shape[1]) + (b"\n" if backoffs is None else b"\t%.7g\n")
-    for start in range(0, len(words), LINES):
+def _write_lines(
+    file: BinaryIO, words: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray | None
+) -> None:
+    """words: all, as bytes; ids: (ngrams, order). Values are written with 7 digits, what float32 holds."""
+    pattern = b"%.7g\t" + b" ".join([b"%s"] * ids.shape[1]) + (b"\n" if backoffs is None else b"\t%.7g\n")
+    for start in range(0, len(ids), LINES):
         part = slice(start, start + LINES)
         columns: list[list[object]] = [np.minimum(np.log10(probabilities[part]), 0).tolist()]
-        columns += [column.tolist() for column in words[part].T]
+        columns += [words[column].tolist() for column in ids[part].T]
         if backoffs is not None:
             columns.append((np.log10(backoffs[part]) + 0.0).tolist())
         file.write(b"".join([pattern % values for values in zip(*columns, strict=True)]))
