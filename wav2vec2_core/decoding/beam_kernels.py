@@ -45,7 +45,7 @@ from wav2vec2_core.decoding.beam_state import (
     Settings,
     State,
 )
-from wav2vec2_core.decoding.compilation import compiled
+from wav2vec2_core.decoding.compilation import compiled_in_place
 from wav2vec2_core.decoding.ngram_kernels import score_ngram
 from wav2vec2_core.decoding.tries import HALF, hashed, slot_of, step
 
@@ -55,7 +55,7 @@ LN10 = 1.0 / math.log10(math.e)
 USUAL_LENGTH = 6
 
 
-@compiled
+@compiled_in_place
 def advance(model: Model, settings: Settings, state: State, logp: np.ndarray, frame: int) -> int:
     """Search the frames of ``logp``, (frames, labels) float64, from ``frame`` on.
 
@@ -75,7 +75,7 @@ def advance(model: Model, settings: Settings, state: State, logp: np.ndarray, fr
     return frame
 
 
-@compiled
+@compiled_in_place
 def choose_tokens(logp: np.ndarray, least: float, tokens: np.ndarray) -> int:
     """The labels of a frame that may continue beams, in order: at least ``least``, and the best in any case."""
     best = 0
@@ -90,13 +90,13 @@ def choose_tokens(logp: np.ndarray, least: float, tokens: np.ndarray) -> int:
     return count
 
 
-@compiled
+@compiled_in_place
 def has_room(model: Model, settings: Settings, state: State, tokens: int) -> bool:
     """Whether the next frame fits into the arrays whatever it brings; ``beam_state.needed`` has the same bounds."""
     counts = state.counts
     candidates = counts[BEAMS] * tokens
     nodes = counts[NODES] + candidates * (model.longest + 1)
-    histories = counts[HISTORIES] + counts[BEAMS]
+    histories = counts[HISTORIES] + counts[BEAMS] + 1
     tails = counts[TAILS] + counts[BEAMS] * max(model.order, 1)
     traces = max(counts[TRACES] + min(candidates, settings.beam_width), counts[FRAMES] + 2)
     return (
@@ -112,7 +112,7 @@ def has_room(model: Model, settings: Settings, state: State, tokens: int) -> boo
     )
 
 
-@compiled
+@compiled_in_place
 def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tokens: int) -> int:
     """Continue every beam with every token, equal results merged; returns the number of candidates."""
     candidates = 0
@@ -137,7 +137,7 @@ def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tok
     return candidates
 
 
-@compiled
+@compiled_in_place
 def merge(state: State, candidates: int, history: int, node: int, parent: int, logit: float) -> int:
     """Row of a candidate that is new, or equals one of the same stamp: their probabilities add up, the later's past wins."""
     stamp, mask = state.counts[STAMP], len(state.slots) - 1
@@ -159,7 +159,7 @@ def merge(state: State, candidates: int, history: int, node: int, parent: int, l
     return candidates
 
 
-@compiled
+@compiled_in_place
 def child(model: Model, settings: Settings, state: State, node: int, character: int) -> int:
     """The partial word with one more character; the number after the last character's says that the word ends there."""
     key = node * model.width + character + 1
@@ -170,7 +170,7 @@ def child(model: Model, settings: Settings, state: State, node: int, character: 
     return int(state.node_table[slot, 1])
 
 
-@compiled
+@compiled_in_place
 def add_node(model: Model, settings: Settings, state: State, parent: int, character: int) -> int:
     """A partial word that was not there yet, with what it adds to the score of a beam."""
     node = state.counts[NODES]
@@ -198,7 +198,7 @@ def add_node(model: Model, settings: Settings, state: State, parent: int, charac
     return node
 
 
-@compiled
+@compiled_in_place
 def complete(model: Model, settings: Settings, state: State, history: int, word: int) -> int:
     """The history with one more word; word 0 is the empty word, which no model knows."""
     key = (history << HALF) + word + 1
@@ -209,7 +209,7 @@ def complete(model: Model, settings: Settings, state: State, history: int, word:
     return int(state.history_table[slot, 1])
 
 
-@compiled
+@compiled_in_place
 def add_history(model: Model, settings: Settings, state: State, parent: int, word: int) -> int:
     """A history that was not there yet, scored by the language model and the hotwords."""
     history = state.counts[HISTORIES]
@@ -240,7 +240,7 @@ def add_history(model: Model, settings: Settings, state: State, parent: int, wor
     return history
 
 
-@compiled
+@compiled_in_place
 def tail_of(state: State, history: int, words: int) -> int:
     """A number for the last ``words`` words of a history, the same for the same words."""
     tail = 0
@@ -258,7 +258,7 @@ def tail_of(state: State, history: int, words: int) -> int:
     return tail
 
 
-@compiled
+@compiled_in_place
 def rate(state: State, candidates: int) -> float:
     """Score all candidates; returns the best score."""
     best = -math.inf
@@ -271,7 +271,7 @@ def rate(state: State, candidates: int) -> float:
     return best
 
 
-@compiled
+@compiled_in_place
 def select(settings: Settings, state: State, candidates: int, best: float) -> int:
     """Put the best ``beam_width`` candidates near the best score into ``order``, best first, equals as they were."""
     order, scores = state.order, state.candidate_scores[:, SCORE]
@@ -303,7 +303,7 @@ def select(settings: Settings, state: State, candidates: int, best: float) -> in
     return count
 
 
-@compiled
+@compiled_in_place
 def kth_largest(scores: np.ndarray, rows: np.ndarray, count: int, k: int) -> float:
     """The ``k``-th largest score of ``rows``, which are reordered (Hoare's selection)."""
     low, high = 0, count - 1
@@ -328,7 +328,7 @@ def kth_largest(scores: np.ndarray, rows: np.ndarray, count: int, k: int) -> flo
     return scores[rows[k - 1]]
 
 
-@compiled
+@compiled_in_place
 def sort_descending(order: np.ndarray, scratch: np.ndarray, scores: np.ndarray, count: int) -> None:
     """Sort rows by score, largest first, equals as they were (merge sort from runs of one)."""
     run = 1
@@ -350,7 +350,7 @@ def sort_descending(order: np.ndarray, scratch: np.ndarray, scores: np.ndarray, 
         run *= 2
 
 
-@compiled
+@compiled_in_place
 def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
     """Make the selected candidates the beams, one per recent history if asked, and note where they came from."""
     counts = state.counts
@@ -376,7 +376,7 @@ def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
     state.trace_first[counts[FRAMES]] = counts[TRACES]
 
 
-@compiled
+@compiled_in_place
 def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
     """Whether a beam with the same recent words, partial word and last label is there; else it will be row ``beams``."""
     stamp, mask = state.counts[STAMP], len(state.slots) - 1
@@ -395,7 +395,7 @@ def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
     return False
 
 
-@compiled
+@compiled_in_place
 def finish(model: Model, settings: Settings, state: State) -> int:
     """Rank the beams as if nothing followed; they stay as they are, so that a search can go on.
 
@@ -412,14 +412,14 @@ def finish(model: Model, settings: Settings, state: State) -> int:
         state.candidates[row, LAST] = scored
         candidates = max(candidates, row + 1)
     best = -math.inf
-    context = np.zeros(state.contexts.shape[1], np.uint32)
+    unused = state.contexts[state.counts[HISTORIES]]
     for row in range(candidates):
         scored = state.candidates[row, LAST]
         score = state.candidate_scores[row, LOGIT] + state.history_scores[scored, TOTAL]
         if model.order and settings.boundary:
             log10, _ = score_ngram(
                 model.ngram_data, model.ngram_offsets, model.ngram_buckets, model.order,
-                state.contexts[scored], state.histories[scored, CONTEXT], model.end, context,
+                state.contexts[scored], state.histories[scored, CONTEXT], model.end, unused,
             )  # fmt: skip
             score += settings.alpha * float(log10) * LN10
         state.candidate_scores[row, SCORE] = score
@@ -427,7 +427,7 @@ def finish(model: Model, settings: Settings, state: State) -> int:
     return select(settings, state, candidates, best)
 
 
-@compiled
+@compiled_in_place
 def trace_back(state: State, frames: int, beam: int, labels: np.ndarray, logp: np.ndarray) -> None:
     """The path to a beam after so many frames: (frames,) int32 labels and (frames,) float32 their log probabilities."""
     for frame in range(frames - 1, -1, -1):
@@ -437,7 +437,7 @@ def trace_back(state: State, frames: int, beam: int, labels: np.ndarray, logp: n
         beam = state.traces[at, 0]
 
 
-@compiled
+@compiled_in_place
 def settled(state: State) -> tuple[int, int]:
     """How many frames all beams have in common, and the beam of the last of them."""
     frame, count = state.counts[FRAMES], state.counts[BEAMS]
@@ -457,7 +457,7 @@ def settled(state: State) -> tuple[int, int]:
     return frame, state.scratch[0]
 
 
-@compiled
+@compiled_in_place
 def collapse(
     label_flags: np.ndarray,
     label_first: np.ndarray,

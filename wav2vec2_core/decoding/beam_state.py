@@ -173,7 +173,7 @@ def needed(state: State, longest: int, order: int, beam_width: int) -> dict[str,
     return {
         "candidates": candidates,
         "nodes": int(counts[NODES]) + candidates * (longest + 1),
-        "histories": int(counts[HISTORIES] + counts[BEAMS]),
+        "histories": int(counts[HISTORIES] + counts[BEAMS]) + 1,
         "tails": int(counts[TAILS]) + int(counts[BEAMS]) * max(order, 1),
         "traces": max(int(counts[TRACES]) + min(candidates, beam_width), int(counts[FRAMES]) + 2),
     }

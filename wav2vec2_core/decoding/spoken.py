@@ -47,18 +47,34 @@ class Speller:
         A character is one label: from its first frame to the last of its repeats, and its confidence the mean
         probability of the label over these frames; a word's is the mean over its characters, as in greedy decoding.
         """
+        runs, sums, closed = self._runs(path)
+        confidences = sums / (runs[:, 2] - runs[:, 1])
+        words: list[list[Character]] = []
+        for (label, start, end, word), confidence in zip(runs.tolist(), confidences.tolist(), strict=True):
+            if word == len(words):
+                words.append([])
+            words[word].append(Character(self.texts[label], first_frame + start, first_frame + end, confidence))
+        return [Word.of(characters) for characters in words], closed
+
+    def word_frames(self, path: Path) -> list[tuple[str, tuple[int, int]]]:
+        """Each word with its first and its end frame."""
+        runs = self._runs(path)[0]
+        if len(runs) == 0:
+            return []
+        first = np.flatnonzero(np.diff(runs[:, 3], prepend=-1))
+        last = np.append(first[1:], len(runs)) - 1
+        texts = [self.texts[label] for label in runs[:, 0].tolist()]
+        spans = zip(first.tolist(), last.tolist(), runs[first, 1].tolist(), runs[last, 2].tolist(), strict=True)
+        return [("".join(texts[begin : end + 1]), (start, stop)) for begin, end, start, stop in spans]
+
+    def _runs(self, path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+        """Characters of a path and its complete words, as ``beam_kernels.collapse`` finds them."""
         from wav2vec2_core.decoding.beam_kernels import collapse
 
         runs = np.empty((len(path.labels), 4), np.int32)
         sums = np.empty(len(path.labels), np.float64)
         count, closed = collapse(*self._marks, *path, runs, sums)
-        runs, sums = runs[:count], sums[:count] / (runs[:count, 2] - runs[:count, 1])
-        words: list[list[Character]] = []
-        for (label, start, end, word), confidence in zip(runs.tolist(), sums.tolist(), strict=True):
-            if word == len(words):
-                words.append([])
-            words[word].append(Character(self.texts[label], first_frame + start, first_frame + end, confidence))
-        return [Word.of(characters) for characters in words], int(closed)
+        return runs[:count], sums[:count], int(closed)
 
 
 @dataclass(frozen=True)
@@ -85,4 +101,4 @@ class Hypothesis:
     @property
     def word_frames(self) -> list[tuple[str, tuple[int, int]]]:
         """Each word with its first and its end frame."""
-        return [(word.text, (word.start, word.end)) for word in self.words]
+        return self._speller.word_frames(self._path)
