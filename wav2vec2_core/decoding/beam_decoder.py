@@ -117,9 +117,7 @@ class BeamSearchDecoder:
             search.feed(logp)
         speller = self._resources.speller
         found = [
-            Hypothesis(
-                speller.text(ranked.path), ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller
-            )
+            Hypothesis(ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller)
             for ranked in search.results(n_best)
         ]
         self._resources.end(search)

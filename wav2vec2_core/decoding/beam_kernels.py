@@ -45,7 +45,7 @@ from wav2vec2_core.decoding.beam_state import (
     Settings,
     State,
 )
-from wav2vec2_core.decoding.compilation import compiled_in_place
+from wav2vec2_core.decoding.compilation import compiled_in_place, inlined
 from wav2vec2_core.decoding.ngram_kernels import score_ngram
 from wav2vec2_core.decoding.tries import HALF, hashed, slot_of, step
 
@@ -112,7 +112,7 @@ def has_room(model: Model, settings: Settings, state: State, tokens: int) -> boo
     )
 
 
-@compiled_in_place
+@inlined
 def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tokens: int) -> int:
     """Continue every beam with every token, equal results merged; returns the number of candidates."""
     candidates = 0
@@ -137,7 +137,7 @@ def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tok
     return candidates
 
 
-@compiled_in_place
+@inlined
 def merge(state: State, candidates: int, history: int, node: int, parent: int, logit: float) -> int:
     """Row of a candidate that is new, or equals one of the same stamp: their probabilities add up, the later's past wins."""
     stamp, mask = state.counts[STAMP], len(state.slots) - 1
@@ -258,7 +258,7 @@ def tail_of(state: State, history: int, words: int) -> int:
     return tail
 
 
-@compiled_in_place
+@inlined
 def rate(state: State, candidates: int) -> float:
     """Score all candidates; returns the best score."""
     best = -math.inf
@@ -271,7 +271,7 @@ def rate(state: State, candidates: int) -> float:
     return best
 
 
-@compiled_in_place
+@inlined
 def select(settings: Settings, state: State, candidates: int, best: float) -> int:
     """Put the best ``beam_width`` candidates near the best score into ``order``, best first, equals as they were."""
     order, scores = state.order, state.candidate_scores[:, SCORE]
@@ -350,7 +350,7 @@ def sort_descending(order: np.ndarray, scratch: np.ndarray, scores: np.ndarray, 
         run *= 2
 
 
-@compiled_in_place
+@inlined
 def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
     """Make the selected candidates the beams, one per recent history if asked, and note where they came from."""
     counts = state.counts
@@ -376,7 +376,7 @@ def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
     state.trace_first[counts[FRAMES]] = counts[TRACES]
 
 
-@compiled_in_place
+@inlined
 def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
     """Whether a beam with the same recent words, partial word and last label is there; else it will be row ``beams``."""
     stamp, mask = state.counts[STAMP], len(state.slots) - 1

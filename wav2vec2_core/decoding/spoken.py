@@ -18,10 +18,6 @@ class Speller:
     def __init__(self, alphabet: Alphabet) -> None:
         self.alphabet = alphabet
         self.texts = [alphabet.text_of(label) for label in alphabet.labels]
-        self._pieces = [
-            " " * alphabet.starts_word(label) + text + " " * alphabet.ends_word(label)
-            for label, text in zip(alphabet.labels, self.texts, strict=True)
-        ]
 
     @cached_property
     def _marks(self) -> tuple[np.ndarray, np.ndarray]:
@@ -29,17 +25,6 @@ class Speller:
 
         spelling = Spelling.of(self.alphabet)
         return spelling.flags, spelling.first
-
-    def text(self, path: Path) -> str:
-        """Words with one space between them."""
-        labels = path.labels
-        if len(labels) == 0:
-            return ""
-        changed = np.empty(len(labels), bool)
-        changed[0] = True
-        np.not_equal(labels[1:], labels[:-1], out=changed[1:])
-        text = "".join([self._pieces[label] for label in labels[changed].tolist()])
-        return " ".join([word for word in text.split(" ") if word])
 
     def words(self, path: Path, first_frame: int = 0) -> tuple[list[Word], int]:
         """Words of a path that starts at ``first_frame``, and how many of them another word or a delimiter follows.
@@ -61,11 +46,17 @@ class Speller:
         runs = self._runs(path)[0]
         if len(runs) == 0:
             return []
-        first = np.flatnonzero(np.diff(runs[:, 3], prepend=-1))
-        last = np.append(first[1:], len(runs)) - 1
-        texts = [self.texts[label] for label in runs[:, 0].tolist()]
-        spans = zip(first.tolist(), last.tolist(), runs[first, 1].tolist(), runs[last, 2].tolist(), strict=True)
-        return [("".join(texts[begin : end + 1]), (start, stop)) for begin, end, start, stop in spans]
+        labels, starts, ends, words = runs.T.tolist()
+        texts = self.texts
+        found, text, start, at = [], "", starts[0], 0
+        for label, word in zip(labels, words, strict=True):
+            if word != len(found):
+                found.append((text, (start, ends[at - 1])))
+                text, start = "", starts[at]
+            text += texts[label]
+            at += 1
+        found.append((text, (start, ends[-1])))
+        return found
 
     def _runs(self, path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         """Characters of a path and its complete words, as ``beam_kernels.collapse`` finds them."""
@@ -81,12 +72,10 @@ class Speller:
 class Hypothesis:
     """One reading of a recording.
 
-    text: words with a space between them. logit_score: natural log probability of its paths under the model. lm_score:
-    the same with language model and hotwords, what ranks hypotheses. last_lm_state: of the language model after the last
+    logit_score: natural log probability of its paths under the model. lm_score: the same with language model and hotwords, what ranks hypotheses. last_lm_state: of the language model after the last
     word, for the recording that goes on from here; ``None`` without language model.
     """
 
-    text: str
     logit_score: float
     lm_score: float
     last_lm_state: LanguageModelState | None
@@ -94,11 +83,16 @@ class Hypothesis:
     _speller: Speller = field(repr=False)
 
     @cached_property
-    def words(self) -> list[Word]:
-        """With frames, confidence and characters."""
-        return self._speller.words(self._path)[0]
+    def text(self) -> str:
+        """Words with one space between them."""
+        return " ".join([word for word, _ in self.word_frames])
 
-    @property
+    @cached_property
     def word_frames(self) -> list[tuple[str, tuple[int, int]]]:
         """Each word with its first and its end frame."""
         return self._speller.word_frames(self._path)
+
+    @cached_property
+    def words(self) -> list[Word]:
+        """With frames, confidence and characters."""
+        return self._speller.words(self._path)[0]
