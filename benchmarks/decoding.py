@@ -135,7 +135,10 @@ def compare(folder: Path, sentences: list[str], words: list[str], options: argpa
             "ours": best(ours, options, n_best=None),
             "pyctcdecode": reference(theirs, options, prune_history=False),
         }
-        calls[f"{name}, 200 hotwords"] = {"ours": best(ours, options, hotwords=hotwords), "without": best(ours, options)}
+        calls[f"{name}, 200 hotwords"] = {
+            "ours": best(ours, options, hotwords=hotwords),
+            "without": best(ours, options),
+        }
     flashlight = flashlight_decoder(folder, words, options)
     if flashlight is not None:
         calls[f"{options.order}-gram"]["flashlight"] = flashlight

@@ -41,7 +41,13 @@ def decoder_of(case, **options):
 def plain(beams):
     """Everything of readings that can be compared and written as JSON."""
     return [
-        [beam.text, beam.logit_score, beam.lm_score, beam.last_lm_state and list(beam.last_lm_state.words), words(beam.words)]
+        [
+            beam.text,
+            beam.logit_score,
+            beam.lm_score,
+            beam.last_lm_state and list(beam.last_lm_state.words),
+            words(beam.words),
+        ]
         for beam in beams
     ]
 
@@ -150,7 +156,9 @@ def test_confident_logits_give_what_greedy_decoding_gives(tmp_path):
         expected_text, expected = greedy_decode(logits, tokenizer)
         assert text == " ".join(expected_text.split())
         assert [(word.text, word.start, word.end) for word in found] == [(w.text, w.start, w.end) for w in expected]
-        assert [[c[:3] for c in characters(word)] for word in found] == [[c[:3] for c in characters(w)] for w in expected]
+        assert [[c[:3] for c in characters(word)] for word in found] == [
+            [c[:3] for c in characters(w)] for w in expected
+        ]
         np.testing.assert_allclose(
             [word.confidence for word in found], [word.confidence for word in expected], rtol=1e-5
         )
