@@ -247,10 +247,8 @@ def cases_for_processes(folder):
     for seed in range(12):
         case = BeamCase(seed, folder, bpe=seed % 4 == 3)
         options = case.options()
-        if seed % 3:
-            decoder = decoder_of(case, **case.fusion())
-        else:
-            decoder = BeamSearchDecoder(Alphabet.build(case.labels))
+        without = BeamSearchDecoder(Alphabet.build(case.labels))
+        decoder = decoder_of(case, **case.fusion()) if seed % 3 else without
         yield plain(decoder.decode_beams(case.logits(), 5, **options))
 
 

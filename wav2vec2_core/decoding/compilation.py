@@ -31,9 +31,10 @@ def compiled_in_place(function: Callable[Arguments, Result]) -> Callable[Argumen
 
     They need no reference counts, which would cost a beam search three times what it does between them.
     """
-    return function if numba is None else numba.njit(function, cache=True, nogil=True, _nrt=False)
+    return function if numba is None else numba.njit(cache=True, nogil=True, _nrt=False)(function)
 
 
 def inlined(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As ``compiled_in_place``, for functions with many arguments that one caller calls often: passing them costs."""
-    return function if numba is None else numba.njit(function, cache=True, nogil=True, _nrt=False, forceinline=True)
+    options = {"_nrt": False, "forceinline": True}
+    return function if numba is None else numba.njit(cache=True, nogil=True, **options)(function)

@@ -48,19 +48,18 @@ class Speller:
             return []
         labels, starts, ends, words = runs.T.tolist()
         texts = self.texts
-        found, text, start, at = [], "", starts[0], 0
-        for label, word in zip(labels, words, strict=True):
+        found, text, start = [], "", starts[0]
+        for at, (label, word) in enumerate(zip(labels, words, strict=True)):
             if word != len(found):
                 found.append((text, (start, ends[at - 1])))
                 text, start = "", starts[at]
             text += texts[label]
-            at += 1
         found.append((text, (start, ends[-1])))
         return found
 
     def _runs(self, path: Path) -> tuple[np.ndarray, np.ndarray, int]:
-        """Characters of a path and its complete words, as ``beam_kernels.collapse`` finds them."""
-        from wav2vec2_core.decoding.beam_kernels import collapse
+        """Characters of a path and its complete words, as ``beam_paths.collapse`` finds them."""
+        from wav2vec2_core.decoding.beam_paths import collapse
 
         runs = np.empty((len(path.labels), 4), np.int32)
         sums = np.empty(len(path.labels), np.float64)
@@ -72,8 +71,9 @@ class Speller:
 class Hypothesis:
     """One reading of a recording.
 
-    logit_score: natural log probability of its paths under the model. lm_score: the same with language model and hotwords, what ranks hypotheses. last_lm_state: of the language model after the last
-    word, for the recording that goes on from here; ``None`` without language model.
+    logit_score: natural log probability of its paths under the model. lm_score: the same with language model and
+    hotwords, what ranks hypotheses. last_lm_state: of the language model after the last word, for the recording that
+    goes on from here; ``None`` without language model.
     """
 
     logit_score: float
