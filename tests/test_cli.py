@@ -1,16 +1,21 @@
 """The command as a shell runs it: results on stdout, all else on stderr, honest exit codes."""
 
+import io
+import itertools
 import json
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from command_results import one_error
 
-from wav2vec2_core.cli import main
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 ROOT = Path(__file__).parent.parent
@@ -18,23 +23,6 @@ THREE_ONE_FOUR = ROOT / "samples" / "three-one-four.flac"
 TWO_SEVEN = ROOT / "samples" / "two-seven-one-eight.flac"
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings of ../shared/data are not here")
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run `wav2vec2 ...`; gives exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wav2vec2", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def write(path, samples, rate=16_000, **options):
@@ -125,7 +113,6 @@ def bad_files(folder):
         "399 samples": (write(folder / "short.wav", noise(399)), "short.wav has 399 samples at 16000 Hz"),
         "nan": (write(folder / "nan.wav", broken, subtype="FLOAT"), "nan.wav"),
         "infinite": (write(folder / "inf.wav", infinite, subtype="FLOAT"), "inf.wav"),
-        "too long": (write(folder / "long.wav", np.zeros(61 * 16_000)), "lasts 61.0 s, one pass takes at most 60 s"),
     }
 
 
@@ -142,15 +129,6 @@ def test_bad_files_are_one_line_each_and_do_not_stop_the_others(command, tmp_pat
         assert line.startswith("error: "), name
         assert message in line, name
     assert [path.name for path in out_folder.iterdir()] == ["three-one-four.txt"]
-
-
-def one_error(result, *parts):
-    code, out, err = result
-    assert (code, out) == (1, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
 
 
 def test_output_folder_that_cannot_be_made_stops_before_the_work(command, tmp_path):
@@ -285,6 +263,283 @@ def test_the_installed_command_starts_without_any_framework():
     done = subprocess.run([sys.executable, "-c", report + start], capture_output=True, text=True, check=True)
     assert "transcribe" in done.stdout
     assert done.stderr.strip() == "False"
+
+
+# ---- many files, long files, files that cannot be -----------------------------------------------------------------
+
+
+def long_recording(path, minutes=1.2):
+    """The sample again and again, a second of silence between."""
+    import soxr
+
+    samples, rate = soundfile.read(THREE_ONE_FOUR)
+    samples = np.concatenate([soxr.resample(samples, rate, 16_000), np.zeros(16_000)])
+    return write(path, np.tile(samples, round(minutes * 60 * 16_000 / len(samples))))
+
+
+def test_a_recording_longer_than_a_window(command, tmp_path):
+    path = long_recording(tmp_path / "long.wav")
+    code, out, err = command("transcribe", path, "--model", EMBEDDED_MODEL, "-o", tmp_path / "out", "-f", "all")
+    assert (code, out, err) == (0, "", "")
+    repeats = round(1.2 * 60 / 3.01)
+    words = (tmp_path / "out" / "long.txt").read_text().split()
+    assert words == ["three", "one", "four"] * repeats
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".json", ".srt", ".tsv", ".txt", ".vtt"]
+    srt = (tmp_path / "out" / "long.srt").read_text()
+    assert srt.startswith("1\n00:00:00,")
+    assert srt.count(" --> ") == len((tmp_path / "out" / "long.txt").read_text().splitlines())
+    assert (tmp_path / "out" / "long.vtt").read_text().startswith("WEBVTT\n\n00:00.")
+    assert (tmp_path / "out" / "long.tsv").read_text().startswith("start\tend\ttext\n")
+    last = json.loads((tmp_path / "out" / "long.json").read_text())["segments"][-1]
+    assert 60 < last["end"] <= repeats * 3.01
+
+
+@pytest.mark.parametrize("window", ["8:2", "legacy:10:2"])
+def test_other_windows(command, tmp_path, window):
+    path = long_recording(tmp_path / "long.wav", 0.6)
+    out = command("transcribe", path, "--model", EMBEDDED_MODEL, "--window", window)[1]
+    assert out.split() == ["three", "one", "four"] * round(0.6 * 60 / 3.01)
+
+
+def test_whispers_spelling(command, tmp_path):
+    arguments = ("--output_dir", tmp_path, "--output_format=srt", "--word_timestamps", "True", "--max_line_width", 9,
+                 "--max_line_count", "1", "--highlight_words", "False")  # fmt: skip
+    code, out, err = command("transcribe", *arguments, THREE_ONE_FOUR, "--model", EMBEDDED_MODEL)
+    assert (code, out, err) == (0, "", "")
+    texts = (tmp_path / "three-one-four.srt").read_text().split("\n")[2::4]
+    assert texts == ["three one", "four"]
+    command("transcribe", THREE_ONE_FOUR, "-o", tmp_path, "-f", "vtt", "--highlight_words", "True")
+    assert "<u>three</u> one four" in (tmp_path / "three-one-four.vtt").read_text()
+    command("transcribe", THREE_ONE_FOUR, "-o", tmp_path, "-f", "json", "--word_timestamps", "False")
+    assert "words" not in json.loads((tmp_path / "three-one-four.json").read_text())["segments"][0]
+
+
+def test_captions_on_stdout_are_of_one_recording(command):
+    code, out, _ = command("transcribe", THREE_ONE_FOUR, "-f", "srt", "--model", EMBEDDED_MODEL)
+    assert code == 0
+    assert out.startswith("1\n00:00:00,")
+    one_error(command("transcribe", THREE_ONE_FOUR, TWO_SEVEN, "-f", "srt"), "--output-dir")
+    one_error(command("transcribe", THREE_ONE_FOUR, "-f", "all"), "--output-dir")
+
+
+def test_standard_input(command, monkeypatch):
+    with THREE_ONE_FOUR.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=file))
+        assert command("transcribe", "-", "--model", EMBEDDED_MODEL) == (0, "three one four\n", "")
+
+
+def test_the_sound_of_a_video(command, tmp_path):
+    av = pytest.importorskip("av", reason="PyAV comes with the media extra")
+    samples, rate = soundfile.read(THREE_ONE_FOUR, dtype="float32")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        video = container.add_stream("mpeg4", rate=5)
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=rate, layout="mono")
+        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    assert command("transcribe", tmp_path / "a.mp4")[1] == "three one four\n"
+
+
+def test_a_folder_of_a_thousand_files(command, tmp_path):
+    """Good, empty, truncated, mislabelled and unreadable ones, names with line breaks and of any alphabet."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    flac = THREE_ONE_FOUR.read_bytes()
+    tone = noise(2_000)
+    for index in range(940):
+        (folder / f"empty {index}.wav").touch()
+    for index in range(20):
+        (folder / f"cut {index}.flac").write_bytes(flac[: 1000 * (index + 1)])
+    for index in range(20):
+        (folder / f"mislabelled {index}.mp3").write_text("not a song " * 30)
+    for index in range(10):
+        (folder / f"link {index}.wav").symlink_to(folder / "gone.wav")
+    good = ["three\nlines\n.flac", "naïve ☃ 語.flac", "語" * 80 + ".flac", "sub/three.flac", "a --> b.flac"]
+    for name in good:
+        (folder / name).write_bytes(flac)
+    for index in range(5):
+        write(folder / f"noise {index}.wav", tone)
+    out = tmp_path / "out"
+    code, printed, err = command("transcribe", folder, "--recursive", "-o", out, "--model", EMBEDDED_MODEL)
+    assert (code, printed) == (1, "")
+    assert len(err.splitlines()) == 990
+    assert all(line.startswith("error: ") for line in err.splitlines())
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert written == {f"{name[:-5]}.txt" for name in good} | {f"noise {index}.txt" for index in range(5)}
+    for name in good:
+        assert (out / f"{name[:-5]}.txt").read_text() == "three one four\n"
+    code, printed, _ = command("transcribe", folder / good[0], folder / good[1], "--model", EMBEDDED_MODEL)
+    assert printed.splitlines()[0].endswith("three\\nlines\\n.flac\tthree one four")
+
+
+def test_resume_does_only_what_is_missing(command, tmp_path):
+    done = tmp_path / "three-one-four.txt"
+    done.write_text("mine\n")
+    arguments = (THREE_ONE_FOUR, TWO_SEVEN, "-o", tmp_path, "--resume", "--model", EMBEDDED_MODEL)
+    assert command("transcribe", *arguments) == (0, "", "")
+    assert done.read_text() == "mine\n"
+    assert (tmp_path / "two-seven-one-eight.txt").read_text() == "two seven one eight\n"
+    assert command("transcribe", *arguments, "-f", "all")[0] == 0
+    assert done.read_text() == "three one four\n"  # a recording is done when all of its files are there
+    one_error(command("transcribe", THREE_ONE_FOUR, "--resume"), "--output-dir")
+
+
+def test_a_disk_that_fills_up(command, tmp_path, monkeypatch):
+    """The file that does not fit is an error and leaves nothing; what fits is kept."""
+    original = Path.write_text
+
+    def fill(self, text, *arguments, **options):
+        if text == "three one four\n":
+            original(self, text[:3], *arguments, **options)
+            raise OSError(28, "No space left on device")
+        return original(self, text, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    code, out, err = command("transcribe", THREE_ONE_FOUR, TWO_SEVEN, "-o", tmp_path, "--model", EMBEDDED_MODEL)
+    assert (code, out) == (1, "")
+    assert err == (
+        f"error: cannot write {tmp_path / 'three-one-four.txt'} (No space left on device): check the folder, its "
+        "permissions and the free space\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["two-seven-one-eight.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are of POSIX")
+def test_embeddings_larger_than_a_file_may_be(tmp_path):
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+        "from wav2vec2_core.cli import main; main()"
+    )
+    arguments = ["embed", str(THREE_ONE_FOUR), "-o", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: cannot write" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+def test_ctrl_c_keeps_finished_files(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"a{index}.flac").write_bytes(THREE_ONE_FOUR.read_bytes())
+    long_recording(folder / "z.wav", 60)
+    command = [sys.executable, "-c", "from wav2vec2_core.cli import main; main()"]
+    arguments = ["transcribe", str(folder), "-o", str(tmp_path / "out"), "--model", str(EMBEDDED_MODEL)]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "out" / "a2.txt").exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "--resume goes on with the others" in process.stderr.read()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a0.txt", "a1.txt", "a2.txt"]
+
+
+def test_silence_and_nothing_said(command, tmp_path):
+    for name, samples in (("zeros", np.zeros(16_000)), ("constant", np.full(16_000, 0.2))):
+        path = write(tmp_path / f"{name}.wav", samples)
+        for form in ("txt", "srt", "vtt", "tsv", "json"):
+            assert command("transcribe", path, "-f", form, "-o", tmp_path, "--model", EMBEDDED_MODEL)[0] == 0
+        assert json.loads((tmp_path / f"{name}.json").read_text())["segments"] == []
+        assert (tmp_path / f"{name}.vtt").read_text().strip() == "WEBVTT"
+
+
+# ---- listen, embed, classify --------------------------------------------------------------------------------------
+
+
+def raw_samples(extra=b""):
+    samples, rate = soundfile.read(THREE_ONE_FOUR, dtype="int16")
+    return io.BytesIO(samples.tobytes() + extra), rate
+
+
+class Pipe:
+    """Standard input that is no terminal."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+    def isatty(self):
+        return False
+
+
+def test_listen(command, monkeypatch):
+    stream, rate = raw_samples()
+    monkeypatch.setattr(sys, "stdin", Pipe(stream))
+    assert command("listen", "--rate", rate, "--model", EMBEDDED_MODEL) == (0, "three one four\n", "")
+    stream, rate = raw_samples(b"\0")
+    monkeypatch.setattr(sys, "stdin", Pipe(stream))
+    code, out, err = command("listen", "--rate", rate, "--model", EMBEDDED_MODEL)
+    assert (code, out) == (0, "three one four\n")
+    assert err == "note: the stream stops inside a sample: its last 1 bytes are left out\n"
+    monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(b"")))
+    assert command("listen", "--model", EMBEDDED_MODEL) == (0, "", "")
+    one_error(command("listen", "--format", "u8"), "s16le, f32le")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, buffer=io.BytesIO(b"")))
+    one_error(command("listen"), "standard input is a terminal")
+
+
+def test_listen_begins_a_line_after_a_pause(command, monkeypatch):
+    samples, rate = soundfile.read(THREE_ONE_FOUR, dtype="float32")
+    twice = np.concatenate([samples, np.zeros(3 * rate, np.float32), samples])
+    monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(twice.astype("<f4").tobytes())))
+    _, out, _ = command("listen", "--rate", rate, "--format", "f32le", "--model", EMBEDDED_MODEL)
+    assert out == "three one four\nthree one four\n"
+
+
+def test_embed(command, tmp_path):
+    assert command("embed", THREE_ONE_FOUR, "-o", tmp_path, "--layers", "0,-1") == (0, "", "")
+    with np.load(tmp_path / "three-one-four.npz") as archive:
+        assert archive["layer_0"].shape == archive["layer_4"].shape == (98, 128)
+        assert np.abs(archive["layer_4"] - archive["layer_0"]).max() > 0.1
+    code, out, err = command("embed", THREE_ONE_FOUR, tmp_path / "none.wav", "-o", tmp_path, "-f", "safetensors")
+    assert (code, out) == (1, "")
+    assert "none.wav does not exist" in err
+    assert (tmp_path / "three-one-four.safetensors").exists()
+    one_error(command("embed", THREE_ONE_FOUR, "-o", tmp_path, "--layers", "5"), "layer 5 does not exist: use 0 to 4")
+    one_error(command("embed", THREE_ONE_FOUR, "-o", tmp_path, "--layers", "x"), "write them as 0,6,-1")
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """A small model with each head that classifies."""
+    from torch_models import tiny
+
+    from wav2vec2_core import Wav2Vec2FeatureExtractor
+
+    folders = {}
+    for head in ("ForSequenceClassification", "ForAudioFrameClassification", "ForXVector", "ForCTC"):
+        folders[head] = tmp_path_factory.mktemp(head)
+        tiny(head).save_pretrained(folders[head])
+        Wav2Vec2FeatureExtractor().save_pretrained(folders[head])
+    return folders
+
+
+def test_classify(command, heads):
+    code, out, err = command("classify", THREE_ONE_FOUR, "--model", heads["ForSequenceClassification"], "--top", 2)
+    assert (code, err) == (0, "")
+    labels = json.loads(out)["labels"]
+    assert len(labels) == 2
+    assert 1 >= labels[0]["probability"] >= labels[1]["probability"] > 0
+    spans = json.loads(command("classify", THREE_ONE_FOUR, "--model", heads["ForAudioFrameClassification"])[1])["spans"]
+    assert spans[0]["start"] == 0
+    assert all(one["end"] == other["start"] for one, other in itertools.pairwise(spans))
+    found = json.loads(command("classify", THREE_ONE_FOUR, "--model", heads["ForXVector"])[1])
+    assert len(found["embedding"]) == 10
+    one_error(command("classify", THREE_ONE_FOUR, "--model", heads["ForCTC"]), "has no labels")
+
+
+def test_compare(command, heads):
+    model = ("--model", heads["ForXVector"], "--compare")
+    code, out, err = command("classify", THREE_ONE_FOUR, TWO_SEVEN, *model)
+    assert (code, err) == (0, "")
+    assert -1 <= float(out) < 1
+    one_error(command("classify", THREE_ONE_FOUR, *model), "--compare takes two recordings and 1 are named")
 
 
 # ---- real speech ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
+from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.manifest import Utterance, cut_recording
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
@@ -49,7 +50,7 @@ class Aligner:
         Raises:
             CheckpointError, InputError, BackendError: as ``Transcriber``.
         """
-        self.transcriber = Transcriber(model, **options)
+        self.transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
 
     def align(
         self, path: str | os.PathLike[str], text: str | Sequence[str], *, untranscribed: str = "lines"

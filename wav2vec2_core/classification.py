@@ -156,10 +156,11 @@ class Classifier:
             InputError: the model has no speaker vectors, or the recording is too short for its head.
         """
         self._check(SPEAKERS, "speaker vectors")
-        total = np.zeros(self.model.config.xvector_output_dim)
-        for part, vector in self._windows(path, self._apart, progress):
-            total += _unit(vector.astype(np.float64)) * len(part.features)
-        return _unit(total).astype(np.float32)
+        parts = [
+            _unit(vector.astype(np.float64)) * len(part.features)
+            for part, vector in self._windows(path, self._apart, progress)
+        ]
+        return _unit(np.sum(parts, axis=0)).astype(np.float32)
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class Classifier:
 
     @property
     def _several(self) -> bool:
-        return getattr(self.model.config, "problem_type", None) == "multi_label_classification"
+        return self.model.config.problem_type == "multi_label_classification"
 
     def _windows(
         self, path: str | os.PathLike[str], window: Window, progress: Progress | None

@@ -17,13 +17,15 @@ import numpy as np
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render, segments_of, to_dict
-from wav2vec2_core.decoding import Decoder, GreedyDecoder, Timeline, Word
+from wav2vec2_core.decoding import Decoder, Timeline, Word
+from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
 from wav2vec2_core.level import Level
 from wav2vec2_core.long_audio import Window, logit_blocks, too_short
 from wav2vec2_core.prefetching import prefetched
 from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.source import open_model
 
 #: The small digits model inside the package, used where no model is named.
 EMBEDDED_MODEL = Path(__file__).parent / "assets" / "demo-digits"
@@ -112,7 +114,7 @@ class Transcriber:
         dtype: str = "float32",
         language: str | None = None,
         local_files_only: bool = False,
-        decoder: Decoder | None = None,
+        decoding: DecoderChoice | None = None,
         window: Window | None = None,
         batch_seconds: float = BATCH_SECONDS,
     ) -> None:
@@ -124,7 +126,7 @@ class Transcriber:
             device, dtype: as the back end names them.
             language: an MMS vocabulary and adapter.
             local_files_only: do not ask the hub.
-            decoder: makes words of logits; greedy by default.
+            decoding: makes words of logits; by default with the language model that the model has, greedy if none.
             window: how the transformer sees long recordings.
             batch_seconds: of audio that goes through the model at a time.
 
@@ -135,13 +137,14 @@ class Transcriber:
             raise InputError(f"batch_seconds={batch_seconds} must be more than 0")
         engine = load_backend(backend)
         chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
-        self.processor = Wav2Vec2Processor.from_pretrained(model, local_files_only=local_files_only, **chosen)
+        source = open_model(model, local_files_only=local_files_only)
+        self.processor = Wav2Vec2Processor.from_source(source, **chosen)
         self.language = language
         self.model = engine.load_model(
             model, device=device, dtype=dtype, language=language, local_files_only=local_files_only
         )
         self.timeline = Timeline.of(self.model.config, self.processor.feature_extractor.sampling_rate)
-        self.decoder: Decoder = decoder or GreedyDecoder(self.processor.tokenizer)
+        self.decoder: Decoder = (decoding or DecoderChoice()).decoder(source, self.processor.tokenizer)
         self.window, self.batch_seconds = window or Window(), batch_seconds
 
     def transcribe(self, path: str | os.PathLike[str]) -> Transcript:
@@ -175,8 +178,9 @@ class Transcriber:
         ready = prefetched(map(self._prepare, paths), _AHEAD)
         try:
             for future in self._futures(ready, decoders, progress or (lambda seconds: None)):
-                waiting.append(future)
-                while waiting and (waiting[0].done() or len(waiting) > _DECODING):
+                if future is not None:
+                    waiting.append(future)
+                while waiting and (future is None or waiting[0].done() or len(waiting) > _DECODING):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -234,8 +238,8 @@ class Transcriber:
 
     def _futures(
         self, ready: Iterable[_Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
-    ) -> Iterator[Future[Result]]:
-        """Run the model over what was read; a result for each, in order, as soon as it is decoded."""
+    ) -> Iterator[Future[Result] | None]:
+        """Run the model over what was read: a result for each, in order; ``None`` before a long recording begins."""
         batch: list[_Prepared | Result] = []
         seconds = 0.0
         for item in ready:
@@ -245,6 +249,7 @@ class Transcriber:
                 yield from self._run(batch, decoders, progress)
                 batch, seconds = [], 0.0
             if isinstance(item, _Prepared) and item.waveform is None:
+                yield None
                 yield _completed(self._run_long(item, decoders, progress))
             else:
                 batch.append(item)

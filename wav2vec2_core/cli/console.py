@@ -28,6 +28,12 @@ def shown(name: object) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+def printable(text: str) -> str:
+    """Text that stdout can encode: a file name may hold bytes that are no text."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 @contextmanager
 def stoppable(remedy: str = "") -> Iterator[None]:
     """Ctrl-C ends the command with exit code 130, as a shell expects, and one line that names the ``remedy``."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
     from wav2vec2_core.recordings import Source
-    from wav2vec2_core.transcription import Transcript
+    from wav2vec2_core.transcription import Transcriber, Transcript
 
 
 class OutputFormat(StrEnum):
@@ -65,14 +65,25 @@ def transcribe(
         bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
     ] = False,
     language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    lm: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|PATH",
+            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
+        ),
+    ] = "auto",
+    hotwords: Annotated[str | None, typer.Option(help="Words to prefer, with commas.")] = None,
+    beam_width: Annotated[int | None, typer.Option(help="Beams of the search; greedy without it and an lm.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the language model.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Score for each word, with a language model.")] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
     window: Annotated[
         str,
         typer.Option(
-            help="How long recordings are cut: auto, SECONDS[:CONTEXT] (window, and what of it on either side counts for "
-            "nothing), legacy[:SECONDS[:CONTEXT]] (as transformers' pipeline does)."
+            help="How long recordings are cut: auto; SECONDS[:CONTEXT], a window and what is dropped on either side; "
+            "legacy[:SECONDS[:CONTEXT]], as transformers' pipeline does."
         ),
     ] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
@@ -84,12 +95,14 @@ def transcribe(
     remedy = "finished files are kept, --resume goes on with the others" if output_dir else ""
     with stoppable(remedy):
         from wav2vec2_core.captions import Layout
+        from wav2vec2_core.decoding.choice import DecoderChoice
         from wav2vec2_core.long_audio import Window
         from wav2vec2_core.recordings import find_sources
         from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
         layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
         cut = Window.parse(window)
+        decoding = DecoderChoice(lm, _listed(hotwords), beam_width, alpha, beta)
         with find_sources(files, recursive=recursive) as sources:
             delivery = _Delivery.plan(sources, output_dir, output_format.value, layout)
             if resume:
@@ -103,6 +116,7 @@ def transcribe(
                 dtype=dtype,
                 language=language,
                 local_files_only=offline,
+                decoding=decoding,
                 window=cut,
                 batch_seconds=batch_seconds,
             )
@@ -131,6 +145,10 @@ def _run(transcriber: Transcriber, sources: Sequence[Source], delivery: _Deliver
     return failed
 
 
+def _listed(hotwords: str | None) -> list[str]:
+    return [word for word in (part.strip() for part in (hotwords or "").split(",")) if word]
+
+
 @dataclass(frozen=True)
 class _Delivery:
     """Where results go: to stdout, or each to its files.
@@ -155,8 +173,8 @@ class _Delivery:
         if folder is None:
             if len(formats) > 1 or (len(sources) > 1 and output_format not in _STREAMABLE):
                 raise InputError(
-                    f"output format {output_format!r} of {len(sources)} recording{'s'[: len(sources) > 1]} does not fit "
-                    "into one stream: name a folder with --output-dir"
+                    f"results of {len(sources)} recordings as {output_format} are several files: "
+                    "name a folder with --output-dir"
                 )
             return cls(formats, layout, {}, len(sources) > 1)
         targets = output_paths(sources, folder, [FORMATS[name] for name in formats])
@@ -173,7 +191,7 @@ class _Delivery:
 
     def deliver(self, source: Source, transcript: Transcript, bar: Quiet) -> None:
         """Write or print one transcript. Raises ``OutputError``."""
-        from wav2vec2_core.cli.console import shown
+        from wav2vec2_core.cli.console import printable, shown
         from wav2vec2_core.files import make_folder, write_text
 
         if self.targets:
@@ -184,14 +202,8 @@ class _Delivery:
                 write_text(path, content)
         elif self.formats == ("json",):
             entry = {"file": source.name, **json.loads(transcript.render("json", self.layout))}
-            bar.say(_printable(json.dumps(entry, ensure_ascii=False)))
+            bar.say(printable(json.dumps(entry, ensure_ascii=False)))
         elif self.formats == ("txt",):
-            bar.say(_printable(f"{shown(source.name)}\t{transcript.text}" if self.several else transcript.text))
+            bar.say(printable(f"{shown(source.name)}\t{transcript.text}" if self.several else transcript.text))
         else:
-            bar.say(_printable(transcript.render(self.formats[0], self.layout, name=source.relative.name)).rstrip("\n"))
-
-
-def _printable(text: str) -> str:
-    """Text that stdout can encode: a file name may hold bytes that are no text."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+            bar.say(printable(transcript.render(self.formats[0], self.layout, name=source.relative.name)).rstrip("\n"))

@@ -238,12 +238,16 @@ def sweep_positions(
         row, first = costs[done], low
         last = high = min(high + 2, len(items))
         old_gaps, old_items, new_gaps, new_items = before[0], before[1], after[0], after[1]
-        for p in range(low, high):
-            former, gap, item = old_items[p - 1], old_gaps[p], old_items[p]
-            joined = former + bars[p]
+        # Views that all begin at 0: with an offset in every index the loop takes twice as long.
+        columns, gap_columns, barred = items[low:high], gaps[low:high], bars[low:high]
+        formers, held_gaps, held_items = old_items[low - 1 : high - 1], old_gaps[low:high], old_items[low:high]
+        to_gaps, to_items = new_gaps[low:high], new_items[low:high]
+        for p in range(high - low):
+            former, gap, item = formers[p], held_gaps[p], held_items[p]
+            joined = former + barred[p]
             best = item if item <= gap else gap
-            new_gaps[p] = (gap if gap <= former else former) + row[gaps[p]]
-            new_items[p] = (best if best <= joined else joined) + row[items[p]]
+            to_gaps[p] = (gap if gap <= former else former) + row[gap_columns[p]]
+            to_items[p] = (best if best <= joined else joined) + row[columns[p]]
         for i in range(np.searchsorted(skips, low), np.searchsorted(skips, high)):
             p = skips[i]
             new_items[p] = min(

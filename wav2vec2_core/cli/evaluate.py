@@ -1,0 +1,136 @@
+"""``wav2vec2 evaluate``: error rates of a model, or of hypotheses that are there already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wav2vec2_core.evaluation import Evaluation, Scored
+    from wav2vec2_core.manifest import Utterance
+    from wav2vec2_core.metrics import Errors
+    from wav2vec2_core.transcription import Transcriber
+
+
+def evaluate(
+    manifest: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST", help="Recordings with their texts: .jsonl, .csv, .tsv, fairseq's .tsv."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
+    ] = None,
+    lm: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|PATH",
+            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
+        ),
+    ] = "auto",
+    hypotheses: Annotated[
+        Path | None,
+        typer.Option(help="Score these instead: a manifest with the same paths, or .txt with a line each."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    lower_case: Annotated[bool, typer.Option("--lower-case", help="Compare without regard to case.")] = False,
+    remove_punctuation: Annotated[
+        bool, typer.Option("--remove-punctuation", help="Compare without punctuation, apostrophes in words excepted.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a row for each utterance there: .tsv or .json.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Print so many utterances with the highest error rates.")] = 5,
+    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+) -> None:
+    """Word and character error rates with 95 % confidence intervals.
+
+    A recording that cannot be read does not stop the others; it counts as failed, and the exit code is then 1.
+    """
+    from wav2vec2_core.cli.console import note_embedded_model, stoppable
+    from wav2vec2_core.decoding.choice import DecoderChoice
+    from wav2vec2_core.errors import InputError
+    from wav2vec2_core.evaluation import read_hypotheses, score
+    from wav2vec2_core.files import make_folder, write_text
+    from wav2vec2_core.manifest import read_manifest
+    from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
+
+    if output is not None and output.suffix not in (".tsv", ".json"):
+        raise InputError(f"output {output} is neither .tsv nor .json: name it so")
+    if hypotheses is not None and (model is not None or lm != "auto"):
+        raise InputError("--hypotheses are scored without a model: leave out --model and --lm")
+    utterances = list(read_manifest(manifest))
+    without = next((utterance for utterance in utterances if utterance.text is None), None)
+    if without is not None:
+        raise InputError(f"{manifest} has no text for {without.path}: add what is said in it")
+    if output is not None:
+        make_folder(output.parent)
+    with stoppable():
+        if hypotheses is not None:
+            pairs = iter(zip(utterances, read_hypotheses(hypotheses, utterances), strict=True))
+        else:
+            if model is None:
+                note_embedded_model()
+            transcriber = Transcriber(
+                model or EMBEDDED_MODEL,
+                backend=backend,
+                device=device,
+                dtype=dtype,
+                language=language,
+                local_files_only=offline,
+                decoding=DecoderChoice(lm),
+            )
+            pairs = _hypotheses(transcriber, utterances)
+        evaluation = score(pairs, lower_case=lower_case, remove_punctuation=remove_punctuation)
+    if output is not None:
+        json_text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
+        write_text(output, evaluation.to_tsv() if output.suffix == ".tsv" else json_text)
+    for line in _report(evaluation, worst):
+        print(line)
+    if evaluation.failed:
+        raise typer.Exit(1)
+
+
+def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str | None]]:
+    """What the model hears; ``None``, with a line on stderr, where it cannot hear."""
+    from wav2vec2_core.cli.progress import audio_progress
+    from wav2vec2_core.evaluation import transcribe_utterances
+
+    with audio_progress("Transcribing", [utterance.path for utterance in utterances]) as bar:
+        results = transcribe_utterances(transcriber, utterances, progress=bar.advance)
+        for utterance, result in zip(utterances, results, strict=True):
+            if result.error is not None:
+                bar.complain(result.error)
+            yield utterance, None if result.transcript is None else result.transcript.text
+
+
+def _report(evaluation: Evaluation, worst: int) -> Iterator[str]:
+    failed = f", {evaluation.failed} failed" if evaluation.failed else ""
+    yield f"{len(evaluation.scored):,} utterances{failed}, {evaluation.words.length:,} words"
+    yield _rate("WER", evaluation.words, evaluation.word_interval)
+    yield _rate("CER", evaluation.characters, evaluation.character_interval)
+    for item in evaluation.worst(worst):
+        yield from _shown(item)
+
+
+def _rate(name: str, errors: Errors, interval: tuple[float, float] | None) -> str:
+    rate = "undefined (no words in the references)" if errors.rate is None else f"{errors.rate:.2%}"
+    between = "" if interval is None else f" (95 % of resamples: {interval[0]:.2%} to {interval[1]:.2%})"
+    return (
+        f"{name} {rate}{between}: {errors.substitutions:,} substitutions, {errors.deletions:,} deletions, "
+        f"{errors.insertions:,} insertions"
+    )
+
+
+def _shown(item: Scored) -> Iterator[str]:
+    rate = "" if item.words.rate is None else f"{item.words.rate:.0%} "
+    stretch = f" at {item.utterance.offset:g} s" if item.utterance.offset else ""
+    yield f"\n{rate}{item.utterance.path}{stretch}"
+    yield f"  reference   {item.reference}"
+    yield f"  hypothesis  {item.hypothesis}"

@@ -1,0 +1,121 @@
+"""Word and character error rates, counted by jiwer (extra ``train``), and how sure they are."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wav2vec2_core.errors import BackendError, InputError
+
+#: Resamples of a confidence interval, and its seed: the same data gives the same interval.
+_RESAMPLES, _SEED = 1000, 0
+_APOSTROPHES = frozenset("'’ʼ")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How a hypothesis differs from a reference, in words or in characters; length: of the reference."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    length: int = 0
+
+    def __add__(self, other: Errors) -> Errors:
+        return Errors(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.length + other.length,
+        )
+
+    @property
+    def total(self) -> int:
+        """All errors."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float | None:
+        """Errors for each word or character of the reference; ``None`` where it is empty and there are errors."""
+        if self.length == 0:
+            return None if self.total else 0.0
+        return self.total / self.length
+
+
+def word_errors(reference: str, hypothesis: str) -> Errors:
+    """Words are what stands between white space. Raises ``BackendError`` where jiwer is not installed."""
+    return _errors(reference.split(), hypothesis.split(), characters=False)
+
+
+def character_errors(reference: str, hypothesis: str) -> Errors:
+    """Characters, single spaces between words among them. Raises ``BackendError`` where jiwer is not installed."""
+    return _errors(reference.split(), hypothesis.split(), characters=True)
+
+
+def _errors(reference: list[str], hypothesis: list[str], *, characters: bool) -> Errors:
+    said, heard = " ".join(reference), " ".join(hypothesis)
+    if not reference or not hypothesis:  # jiwer refuses some of these
+        missing, spoken = (len(said), len(heard)) if characters else (len(reference), len(hypothesis))
+        return Errors(deletions=missing, insertions=spoken, length=missing)
+    try:
+        import jiwer
+    except ImportError as error:
+        raise BackendError(
+            'error rates need jiwer, which is not installed: pip install "wav2vec2-frameworks[train]"'
+        ) from error
+    counted = jiwer.process_characters(said, heard) if characters else jiwer.process_words(said, heard)
+    length = counted.hits + counted.substitutions + counted.deletions
+    return Errors(counted.substitutions, counted.deletions, counted.insertions, length)
+
+
+def confidence_interval(errors: Sequence[Errors]) -> tuple[float, float] | None:
+    """The middle 95 % of the error rates of resampled test sets: as many utterances, drawn with replacement.
+
+    This is the bootstrap of Bisani and Ney (ICASSP 2004). ``None`` where all references are empty.
+    """
+    counts = np.array([(item.total, item.length) for item in errors], np.int64).reshape(-1, 2)
+    if counts[:, 1].sum() == 0:
+        return None
+    generator = np.random.default_rng(_SEED)
+    rates = []
+    for _ in range(_RESAMPLES):
+        wrong, length = counts[generator.integers(0, len(counts), len(counts))].sum(0)
+        if length > 0:  # a test set of empty references has no rate
+            rates.append(wrong / length)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def normalise(text: str, *, lower_case: bool = False, remove_punctuation: bool = False) -> str:
+    """Text for comparison, with single spaces.
+
+    Args:
+        text: reference or hypothesis.
+        lower_case: also fold the case.
+        remove_punctuation: drop it, except apostrophes inside of words; dashes and slashes part words.
+
+    Raises:
+        InputError: ``text`` is no text.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"text {text!r} is a {type(text).__name__}, a string is needed")
+    text = unicodedata.normalize("NFC", text)
+    if lower_case:
+        text = text.lower()
+    if remove_punctuation:
+        text = "".join(_without_mark(text, i) for i in range(len(text)))
+    return " ".join(text.split())
+
+
+def _without_mark(text: str, position: int) -> str:
+    character = text[position]
+    if character in _APOSTROPHES:
+        inside = 0 < position < len(text) - 1 and text[position - 1].isalnum() and text[position + 1].isalnum()
+        return "'" if inside else ""
+    category = unicodedata.category(character)
+    if category == "Pd" or character in "/\\":
+        return " "
+    return "" if category.startswith("P") else character
