@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from wav2vec2_core.cli.align import align
-from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.classify import classify
+from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
-from wav2vec2_core.cli.evaluate import evaluate
 from wav2vec2_core.cli.embed import embed
+from wav2vec2_core.cli.evaluate import evaluate
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
