@@ -155,6 +155,10 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             _check_count("num_processes", num_processes)
         decoder = self._decoder(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight, alpha, beta,
                                 unk_score_offset, lm_score_boundary)  # fmt: skip
+        if not hasattr(logits, "__iter__"):
+            raise InputError(
+                f"logits are a {type(logits).__name__}: (batch, frames, vocab) or a list of arrays is needed"
+            )
         arrays = [_without_padding(_array(one)) for one in logits]
         job = partial(_readings, decoder, n_best, output_word_offsets)
         found = _mapped(job, arrays, pool, num_processes)
@@ -173,8 +177,8 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
         """Read the files of a model that is open already.
 
-        ``overrides`` are ``alpha``, ``beta``, ``unk_score_offset`` and ``score_boundary`` of the decoder, and arguments of
-        the constructors of the feature extractor and the tokenizer.
+        ``overrides`` are ``alpha``, ``beta``, ``unk_score_offset`` and ``score_boundary`` of the decoder, and arguments
+        of the constructors of the feature extractor and the tokenizer.
         """
         from wav2vec2_core.decoding.decoder_folder import load_decoder
 

@@ -71,7 +71,7 @@ class BeamCase:
         return kept + [self.word() for _ in range(2)]
 
     def logits(self):
-        """(frames, labels) float64: peaks at letters of random words between blanks, or noise; some as probabilities."""
+        """(frames, labels) float64: peaks at random labels, or noise; some as probabilities."""
         frames, labels = int(self.pick([1, 1, 2, 3, 5, 8, 12, 20, 30])), len(self.labels)
         logits = self.random.normal(0, self.pick([0.5, 1.5, 3.0]), (frames, labels))
         logits[:, self.labels.index("<pad>")] += self.pick([0.0, 2.0])

@@ -118,8 +118,10 @@ def test_folders_go_both_ways(seed, tmp_path):
             call_both(read, found, "decode", case.logits(), options(case))
     for name in ("attrs.json", case.arpa.name):
         left, right = (tmp_path / folder / "language_model" / name for folder in ("theirs", "ours"))
-        assert json.loads(left.read_text()) == json.loads(right.read_text()) if name == "attrs.json" else (
-            left.read_bytes() == right.read_bytes()
+        assert (
+            json.loads(left.read_text()) == json.loads(right.read_text())
+            if name == "attrs.json"
+            else (left.read_bytes() == right.read_bytes())
         )
     left, right = (json.loads((tmp_path / folder / "alphabet.json").read_text()) for folder in ("theirs", "ours"))
     assert left == right

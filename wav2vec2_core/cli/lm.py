@@ -13,31 +13,30 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    import click
-
     from wav2vec2_core.decoding.ngram import NgramModel
 
 app = typer.Typer(
     name="lm", help="n-gram language models: estimate, look into, attach to a model, tune.", no_args_is_help=True
 )
-#: Options that take several numbers, as those of lmplz do; and what they are without a number.
-_SEVERAL = {"--prune": "0", "--discount-fallback": "0.5 1 1.5"}
+#: Options that take several numbers, as those of lmplz do; and what they are without a number, if they may be.
+_SEVERAL = {"--prune": None, "--discount-fallback": "0.5 1 1.5"}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class _SeveralNumbers(TyperCommand):
     """Lets the numbers after an option of ``_SEVERAL`` stand by themselves."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
         rest = list(args)
         while rest:
             joined.append(rest.pop(0))
             if joined[-1] in _SEVERAL:
                 numbers = []
-                while rest and re.fullmatch(r"[\d. ]+", rest[0]):
+                while rest and re.fullmatch(r"[\d., ]+", rest[0]):
                     numbers.append(rest.pop(0))
-                joined.append(" ".join(numbers) or _SEVERAL[joined[-1]])
+                value = " ".join(numbers) or _SEVERAL[joined[-1]]
+                joined += [] if value is None else [value]
         return super().parse_args(ctx, joined)
 
 
@@ -76,6 +75,7 @@ def build(
     fallback = None if discount_fallback is None else _numbers(discount_fallback, "--discount-fallback", float)
     if fallback is not None and len(fallback) != 3:
         raise typer.BadParameter(f"--discount-fallback is {discount_fallback!r}: give three numbers")
+    discounts = None if fallback is None else (fallback[0], fallback[1], fallback[2])
     with _steps() as progress:
         made = estimate(
             [sys.stdin.buffer if str(text) == "-" else text for text in texts],
@@ -84,14 +84,14 @@ def build(
             prune=_numbers(prune, "--prune", int),
             vocabulary=vocabulary,
             skip_symbols=skip_symbols,
-            discount_fallback=fallback and (fallback[0], fallback[1], fallback[2]),
+            discount_fallback=discounts,
             memory=_bytes(memory),
             temporary=temporary,
             progress=progress,
         )
     print(f"{output}: {made.words:,} words in {made.sentences:,} sentences")
-    for size, (number, discounts) in enumerate(zip(made.sizes, made.discounts, strict=True), 1):
-        print(f"{size}-grams  {number:,}  discounts " + " ".join(f"{value:.4f}" for value in discounts[1:]))
+    for size, (number, taken) in enumerate(zip(made.sizes, made.discounts, strict=True), 1):
+        print(f"{size}-grams  {number:,}  discounts " + " ".join(f"{value:.4f}" for value in taken[1:]))
 
 
 @app.command()

@@ -117,9 +117,7 @@ class BeamSearchDecoder:
             search.feed(logp)
         speller = self._resources.speller
         found = [
-            Hypothesis(
-                speller.text(ranked.path), ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller
-            )
+            Hypothesis(ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller)
             for ranked in search.results(n_best)
         ]
         self._resources.end(search)
@@ -184,8 +182,8 @@ def build_ctcdecoder(
         alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
 
     Raises:
-        InputError: labels are no list or not distinct, or an option is out of range. CheckpointError: the file cannot be
-            read.
+        InputError: labels are no list or not distinct, or an option is out of range.
+        CheckpointError: the file cannot be read.
     """
     options = SearchOptions(
         alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
@@ -221,7 +219,7 @@ class BeamStream:
         for frame, logp in list(_blocks(checked_logits(logits, self._labels), self._frames)):
             self._search.feed(logp)
             self._frames = frame
-        self._settled += self._search.settle()
+        self._settled = self._settled.joined(self._search.settle())
         words, closed = self._speller.words(self._settled, self._start)
         start = words[closed].start if closed < len(words) else self._start + len(self._settled.labels)
         self._settled, self._start = self._settled.after(start - self._start), start
@@ -241,7 +239,7 @@ class BeamStream:
     def _rest(self) -> list[Word]:
         best = next(iter(self._search.results(1)))
         self.last_lm_state = best.state
-        return self._speller.words(self._settled + best.path, self._start)[0]
+        return self._speller.words(self._settled.joined(best.path), self._start)[0]
 
     def _check_open(self) -> None:
         if self._finished:

@@ -1,11 +1,11 @@
-"""One running beam search: log probabilities in, ranked paths out. The arrays are ``beam_state``'s, the loops ``beam_kernels``'.
+"""One running beam search: log probabilities in, ranked paths out; arrays in ``beam_state``, loops in ``beam_kernels``.
 
-What is searched, as pyctcdecode 0.5.0 has it: A beam is the text so far, the partial word and the last label, so readings
-that end in a blank and in a letter are two beams. Equal beams add up. A beam's score is the log probability of its paths,
-plus the language model's for complete words (``alpha * ln 10 * (log10 p + offset if unknown) + beta`` each), plus
-``hotword_weight`` for each hotword, plus a bonus or a penalty for the partial word: its share of the shortest hotword that
-starts like it, or ``unk_score_offset`` if no unigram does. At the end the partial word is complete; without one an empty
-word is scored, as unknown.
+What is searched, as pyctcdecode 0.5.0 has it: A beam is the text so far, the partial word and the last label, so
+readings that end in a blank and in a letter are two beams. Equal beams add up. A beam's score is the log probability of
+its paths, plus the language model's for complete words (``alpha * ln 10 * (log10 p + offset if unknown) + beta`` each),
+plus ``hotword_weight`` for each hotword, plus a bonus or a penalty for the partial word: its share of the shortest
+hotword that starts like it, or ``unk_score_offset`` if no unigram does. At the end the partial word is complete;
+without one an empty word is scored, as unknown.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Path(NamedTuple):
     labels: np.ndarray
     logp: np.ndarray
 
-    def __add__(self, other: Path) -> Path:
+    def joined(self, other: Path) -> Path:
+        """The path that goes on as ``other``."""
         return Path(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
 
     def after(self, frames: int) -> Path:
@@ -108,7 +109,7 @@ class Search:
 
     def settle(self) -> Path:
         """Hand out, and forget, the frames that all beams read the same way: nothing that follows can change them."""
-        from wav2vec2_core.decoding.beam_kernels import settled
+        from wav2vec2_core.decoding.beam_paths import settled
         from wav2vec2_core.decoding.beam_state import forget
 
         frames, beam = settled(self.state)
@@ -119,7 +120,7 @@ class Search:
         return path
 
     def _path(self, frames: int, beam: int) -> Path:
-        from wav2vec2_core.decoding.beam_kernels import trace_back
+        from wav2vec2_core.decoding.beam_paths import trace_back
 
         path = Path(np.empty(frames, np.int32), np.empty(frames, np.float32))
         trace_back(self.state, frames, beam, *path)

@@ -75,8 +75,8 @@ class State(NamedTuple):
     LENGTH: characters; LEXICON, HOT: place in those tries or -1. node_scores: float64, what they add to a beam.
     node_table: (node, character) -> node.
 
-    histories: int32, complete words, row 0 none. BEFORE: without its LAST_WORD, a node; HOTWORDS: how many; CONTEXT: words
-    of the language model's state, in contexts, uint32; TAIL: a number that equals another's where the last words do.
+    histories: int32, complete words, row 0 none. BEFORE: without its LAST_WORD, a node; HOTWORDS: how many; CONTEXT:
+    words of the language model's state, in contexts, uint32; TAIL: equals another's where the last words do.
     history_scores: float64. RAW: of the language model; TOTAL: with hotwords. history_table: (history, word) ->
     history. tail_table: (tail, word) -> tail.
 
@@ -173,7 +173,7 @@ def needed(state: State, longest: int, order: int, beam_width: int) -> dict[str,
     return {
         "candidates": candidates,
         "nodes": int(counts[NODES]) + candidates * (longest + 1),
-        "histories": int(counts[HISTORIES] + counts[BEAMS]),
+        "histories": int(counts[HISTORIES] + counts[BEAMS]) + 1,
         "tails": int(counts[TAILS]) + int(counts[BEAMS]) * max(order, 1),
         "traces": max(int(counts[TRACES]) + min(candidates, beam_width), int(counts[FRAMES]) + 2),
     }

@@ -77,7 +77,7 @@ class Lexicon(NamedTuple):
         # What a label may spell, though word lists leave it out.
         spelled = [*vocabulary, "<s>", "</s>"]
         nodes, whole = trie.insert(spelled)
-        listed = np.empty(0, np.int32)
+        listed, listed_whole = np.empty(0, np.int32), np.empty(0, bool)
         if unigrams:
             ids = model.word_ids(unigrams)
             kept = [word for word, number in zip(unigrams, ids.tolist(), strict=True) if number]

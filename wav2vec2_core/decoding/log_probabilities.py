@@ -8,8 +8,8 @@ import numpy as np
 
 from wav2vec2_core.errors import InputError
 
-#: Probabilities below this count as this.
-LEAST = 1e-15
+#: Probabilities below 1e-15 count as that, as in pyctcdecode.
+LEAST_LOG = np.log(1e-15)
 #: A row of numbers from 0 to 1 whose sum is this close to 1 holds probabilities; float16 needs as much.
 SUM_TOLERANCE = 1e-3
 
@@ -47,17 +47,18 @@ def log_probabilities(logits: np.ndarray, first_frame: int = 0) -> np.ndarray:
         )
     shifted = logits - best[:, None]
     sums = np.exp(shifted).sum(1, dtype=np.float64)
-    scores = shifted - np.log(sums)[:, None]
+    scores = shifted.astype(np.float64)
+    scores -= np.log(sums)[:, None]
     given = _are_probabilities(logits, best)
     if given.any():
         with np.errstate(divide="ignore"):
-            scores[given] = np.log(logits[given].astype(np.float64))
-    return np.clip(scores, np.log(LEAST), 0.0, out=scores)
+            scores[given] = np.minimum(np.log(logits[given].astype(np.float64)), 0.0)
+    return np.maximum(scores, LEAST_LOG, out=scores)
 
 
 def _are_probabilities(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
     """(frames,) bool: which rows are probabilities already."""
-    given = np.abs(logits.sum(1, dtype=np.float64) - 1) < SUM_TOLERANCE
+    given = (best > 0) & (best <= 1 + SUM_TOLERANCE)
     if given.any():
-        given &= (logits.min(1) >= 0) & (best <= 1 + SUM_TOLERANCE)
+        given &= (logits.min(1) >= 0) & (np.abs(logits.sum(1, dtype=np.float64) - 1) < SUM_TOLERANCE)
     return given

@@ -14,7 +14,17 @@ import numpy as np
 
 from wav2vec2_core.errors import CheckpointError, InputError, Wav2Vec2Error
 from wav2vec2_core.language_model.cache import cached_tables
-from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, ProbingLayout, is_kenlm_binary, read_layout
+from wav2vec2_core.language_model.kenlm_binary import (
+    HEAD_SIZE,
+    KINDS,
+    PROBING,
+    REST_COSTS,
+    Header,
+    ProbingLayout,
+    is_kenlm_binary,
+    read_layout,
+)
+from wav2vec2_core.language_model.kenlm_trie import write_from_trie
 from wav2vec2_core.language_model.probing import find_many, hash_words
 from wav2vec2_core.language_model.tables import write_binary
 
@@ -24,12 +34,13 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 class NgramModel:
     """A language model that ``ngram_kernels.score_ngram`` reads in place. Made by ``open``; pickled by its path.
 
-    order: longest n-gram. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64, start and entries
-    of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 where the model does not know them.
+    order: longest n-gram. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64, start and
+    entries of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 where the model does not know
+    them.
     """
 
     def __init__(self, path: Path, data: np.ndarray, tail: bytes, layout: ProbingLayout) -> None:
-        """Take checked tables; ``tail``: the bytes of the file after ``data``'s last whole word. ``open`` calls this."""
+        """Take checked tables; ``tail``: bytes of the file after ``data``'s last whole word. ``open`` calls this."""
         self.path, self.data, self.layout = path, data, layout
         self.order = len(layout.counts)
         self.offsets = np.array(layout.offsets, np.int64)
@@ -44,13 +55,13 @@ class NgramModel:
     def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
         """Open an ARPA file (plain or .gz) or a KenLM binary.
 
-        A probing binary is mapped as it is. For other files tables are made once and kept in the user's cache folder;
-        where that cannot be written they are made anew each time.
+        A probing binary is mapped as it is. For ARPA files and tries tables are made once and kept in the user's cache
+        folder; where that cannot be written they are made anew each time.
 
         progress: is called with the part done, 0 to 1, while tables are made.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; the message says what to do.
+            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; with the remedy.
             OutputError: there is no room for the tables.
         """
         path = Path(path).absolute()
@@ -58,12 +69,23 @@ class NgramModel:
             with path.open("rb") as file:
                 head = file.read(HEAD_SIZE)
             if is_kenlm_binary(head):
-                return cls._map(path, path.open("rb"))
+                return cls._open_binary(path, Header.read(head, path.stat().st_size, str(path)), progress)
             return cls._made(path, partial(write_binary, path, progress=progress))
         except OSError as error:
             if isinstance(error, Wav2Vec2Error):
                 raise
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
+
+    @classmethod
+    def _open_binary(cls, path: Path, header: Header, progress: Callable[[float], None]) -> NgramModel:
+        if header.kind == PROBING:
+            return cls._map(path, path.open("rb"))
+        if header.kind == REST_COSTS:
+            raise CheckpointError(
+                f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r}, which is not read: "
+                "build it again as 'probing' or 'trie', or use its ARPA file"
+            )
+        return cls._made(path, lambda target: write_from_trie(path, header, target, progress))
 
     @classmethod
     def _made(cls, path: Path, write: Callable[[Path], None]) -> NgramModel:
@@ -84,7 +106,8 @@ class NgramModel:
             size = os.fstat(file.fileno()).st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(mapped, "<u4", size // 4)
-        return cls(path, data, mapped[size // 4 * 4 :], read_layout(data, size, str(path)))
+        header = Header.read(mapped[:HEAD_SIZE], size, str(path))
+        return cls(path, data, mapped[size // 4 * 4 :], read_layout(header, size, str(path)))
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return type(self).open, (str(self.path),)
@@ -101,7 +124,7 @@ class NgramModel:
 
     @cached_property
     def unigrams(self) -> list[str] | None:
-        """The words in the order of their ids, ``<unk>``, ``<s>`` and ``</s>`` among them; None if the file has none."""
+        """The words in the order of their ids, ``<unk>``, ``<s>``, ``</s>`` among them; None if the file has none."""
         if not self.layout.has_words:
             return None
         text = self.data[self.layout.end :].tobytes() + self._tail
@@ -111,7 +134,7 @@ class NgramModel:
             raise CheckpointError(
                 f"{self.path} has words that are not UTF-8 ({error.reason}): build it again"
             ) from error
-        if not words or words[0] != UNKNOWN or len(words) > self.layout.counts[0] + 1:
+        if words[:1] != [UNKNOWN] or len(words) != int(self.data[self.layout.vocabulary - 1]):
             raise CheckpointError(f"the word strings of {self.path} are damaged or truncated: copy or build it again")
         return words
 
@@ -125,18 +148,29 @@ class NgramModel:
 
     def word_scores(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> np.ndarray:
         """log10 probability of each word after the ones before it, and of ``</s>`` if ``eos``: float32."""
-        from wav2vec2_core.decoding.ngram_kernels import score_words
-
         if isinstance(words, str):
             raise InputError(f"words is the string {words!r}, a list of words is needed: split it")
         ids = self.word_ids([*words, END] if eos else words)
+        return self.id_scores(ids, [len(ids)], bos)
+
+    def id_scores(self, ids: np.ndarray, ends: Sequence[int], bos: bool = True) -> np.ndarray:
+        """log10 probabilities of the words of sentences, float32.
+
+        ids: (words,) uint32. ends: the place after each sentence's last word, ascending.
+        """
+        from wav2vec2_core.decoding.ngram_kernels import score_words
+
         scores = np.empty(len(ids), np.float32)
-        context, length = self.start(bos)
-        score_words(self.data, self.offsets, self.buckets, self.order, context, length, ids, scores)
+        start = 0
+        for end in ends:
+            context, length = self.start(bos)
+            tables = (self.data, self.offsets, self.buckets, self.order)
+            score_words(*tables, context, length, ids[start:end], scores[start:end])
+            start = end
         return scores
 
     def score(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
-        """log10 probability of a sentence, with ``<s>`` before it and ``</s>`` as its last word unless told otherwise."""
+        """log10 probability of a sentence, with ``<s>`` before it and ``</s>`` as last word unless told otherwise."""
         return float(self.word_scores(words, bos, eos).sum(dtype=np.float64))
 
     def perplexity(self, words: Sequence[str]) -> float:

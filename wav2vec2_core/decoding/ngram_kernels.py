@@ -1,16 +1,16 @@
 """Scoring with an n-gram model, array-coded: what a beam search compiles into its own loops.
 
-The tables have KenLM's probing layout, seen as 32-bit words: entry ``i`` of the unigrams is (probability, back-off); the
-tables of longer n-grams are hash tables with linear probing whose entries are (key low, key high, probability, back-off),
-without the back-off for the longest. Probabilities are log10; their sign bit says that no longer n-gram ends in this one.
-A back-off of -0.0 says that no n-gram begins with this one, which makes states shorter.
+The tables have KenLM's probing layout, seen as 32-bit words: entry ``i`` of the unigrams is (probability, back-off);
+the tables of longer n-grams are hash tables with linear probing whose entries are (key low, key high, probability,
+back-off), without the back-off for the longest. Probabilities are log10; their sign bit says that no longer n-gram
+ends in this one. A back-off of -0.0 says that no n-gram begins with this one, which makes states shorter.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from wav2vec2_core.decoding.compilation import COMPILED, compiled
+from wav2vec2_core.decoding.compilation import COMPILED, compiled_in_place
 from wav2vec2_core.language_model import kenlm_binary
 from wav2vec2_core.language_model.kenlm_binary import LONGEST_WIDTH, MIDDLE_WIDTH, UNIGRAM_WIDTH
 
@@ -27,13 +27,13 @@ ALL_BITS = unsigned(0xFFFFFFFFFFFFFFFF)
 NO_EXTENSION = 0x80000000
 
 
-@compiled
+@compiled_in_place
 def extend_key(key, word):  # noqa: ANN001, ANN201
     """Key of the n-gram with one more word at its old end; the key of one word is its id."""
     return ((key * KEY_FACTOR) & ALL_BITS) ^ (((unsigned(word) + ONE) * WORD_FACTOR) & ALL_BITS)
 
 
-@compiled
+@compiled_in_place
 def find_entry(data, offset, buckets, width, key):  # noqa: ANN001, ANN201
     """Position in ``data`` of the entry with this key, or -1. Looks at each bucket once at most."""
     low, high = key & LOW_WORD, key >> HIGH
@@ -51,7 +51,7 @@ def find_entry(data, offset, buckets, width, key):  # noqa: ANN001, ANN201
     return -1
 
 
-@compiled
+@compiled_in_place
 def score_ngram(data, offsets, buckets, order, context, length, word, new_context):  # noqa: ANN001, ANN201
     """log10 probability of ``word`` after a state, and the state after it.
 
@@ -59,8 +59,8 @@ def score_ngram(data, offsets, buckets, order, context, length, word, new_contex
     were not, shortest to longest.
 
     Args:
-        data: (words,) uint32, the tables. offsets: (order,) int64, where each table starts in ``data``. buckets: (order,)
-            int64, entries of each table. order: longest n-gram.
+        data: (words,) uint32, the tables. offsets: (order,) int64, where each table starts in ``data``. buckets:
+            (order,) int64, entries of each table. order: longest n-gram.
         context: (order - 1,) uint32, ids of the words before, newest first, of which ``length`` count.
         word: id of the word, 0 if unknown.
         new_context: (order - 1,) uint32, receives the state after ``word``; may be ``context`` itself.
@@ -96,7 +96,7 @@ def score_ngram(data, offsets, buckets, order, context, length, word, new_contex
     return probability, new_length
 
 
-@compiled
+@compiled_in_place
 def _add_backoffs(data, floats, offsets, buckets, context, length, matched, probability):  # noqa: ANN001, ANN202
     """Add the back-offs of the contexts of ``matched`` to ``length`` words."""
     if matched == 1:
@@ -112,7 +112,7 @@ def _add_backoffs(data, floats, offsets, buckets, context, length, matched, prob
     return probability
 
 
-@compiled
+@compiled_in_place
 def score_words(data, offsets, buckets, order, context, length, words, scores):  # noqa: ANN001, ANN201
     """Score a sequence: ``scores`` (words,) float32 receives each word's log10 probability; returns the last length.
 

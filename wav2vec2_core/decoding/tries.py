@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wav2vec2_core.decoding.compilation import compiled
+from wav2vec2_core.decoding.compilation import compiled_in_place
 
 #: Bits of one half of a key: the numbers of nodes and histories stay below 2 ** 31.
 HALF = 31
@@ -17,14 +17,14 @@ SPREAD, SPREAD_HIGH = 0x9E3779B1, 0x85EBCA77
 BATCH = 1 << 16
 
 
-@compiled
+@compiled_in_place
 def hashed(low: int, high: int) -> int:
     """A hash of two numbers from 0 to 2 ** 31, not negative."""
     mixed = (low * SPREAD) ^ (high * SPREAD_HIGH)
     return mixed ^ (mixed >> 29)
 
 
-@compiled
+@compiled_in_place
 def slot_of(table: np.ndarray, key: int) -> int:
     """Where ``key`` stands in a hash table, or the free slot for it."""
     mask = len(table) - 1
@@ -34,7 +34,7 @@ def slot_of(table: np.ndarray, key: int) -> int:
     return slot
 
 
-@compiled
+@compiled_in_place
 def refill(table: np.ndarray, larger: np.ndarray) -> None:
     """Move all entries of a hash table into a larger, empty one."""
     for old in range(len(table)):
@@ -44,7 +44,7 @@ def refill(table: np.ndarray, larger: np.ndarray) -> None:
             larger[slot, 1] = table[old, 1]
 
 
-@compiled
+@compiled_in_place
 def step(table: np.ndarray, width: int, node: int, character: int) -> int:
     """The child of a node of a trie, or -1; node -1 has no children."""
     if node < 0:
@@ -53,7 +53,7 @@ def step(table: np.ndarray, width: int, node: int, character: int) -> int:
     return int(table[slot, 1]) if table[slot, 0] != 0 else -1
 
 
-@compiled
+@compiled_in_place
 def insert_words(
     table: np.ndarray,
     parents: np.ndarray,
@@ -84,7 +84,7 @@ def insert_words(
     return count
 
 
-@compiled
+@compiled_in_place
 def spread_to_prefixes(parents: np.ndarray, values: np.ndarray) -> None:
     """Give every node the least value of itself and its descendants; a parent comes before its children."""
     for node in range(len(parents) - 1, 0, -1):

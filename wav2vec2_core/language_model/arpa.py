@@ -11,6 +11,8 @@ import numpy as np
 
 from wav2vec2_core.language_model.kenlm_binary import MAX_ORDER, MAX_WORDS
 from wav2vec2_core.language_model.line_blocks import LineBlocks
+from wav2vec2_core.language_model.probing import find_many, hash_words
+from wav2vec2_core.language_model.spans import Spans
 
 #: Lines before ``\data\`` that are looked at; toolkits write a few comments there.
 MAX_PREAMBLE = 1000
@@ -18,10 +20,11 @@ MAX_PREAMBLE = 1000
 LOG_ZERO = np.float32(-99)
 #: log10 probability of the unknown word where the file has none.
 MISSING_UNKNOWN = np.float32(-100)
-UNKNOWN_WORDS = (b"<unk>", b"<UNK>")
+UNKNOWN_WORDS, BEGIN_WORD, END_WORD = (b"<unk>", b"<UNK>"), b"<s>", b"</s>"
+UNKNOWN_HASHES = hash_words(UNKNOWN_WORDS)
 COUNT_LINE = re.compile(rb"\s*ngram\s+(\d{1,3})\s*=\s*(\d{1,19})\s*")
 BLANKS = re.compile(rb"[ \t]+")
-TAB, NEWLINE, BLANK = 9, 10, 32
+TAB, NEWLINE, RETURN, BLANK = 9, 10, 13, 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ class ArpaReader:
         self._lines = lines
         self.counts = self._read_counts()
         self.order = len(self.counts)
-        self.ids: dict[bytes, int] = {}
 
     def _read_counts(self) -> tuple[int, ...]:
         lines = self._lines
@@ -60,7 +62,7 @@ class ArpaReader:
                 self._check_kind(line)
             if line.removeprefix(b"\xef\xbb\xbf").strip() == b"\\data\\":
                 return self._count_lines()
-        lines.fail("no line \\data\\ so far", "this is no ARPA file, name one", 1)
+        return lines.fail("no line \\data\\ so far", "this is no ARPA file, name one", 1)
 
     def _check_kind(self, line: bytes) -> None:
         if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -93,25 +95,27 @@ class ArpaReader:
 
         Id 0 is the unknown word, with ``MISSING_UNKNOWN`` where the file has none.
         """
-        words: list[bytes] = []
+        seen: dict[bytes, None] = {}
         columns = [(np.array([MISSING_UNKNOWN]), np.zeros(1, np.float32))]
         unknown_seen = False
         for block in self._rows(1):
-            keep = np.ones(len(block.words), bool)
-            for row, word in enumerate(block.words):
-                if word in UNKNOWN_WORDS and not unknown_seen:
+            words = block.words()
+            keep = np.ones(len(words), bool)
+            for row, word in enumerate(words):
+                known = unknown_seen if word in UNKNOWN_WORDS else word in seen
+                if known:
+                    self._lines.fail(f"{_text([word])} is listed a second time", "remove one", block.first_line + row)
+                if word in UNKNOWN_WORDS:
                     unknown_seen, keep[row] = True, False
                     columns[0] = (block.probabilities[row : row + 1], block.backoffs[row : row + 1])
-                    continue
-                number = len(self.ids) + 1
-                if word in UNKNOWN_WORDS or self.ids.setdefault(word, number) != number:
-                    self._lines.fail(f"{_text([word])} is listed a second time", "remove one", block.first_line + row)
-                words.append(word)
-            self._check_encoding(words[-len(block.words) :], block.first_line)
+                else:
+                    seen[word] = None
+            self._check_encoding(words, block.first_line)
             columns.append((block.probabilities[keep], block.backoffs[keep]))
-        self.ids.update(dict.fromkeys(UNKNOWN_WORDS, 0))
+        if BEGIN_WORD not in seen or END_WORD not in seen:
+            self._lines.fail("<s> or </s> is not among the 1-grams", "estimate the model with sentence borders")
         probabilities, backoffs = zip(*columns, strict=True)
-        return words, np.concatenate(probabilities), np.concatenate(backoffs)
+        return list(seen), np.concatenate(probabilities), np.concatenate(backoffs)
 
     def _check_encoding(self, words: list[bytes], line: int) -> None:
         try:
@@ -120,15 +124,21 @@ class ArpaReader:
             wrong = error.object[: error.start].rpartition(b" ")[2] + error.object[error.start :].partition(b" ")[0]
             self._lines.fail(f"the word {wrong!r} near here is not UTF-8", "convert the file with iconv -t UTF-8", line)
 
-    def ngrams(self, order: int) -> Iterator[NgramBlock]:
-        """The n-grams of one order from 2 on, in the order of the file."""
+    def ngrams(self, order: int, vocabulary: np.ndarray) -> Iterator[NgramBlock]:
+        """The n-grams of one order from 2 on, in the order of the file.
+
+        vocabulary: (buckets, 3) uint32, hash table of the words' ids.
+        """
         for block in self._rows(order):
-            try:
-                ids = np.fromiter(map(self.ids.__getitem__, block.words), np.uint32, len(block.words))
-            except KeyError as error:
-                row = block.words.index(error.args[0]) // order
+            hashes = block.text.hashes(block.starts.ravel(), block.lengths.ravel())
+            rows = find_many(vocabulary, hashes)
+            ids = np.where(rows < 0, 0, vocabulary[rows, 2])
+            strange = (rows < 0) & ~np.isin(hashes, UNKNOWN_HASHES)
+            if strange.any():
+                place = int(strange.argmax())
+                word = _text([block.words()[place]])
                 self._lines.fail(
-                    f"the word {_text(error.args)} is not among the 1-grams", "add it there", block.first_line + row
+                    f"the word {word} is not among the 1-grams", "add it there", block.first_line + place // order
                 )
             yield NgramBlock(ids.reshape(-1, order), block.probabilities, block.backoffs, block.first_line)
 
@@ -156,7 +166,7 @@ class ArpaReader:
             text = block.rstrip(b"\n \t\r")
             if text:
                 rows = _parse(text, order, order == self.order, lines.line) or self._parse_carefully(text, order)
-                count += len(rows.probabilities)
+                count += len(rows.starts)
                 yield rows
             lines.line += block.count(b"\n")
         if count != self.counts[order - 1]:
@@ -166,31 +176,33 @@ class ArpaReader:
             )
 
     def _parse_carefully(self, text: bytes, order: int) -> _Rows:
-        """Parse line by line: for unusual spacing, and to name the first line that breaks a rule."""
-        words: list[bytes] = []
-        probabilities, backoffs = [], []
-        longest = order == self.order
+        """Check line by line: to name the first line that breaks a rule, or to write unusual ones as usual."""
+        usual = []
         for number, line in enumerate(text.split(b"\n"), self._lines.line):
             tokens = [token for token in BLANKS.split(line.strip(b" \t\r")) if token]
-            if not tokens:
-                continue
-            if len(tokens) not in (order + 1, order + 2) or b"\0" in line:
-                self._lines.fail(
-                    f"{_text(tokens)} is not a probability, {order} words and perhaps a back-off",
-                    "mend the line",
-                    number,
-                )
-            probabilities.append(self._number(tokens[0], "log10 probability", number))
-            if probabilities[-1] > 0:
-                self._lines.fail(
-                    f"the log10 probability {_text(tokens[:1])} is above 0", "estimate the model again", number
-                )
-            words += tokens[1 : order + 1]
-            backoffs.append(self._number(tokens[-1], "back-off", number) if len(tokens) == order + 2 else -0.0)
-            if (longest and backoffs[-1] != 0) or math.isinf(backoffs[-1]):
-                rule = "none is possible for the longest n-grams" if longest else "it must be finite"
+            if tokens:
+                self._check_line(tokens, order, number)
+                # An explicit back-off of 0 after a longest n-gram means nothing.
+                usual.append(b"\t".join(tokens[: order + 1] if order == self.order else tokens))
+        rows = _parse(b"\n".join(usual), order, order == self.order, self._lines.line) if usual else None
+        if rows is None:
+            self._lines.fail("the lines from here on hold control characters", "mend them")
+        return rows
+
+    def _check_line(self, tokens: list[bytes], order: int, number: int) -> None:
+        if len(tokens) not in (order + 1, order + 2):
+            self._lines.fail(
+                f"{_text(tokens)} is not a probability, {order} words and perhaps a back-off", "mend the line", number
+            )
+        if self._number(tokens[0], "log10 probability", number) > 0:
+            self._lines.fail(
+                f"the log10 probability {_text(tokens[:1])} is above 0", "estimate the model again", number
+            )
+        if len(tokens) == order + 2:
+            backoff = self._number(tokens[-1], "back-off", number)
+            if (order == self.order and backoff != 0) or not np.isfinite(_float32(np.array(backoff))):
+                rule = "none is possible for the longest n-grams" if order == self.order else "it must be finite"
                 self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
-        return _Rows(words, _float32(probabilities), _float32(backoffs), self._lines.line)
 
     def _number(self, token: bytes, what: str, line: int) -> float:
         try:
@@ -204,50 +216,61 @@ class ArpaReader:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a section, words (rows x order) in one list."""
+    """Rows of a section. starts, lengths: (rows, order) int64, words in ``text``; the others as in ``NgramBlock``."""
 
-    words: list[bytes]
+    text: Spans
+    starts: np.ndarray
+    lengths: np.ndarray
     probabilities: np.ndarray
     backoffs: np.ndarray
     first_line: int
 
+    def words(self) -> list[bytes]:
+        """All words, row by row."""
+        letters = self.text.letters.tobytes()
+        ends = (self.starts + self.lengths).ravel().tolist()
+        return [letters[start:end] for start, end in zip(self.starts.ravel().tolist(), ends, strict=True)]
+
 
 def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | None:
     """Parse lines as toolkits write them, or return None where anything is unusual."""
-    letters = np.frombuffer(text, np.uint8)
+    spans = Spans(text)
+    letters = spans.letters[: len(text)]
     breaks = np.flatnonzero(letters <= BLANK)
     kinds = letters[breaks]
-    if not np.isin(kinds, (TAB, NEWLINE, BLANK)).all() or (np.diff(breaks, prepend=-1) == 1).any():
-        return None
-    last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))
+    others = ~((kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE))  # are letters, but for returns and zeros
+    if others.any():
+        if np.isin(kinds[others], (0, RETURN)).any():
+            return None
+        breaks, kinds = breaks[~others], kinds[~others]
+    starts = np.concatenate([[0], breaks + 1])
+    lengths = np.append(breaks, len(text)) - starts
+    last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))  # token of each line
     sizes = np.diff(last, prepend=-1)
     with_backoff = sizes == order + 2
-    if (longest and with_backoff.any()) or not (with_backoff | (sizes == order + 1)).all():
+    if (longest and with_backoff.any()) or not (with_backoff | (sizes == order + 1)).all() or (lengths == 0).any():
         return None
-    tokens = np.array(text.split(), object)
     first = last - sizes + 1
-    words = tokens[first[:, None] + np.arange(1, order + 1)].ravel().tolist()
     backoffs = np.full(len(first), -0.0, np.float32)
     try:
-        probabilities = _float32(tokens[first].tolist())
-        backoffs[with_backoff] = _float32(tokens[last[with_backoff]].tolist())
+        probabilities = _float32(spans.numbers(starts[first], lengths[first]))
+        weighted = last[with_backoff]
+        backoffs[with_backoff] = _float32(spans.numbers(starts[weighted], lengths[weighted]))
     except ValueError:
         return None
     backoffs[backoffs == 0] = -0.0
+    probabilities[probabilities == -np.inf] = LOG_ZERO
     if not ((probabilities <= 0).all() and np.isfinite(backoffs).all()):
         return None
-    return _Rows(words, probabilities, backoffs, first_line)
+    words = first[:, None] + np.arange(1, order + 1)
+    return _Rows(spans, starts[words], lengths[words], probabilities, backoffs, first_line)
 
 
-def _float32(numbers: list[bytes] | list[float]) -> np.ndarray:
-    """(numbers,) float32 of numbers or their decimal spelling; minus infinity becomes ``LOG_ZERO``."""
-    values = np.fromiter(map(float, numbers), np.float64, len(numbers))
+def _float32(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    values[values == -np.inf] = LOG_ZERO
-    return values
+        return values.astype(np.float32)
 
 
-def _text(tokens: list[bytes] | tuple[bytes, ...]) -> str:
+def _text(tokens: list[bytes]) -> str:
     """Tokens of a line for a message."""
     return repr(b" ".join(tokens).decode("utf-8", "replace")[:80])

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.language_model.line_blocks import LineBlocks
+from wav2vec2_core.language_model.line_blocks import LineBlocks, open_text
 
 UNKNOWN_ID, BEGIN_ID, END_ID = 0, 1, 2
 SYMBOLS = (b"<unk>", b"<s>", b"</s>")
@@ -21,7 +21,8 @@ RESERVED = re.compile(rb"(?<!\S)(?:<unk>|<UNK>|<s>|</s>)(?!\S)")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentences as ids. words: UTF-8, by id, the three symbols first; path: uint32 ids, each sentence ending in ``END_ID``.
+    """Sentences as ids. words: UTF-8, by id, the three symbols first; path: uint32 ids, each sentence ending in
+    ``END_ID``.
 
     tokens: ids in the file, ends of sentences among them.
     """
@@ -56,14 +57,15 @@ def read_corpus(
         target: file for the ids.
 
     Raises:
-        CheckpointError: a file cannot be read or is not UTF-8. InputError: a symbol among the words, or no words at all.
+        CheckpointError: a file cannot be read or is not UTF-8. InputError: a symbol among the words, or no words at
+            all.
     """
     vocabulary = _Vocabulary(zip(SYMBOLS, range(3), strict=True))
-    opened = [LineBlocks(text) if isinstance(text, Path) else LineBlocks(Path("stdin"), text) for text in texts]
-    total, before, tokens, sentences = sum(lines.size for lines in opened), 0, 0, 0
+    sizes = [text.stat().st_size if isinstance(text, Path) and text.exists() else 0 for text in texts]
+    total, before, tokens, sentences = sum(sizes), 0, 0, 0
     with target.open("wb") as file:
-        for lines in opened:
-            with lines:
+        for text, size in zip(texts, sizes, strict=True):
+            with open_text(text) as lines:
                 for block in lines.blocks():
                     words = _sentences(block, lines, skip_symbols)
                     ids = np.fromiter(map(vocabulary.__getitem__, words), np.uint32, len(words))
@@ -72,7 +74,7 @@ def read_corpus(
                     sentences += int((ids == END_ID).sum())
                     lines.line += block.count(b"\n")
                     progress((before + lines.read) / total if total else 0.0)
-                before += lines.size
+                before += size
     if tokens == sentences:
         raise InputError("the text has no words: name files with one sentence a line")
     return Corpus(list(vocabulary), target, tokens, sentences)

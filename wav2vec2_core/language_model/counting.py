@@ -1,8 +1,8 @@
 """Counts of n-grams larger than memory: spread over partitions on disk, each of which fits.
 
-An n-gram belongs to the partition of its last two words, so it shares one with every shorter n-gram that it ends in: what
-Kneser-Ney asks of endings is answered inside a partition. What it asks of contexts goes through files from partition to
-partition. n-grams are told apart by the 64-bit keys that KenLM's tables tell them apart by.
+An n-gram belongs to the partition of its last two words, so it shares one with every shorter n-gram that it ends in:
+what Kneser-Ney asks of endings is answered inside a partition. What it asks of contexts goes through files from
+partition to partition. n-grams are told apart by the 64-bit keys that KenLM's tables tell them apart by.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from wav2vec2_core.language_model.corpus import BEGIN_ID, END_ID, Corpus
 from wav2vec2_core.language_model.probing import ngram_keys
 
-#: Bytes of working memory per n-gram of a partition, measured with orders 3 to 5: rows, keys, sort orders, sums.
+#: Bytes of working memory per n-gram of a partition. Order 3 took 100 with ten million words; longer rows take more.
 BYTES_PER_NGRAM = 160
 
 
@@ -24,8 +24,8 @@ BYTES_PER_NGRAM = 160
 class Table:
     """The n-grams of one order in one partition, sorted by key.
 
-    ids: (ngrams, order) uint32, oldest word first. counts: (ngrams,) int64, adjusted: how many words come before it, and
-    for the longest n-grams and those that begin with ``<s>`` how often it occurs. kept: (ngrams,) bool, not pruned.
+    ids: (ngrams, order) uint32, oldest word first. counts: (ngrams,) int64, adjusted: how many words come before it,
+    and for the longest n-grams and those that begin with ``<s>`` how often it occurs. kept: (ngrams,) bool, not pruned.
     endings: (ngrams,) int64, rows of the n-grams without their first word in the next shorter table of the partition.
     """
 
@@ -78,7 +78,7 @@ def partition_of(older: np.ndarray, newer: np.ndarray, partitions: int) -> np.nd
 
 
 def spread(corpus: Corpus, order: int, store: Store, partitions: int, progress: Callable[[float], None]) -> None:
-    """Write the n-grams of the corpus to their partitions: those of ``order``, and shorter ones that begin with ``<s>``."""
+    """Write n-grams of the corpus to their partitions: those of ``order``, and shorter ones that begin with ``<s>``."""
     chunk = max(corpus.tokens // partitions, 1)
     done = 0
     for words, position in _chunks(corpus, chunk):
@@ -149,8 +149,8 @@ def count(
     pruned too; None allows all.
 
     Returns:
-        (order, 5) int64: per order from 2 on (row 1), how many n-grams are kept (column 0) and how many, with the pruned,
-        have the adjusted counts 1 to 4.
+        (order, 5) int64: per order from 2 on (row 1), how many n-grams are kept (column 0) and how many, with the
+        pruned, have the adjusted counts 1 to 4.
     """
     statistics = np.zeros((order, 5), np.int64)
     longer: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None

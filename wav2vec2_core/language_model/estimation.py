@@ -7,13 +7,14 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.files import atomic_path
+from wav2vec2_core.files import atomic_path, make_folder
 from wav2vec2_core.language_model.corpus import SYMBOLS, Corpus, read_corpus
 from wav2vec2_core.language_model.counting import BYTES_PER_NGRAM, Store
 from wav2vec2_core.language_model.kenlm_binary import MAX_ORDER
@@ -28,7 +29,7 @@ MIN_MEMORY = 16 << 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was estimated. words: tokens without ``</s>``; sizes: n-grams per order; discounts: (order, 4), of counts 0 to 3."""
+    """What was made. words: without ``</s>``; sizes: n-grams per order; discounts: (order, 4), of counts 0 to 3."""
 
     words: int
     sentences: int
@@ -53,7 +54,8 @@ def estimate(
 
     Args:
         texts: files, plain or .gz, or streams: UTF-8, one sentence a line, words between white space.
-        output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written atomically.
+        output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written
+            atomically.
         order: longest n-gram.
         prune: per order, n-grams that occur no more often are left out; the last value holds for higher orders.
             The first is 0: words are not pruned, and values do not fall.
@@ -73,6 +75,8 @@ def estimate(
         raise InputError(f"memory is {memory} bytes, {MIN_MEMORY} at least are needed")
     if discount_fallback is not None and not all(0 <= value <= size for size, value in enumerate(discount_fallback, 1)):
         raise InputError(f"discount_fallback is {discount_fallback}: D1 is within 0 and 1, D2 0 and 2, D3 0 and 3")
+    if temporary is not None:
+        make_folder(temporary)
     with tempfile.TemporaryDirectory(dir=temporary, prefix="ngrams-") as name, atomic_path(output) as target:
         folder = Path(name)
         corpus = read_corpus(
@@ -98,7 +102,7 @@ def _thresholds(order: int, prune: Sequence[int]) -> tuple[int, ...]:
     values = [*prune] or [0]
     if len(values) > order:
         raise InputError(f"prune has {len(values)} values for the order {order}: give one for each order at most")
-    if values[0] != 0 or any(later < earlier for earlier, later in zip(values, values[1:], strict=False)):
+    if values[0] != 0 or any(later < earlier for earlier, later in pairwise(values)):
         raise InputError(
             f"prune is {values}: the first value is 0, for single words, and no value is below the one before"
         )

@@ -1,4 +1,4 @@
-"""A language model beside a speech model: ``alphabet.json`` and the folder ``language_model``, as pyctcdecode has them."""
+"""A language model beside a speech model: ``alphabet.json`` and the folder ``language_model`` of pyctcdecode."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def attach(
         Notes about what may not be as the user wants it.
 
     Raises:
-        CheckpointError: the language model cannot be read. InputError: it has no words that the labels can spell, or does
-            not say its words. OutputError: the folder cannot be written.
+        CheckpointError: the language model cannot be read. InputError: it has no words that the labels can spell, or
+            does not say its words. OutputError: the folder cannot be written.
     """
     alphabet = alphabet_of(tokenizer)
     model = NgramModel.open(language_model)

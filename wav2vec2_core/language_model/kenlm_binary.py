@@ -23,7 +23,7 @@ KINDS = (
     "trie with compressed pointers",
     "quantised trie with compressed pointers",
 )
-PROBING = 0
+PROBING, REST_COSTS = 0, 1
 #: Orders above this are a damaged header; models in use have up to 7.
 MAX_ORDER = 16
 #: 32-bit words of an entry: (probability, back-off), (key, probability, back-off), (key, probability), (hash, id).
@@ -31,7 +31,7 @@ UNIGRAM_WIDTH, MIDDLE_WIDTH, LONGEST_WIDTH, VOCABULARY_WIDTH = 2, 4, 3, 3
 #: The key of a word is its id; one more word at the old end: key * KEY_FACTOR xor (id + 1) * WORD_FACTOR, modulo 2**64.
 KEY_FACTOR, WORD_FACTOR = 8978948897894561157, 17894857484156487943
 #: Bytes that tell which kind of file it is.
-HEAD_SIZE = 128
+HEAD_SIZE = 256
 #: Ids are 32-bit.
 MAX_WORDS = 2**32 - 2
 
@@ -77,7 +77,7 @@ class ProbingLayout:
         return head.ljust(4 * self.vocabulary - 8, b"\0")
 
     def view(self, data: np.ndarray, order: int) -> np.ndarray:
-        """The table of one order, (buckets, width) uint32, or of the vocabulary for order 0, in the words of the file."""
+        """The table of one order in the file's words, (buckets, width) uint32; for order 0 the vocabulary's."""
         if order == 0:
             start, buckets, width = self.vocabulary, self.vocabulary_buckets, VOCABULARY_WIDTH
         else:
@@ -95,34 +95,42 @@ def is_kenlm_binary(head: bytes) -> bool:
     return head.startswith(b"mmap lm ")
 
 
-def read_layout(data: np.ndarray, size: int, name: str) -> ProbingLayout:
-    """Check header and sizes of a probing binary.
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself. kind: index into ``KINDS``; size: bytes of the header."""
 
-    Args:
-        data: (words,) uint32, the file without the bytes after its last whole word. size: bytes of the file.
+    kind: int
+    multiplier: float
+    counts: tuple[int, ...]
+    has_words: bool
+    size: int
 
-    Raises:
-        CheckpointError: another version, byte order or kind of model, or a damaged or truncated file.
-    """
-    head = data[: (len(SANITY) + HEADER.size + 8 * MAX_ORDER) // 4 + 2].tobytes()
-    if len(head) < len(SANITY) + HEADER.size + 8:
-        raise CheckpointError(f"{name} ends within its header: copy or build it again")
-    _check_sanity(head, name)
-    order, multiplier, kind, has_words, _ = HEADER.unpack_from(head, len(SANITY))
-    if kind != PROBING:
-        what = KINDS[kind] if 0 <= kind < len(KINDS) else f"unknown kind {kind}"
-        raise CheckpointError(
-            f"{name} is a KenLM binary of the kind {what!r}, only 'probing' is read in place: "
-            "build it again from the ARPA file with build_binary probing, or use the ARPA file itself"
-        )
-    if not 1 <= order <= MAX_ORDER:
-        raise CheckpointError(f"{name} names the order {order}, 1 to {MAX_ORDER} are possible: the file is damaged")
-    if not 1 <= multiplier < 1e6:
-        raise CheckpointError(f"{name} names the multiplier {multiplier}, below 1 or absurd: the file is damaged")
-    counts = struct.unpack_from(f"<{order}Q", head, len(SANITY) + HEADER.size)
-    if max(counts) > size or counts[0] > MAX_WORDS:
-        raise CheckpointError(f"{name} of {size} bytes names {max(counts)} n-grams of one order: it is damaged")
-    layout = ProbingLayout.of(counts, multiplier, has_words)
+    @classmethod
+    def read(cls, head: bytes, size: int, name: str) -> Header:
+        """Read the first ``HEAD_SIZE`` bytes of a file of ``size`` bytes.
+
+        Raises:
+            CheckpointError: another version or byte order, or a damaged or truncated file.
+        """
+        if len(head) < len(SANITY) + HEADER.size:
+            raise CheckpointError(f"{name} ends within its header: copy or build it again")
+        _check_sanity(head, name)
+        order, multiplier, kind, has_words, _ = HEADER.unpack_from(head, len(SANITY))
+        if not 1 <= order <= MAX_ORDER or len(head) < len(SANITY) + HEADER.size + 8 * order:
+            raise CheckpointError(f"{name} names the order {order}, 1 to {MAX_ORDER} are possible: the file is damaged")
+        if not 0 <= kind < len(KINDS):
+            raise CheckpointError(f"{name} names the unknown kind {kind} of model: the file is damaged or too new")
+        if not 1 <= multiplier < 1e6:
+            raise CheckpointError(f"{name} names the multiplier {multiplier}, below 1 or absurd: the file is damaged")
+        counts = struct.unpack_from(f"<{order}Q", head, len(SANITY) + HEADER.size)
+        if max(counts) > size or counts[0] > MAX_WORDS:
+            raise CheckpointError(f"{name} of {size} bytes names {max(counts)} n-grams of one order: it is damaged")
+        return cls(kind, multiplier, counts, bool(has_words), -(-(len(SANITY) + HEADER.size + 8 * order) // 8) * 8)
+
+
+def read_layout(header: Header, size: int, name: str) -> ProbingLayout:
+    """Where everything is in a probing binary of ``size`` bytes. Raises ``CheckpointError`` if it is truncated."""
+    layout = ProbingLayout.of(header.counts, header.multiplier, header.has_words)
     if layout.end * 4 > size:
         raise CheckpointError(
             f"{name} has {size} bytes, its header needs {layout.end * 4}: it is truncated, copy or build it again"

@@ -6,8 +6,8 @@ probability after the context without its oldest word:
     p(w | h) = (c(hw) - D[c(hw)]) / c(h.) + gamma(h) p(w | h')        gamma(h) = (D1 N1 + D2 N2 + D3 N3) / c(h.)
 
 c: adjusted counts (``counting``); N1, N2, N3: words with the count 1, 2, more in the context; the last term for single
-words is gamma times the uniform distribution. The counts of pruned n-grams go to gamma. Arithmetic is float32, like that of
-the programs that read the result.
+words is gamma times the uniform distribution. The counts of pruned n-grams go to gamma. Arithmetic is float32, like
+that of the programs that read the result.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def discounts_of(numbers: np.ndarray, order: int, fallback: tuple[float, float, 
         return found
     if fallback is None:
         raise InputError(
-            f"{problem}: the text is too small, repeats itself or is artificial. Remove repeated lines and add text, or "
-            "set discounts for such orders with discount_fallback (--discount-fallback 0.5 1 1.5)"
+            f"{problem}: the text is too small, repeats itself or is artificial. "
+            "Remove repeated lines and add text, or set discounts for such orders with discount_fallback "
+            "(--discount-fallback 0.5 1 1.5)"
         )
     return np.array([0, *fallback], np.float32)
 
@@ -118,12 +119,12 @@ class Estimator:
                 backoffs = None
                 if size < self._order:
                     backoffs = self._store.get(f"backoffs-{size}-{partition}", "values")[table.kept]
-                _write_lines(file, words[table.ids[table.kept]], probabilities[table.kept], backoffs)
+                _write_lines(file, words, table.ids[table.kept], probabilities[table.kept], backoffs)
                 progress("writing", (size - 2 + (partition + 1) / self._partitions) / (self._order - 1))
         file.write(b"\n\\end\\\n")
 
     def _ask(self, progress: Callable[[str, float], None]) -> None:
-        """Send the sums over each context's words to the partition of the context; those of single words stay in memory."""
+        """Send the sums over each context's words to the context's partition; those of single words stay in memory."""
         self._word_sums = np.zeros((self._words, 5), np.int64)
         for partition in range(self._partitions):
             for size in range(2, self._order + 1):
@@ -185,7 +186,7 @@ class Estimator:
             self._word_totals, self._word_gammas = self._word_sums[:, 0].astype(np.float32), backoffs
             backoffs = backoffs[kept]
         file.write(b"\n\\1-grams:\n")
-        _write_lines(file, words[kept][:, None], values[kept], backoffs)
+        _write_lines(file, words, np.flatnonzero(kept)[:, None], values[kept], backoffs)
 
     def _probabilities(self, table: Table, partition: int, discounts: np.ndarray) -> np.ndarray:
         """(ngrams,) float32."""
@@ -235,13 +236,15 @@ def _gammas(sums: np.ndarray, discounts: np.ndarray) -> np.ndarray:
     return (left + sums[:, 1].astype(np.float32)) / np.maximum(sums[:, 0], 1).astype(np.float32)
 
 
-def _write_lines(file: BinaryIO, words: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray | None) -> None:
-    """words: (ngrams, order) of bytes. Values are written with 7 digits, what float32 holds."""
-    pattern = b"%.7g\t" + b" ".join([b"%s"] * words.shape[1]) + (b"\n" if backoffs is None else b"\t%.7g\n")
-    for start in range(0, len(words), LINES):
+def _write_lines(
+    file: BinaryIO, words: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray | None
+) -> None:
+    """words: all, as bytes; ids: (ngrams, order). Values are written with 7 digits, what float32 holds."""
+    pattern = b"%.7g\t" + b" ".join([b"%s"] * ids.shape[1]) + (b"\n" if backoffs is None else b"\t%.7g\n")
+    for start in range(0, len(ids), LINES):
         part = slice(start, start + LINES)
         columns: list[list[object]] = [np.minimum(np.log10(probabilities[part]), 0).tolist()]
-        columns += [column.tolist() for column in words[part].T]
+        columns += [words[column].tolist() for column in ids[part].T]
         if backoffs is not None:
             columns.append((np.log10(backoffs[part]) + 0.0).tolist())
         file.write(b"".join([pattern % values for values in zip(*columns, strict=True)]))

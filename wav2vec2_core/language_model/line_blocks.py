@@ -21,16 +21,19 @@ GZIP_RATIO = 1032
 
 
 class LineBlocks:
-    """Reads a file once. line: number of the next line, from 1; text_size: bytes of text that there can be at most."""
+    """Reads a file once. line: number of the next line, from 1; text_size: bytes of text that there can be at most.
+
+    size: bytes of the file, 0 for a stream.
+    """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        """Open ``path``, or take ``file``, such as stdin, for which ``path`` is only a name. Raises ``CheckpointError``."""
+        """Open ``path``, or take ``file``, such as stdin, for which it is only a name. Raises ``CheckpointError``."""
         self.path, self.line = path, 1
         self._buffer, self._start = b"", 0
         try:
-            opened = io.BufferedReader(io.FileIO(path)) if file is None else io.BufferedReader(file)  # type: ignore[arg-type]
-            self.size = os.fstat(opened.fileno()).st_size
+            opened = io.BufferedReader(io.FileIO(path) if file is None else file)  # type: ignore[arg-type]
             zipped = opened.peek(2)[:2] == b"\x1f\x8b"
+            self.size = os.fstat(opened.fileno()).st_size if file is None else 0
         except OSError as error:
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
         self._file = opened
@@ -81,11 +84,17 @@ class LineBlocks:
             self._start = end
             yield block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
+    def text_blocks(self) -> Iterator[str]:
+        """Blocks of whole lines that are left, each with its end, as text. Raises ``CheckpointError``: not UTF-8."""
+        for block in self.blocks():
+            text = self.decoded(block)
+            yield text if text.endswith("\n") else f"{text}\n"
+            self.line += block.count(b"\n")
+
     def texts(self) -> Iterator[str]:
         """The lines that are left as text, without their ends. Raises ``CheckpointError`` where they are not UTF-8."""
-        for block in self.blocks():
-            yield from self.decoded(block).removesuffix("\n").split("\n")
-            self.line += block.count(b"\n")
+        for block in self.text_blocks():
+            yield from block[:-1].split("\n")
 
     def decoded(self, block: bytes) -> str:
         """A block as text. Raises ``CheckpointError`` where it is not UTF-8."""
@@ -115,3 +124,8 @@ class LineBlocks:
             raise CheckpointError(
                 f"{self.path} cannot be read to its end ({error}): it is truncated or damaged, copy or build it again"
             ) from error
+
+
+def open_text(text: Path | BinaryIO) -> LineBlocks:
+    """The lines of a file, or of a stream. Raises ``CheckpointError``."""
+    return LineBlocks(text) if isinstance(text, Path) else LineBlocks(Path("stdin"), text)

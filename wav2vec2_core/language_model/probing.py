@@ -1,7 +1,6 @@
 """Hashes of words and n-grams as KenLM computes them, and hash tables with linear probing; all for many keys at once.
 
-The hash of a word is 64-bit MurmurHash, variant A, seed 0. A row of a table starts with the low and the high half of its
-key; both zero means empty.
+A row of a table starts with the low and the high half of its key; both zero means empty.
 """
 
 from __future__ import annotations
@@ -11,36 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from wav2vec2_core.language_model.kenlm_binary import KEY_FACTOR, WORD_FACTOR
-
-FACTOR = np.uint64(0xC6A4A7935BD1E995)
-SHIFT = np.uint64(47)
+from wav2vec2_core.language_model.spans import Spans
 
 
 def hash_words(words: Sequence[bytes]) -> np.ndarray:
     """Hashes of UTF-8 words, (words,) uint64."""
     lengths = np.fromiter(map(len, words), np.int64, len(words))
-    starts = np.cumsum(lengths) - lengths
-    letters = np.frombuffer(b"".join(words), np.uint8)
-    hashes = np.empty(len(words), np.uint64)
-    for length in np.unique(lengths):
-        chosen = np.flatnonzero(lengths == length)
-        padded = np.zeros((len(chosen), -(-int(length) // 8) * 8), np.uint8)
-        padded[:, :length] = letters[starts[chosen][:, None] + np.arange(length)]
-        hashes[chosen] = _hash_blocks(padded.view("<u8"), int(length))
-    return hashes
-
-
-def _hash_blocks(blocks: np.ndarray, length: int) -> np.ndarray:
-    """(words, blocks) uint64, the letters of words of one length, zero-padded -> (words,) uint64."""
-    hashes = np.full(len(blocks), length * int(FACTOR) & 0xFFFFFFFFFFFFFFFF, np.uint64)
-    for position in range(blocks.shape[1]):
-        block = blocks[:, position]
-        if 8 * (position + 1) <= length:
-            block = block * FACTOR
-            block = (block ^ (block >> SHIFT)) * FACTOR
-        hashes = (hashes ^ block) * FACTOR
-    hashes = (hashes ^ (hashes >> SHIFT)) * FACTOR
-    return hashes ^ (hashes >> SHIFT)
+    return Spans(b"".join(words)).hashes(np.cumsum(lengths) - lengths, lengths)
 
 
 def ngram_keys(ids: np.ndarray) -> np.ndarray:

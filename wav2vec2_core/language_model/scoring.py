@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from wav2vec2_core.decoding.ngram import END, NgramModel
-from wav2vec2_core.language_model.line_blocks import LineBlocks
+from wav2vec2_core.language_model.line_blocks import open_text
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """words: without ``</s>``; unknown: of them; score: log10 probability of all words and ``</s>``, unknown_score: of the
-    unknown words."""
+    """words: without ``</s>``; unknown: of them; score: log10 probability of all words and ``</s>``.
+
+    unknown_score: log10 probability of the unknown words.
+    """
 
     sentences: int
     words: int
@@ -47,16 +51,20 @@ def score_texts(
     sentences = words = unknown = 0
     score = unknown_score = 0.0
     for text in texts:
-        with LineBlocks(text) if isinstance(text, Path) else LineBlocks(Path("stdin"), text) as lines:
-            for line in lines.texts():
-                spoken = [*line.split(), END]
-                scores, ids = model.word_scores(spoken, eos=False), model.word_ids(spoken)
-                total = float(scores.sum(dtype=float))
-                sentences, words, score = sentences + 1, words + len(spoken) - 1, score + total
-                unknown += int((ids == 0).sum())
-                unknown_score += float(scores[ids == 0].sum(dtype=float))
+        with open_text(text) as lines:
+            for block in lines.text_blocks():
+                spoken = block.replace("\n", f" {END} ").split()
+                ids = model.word_ids(spoken)
+                ends = [place + 1 for place, word in enumerate(spoken) if word == END]
+                scores = model.id_scores(ids, ends)
+                totals = np.add.reduceat(scores.astype(np.float64), [0, *ends[:-1]])
+                strange = ids == 0
+                sentences, words = sentences + len(ends), words + len(ids) - len(ends)
+                score, unknown = score + float(totals.sum()), unknown + int(strange.sum())
+                unknown_score += float(scores[strange].sum(dtype=np.float64))
                 if print_sentence:
-                    print_sentence(total)
+                    for total in totals:
+                        print_sentence(float(total))
     return TextScore(sentences, words, unknown, score, unknown_score)
 
 

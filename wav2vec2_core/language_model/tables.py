@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn, Protocol
 
 import numpy as np
 
@@ -43,6 +43,14 @@ def write_binary(source: Path, target: Path, progress: Callable[[float], None] =
     )
 
 
+class Fail(Protocol):
+    """Raises ``CheckpointError`` about a row of what is being added."""
+
+    def __call__(self, row: int, what: str, remedy: str) -> NoReturn:
+        """row: counts from 0."""
+        ...
+
+
 class TableFullError(Exception):
     """More n-grams than buckets: the counts do not tell of endings that had to be added."""
 
@@ -50,59 +58,73 @@ class TableFullError(Exception):
 def _convert(lines: LineBlocks, file: BinaryIO, multiplier: float, progress: Callable[[float], None]) -> None:
     reader = ArpaReader(lines)
     layout = ProbingLayout.of(reader.counts, multiplier, has_words=True)
-    file.truncate(0)
-    _reserve(file, 4 * layout.end)
-    data = np.memmap(file, np.uint32, "r+", shape=(layout.end,))
-    tables = Tables(layout, data)
-    words, probabilities, backoffs = reader.unigrams()
-    tables.add_unigrams(words, probabilities, backoffs, str(lines.path))
-    for order in range(2, reader.order + 1):
-        for block in reader.ngrams(order):
-            tables.add(block, lines)
-            progress(lines.progress())
-    reader.finish()
-    data.flush()
-    file.seek(0)
-    file.write(layout.header() + struct.pack("<II", 0, len(words) + 1))
+    with reserved(file, layout) as data:
+        tables = Tables(layout, data)
+        words, probabilities, backoffs = reader.unigrams()
+        tables.add_unigrams(hash_words(words), probabilities, backoffs, _failing(lines, lines.line))
+        for order in range(2, reader.order + 1):
+            for block in reader.ngrams(order, tables.vocabulary):
+                tables.add(block, _failing(lines, block.first_line))
+                progress(lines.progress())
+        reader.finish()
+        data[layout.vocabulary - 1] = len(words) + 1
     file.seek(4 * layout.end)
     file.write(b"".join(word + b"\0" for word in (b"<unk>", *words)))
 
 
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Give the file its size, on the disk too where the system can: a mapped page without room is a crash."""
+def _failing(lines: LineBlocks, first_line: int) -> Fail:
+    def fail(row: int, what: str, remedy: str) -> NoReturn:
+        lines.fail(what, remedy, first_line + row)
+
+    return fail
+
+
+@contextmanager
+def reserved(file: BinaryIO, layout: ProbingLayout) -> Iterator[np.ndarray]:
+    """(words,) uint32: the whole file but its word strings, mapped, with its header; written when the block succeeds.
+
+    It has its size on the disk too where the system can do that: a mapped page without room is a crash.
+    """
+    size = 4 * layout.end
+    file.truncate(0)
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
     else:
         file.truncate(size)
+    data = np.memmap(file, np.uint32, "r+", shape=(layout.end,))
+    yield data.view(np.ndarray)
+    head = layout.header()
+    data[: len(head) // 4] = np.frombuffer(head, np.uint32)
+    data.flush()
 
 
 class Tables:
     """The tables while they are filled: unigrams first, then each order. ``data``: (words,) uint32, zeros."""
 
     def __init__(self, layout: ProbingLayout, data: np.ndarray) -> None:
-        self._vocabulary = layout.view(data, 0)
+        self.vocabulary = layout.view(data, 0)
         self._tables = [layout.view(data, order) for order in range(1, len(layout.counts) + 1)]
         self._used = [0] * len(self._tables)
 
-    def add_unigrams(self, words: list[bytes], probabilities: np.ndarray, backoffs: np.ndarray, name: str) -> None:
-        """Fill vocabulary and unigrams: ``words`` of the ids 1, 2, ..., values of the ids 0, 1, 2, ..."""
-        rows, known = insert_many(self._vocabulary, hash_words(words))
+    def add_unigrams(self, hashes: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray, fail: Fail) -> None:
+        """Fill vocabulary and unigrams: ``hashes`` of the ids 1, 2, ..., values of the ids 0, 1, 2, ..."""
+        rows, known = insert_many(self.vocabulary, hashes)
         if known.any():
-            raise CheckpointError(f"{name}: the hash of {words[int(known.argmax())]!r} is another word's: leave it out")
-        self._vocabulary[rows, 2] = np.arange(1, len(words) + 1, dtype=np.uint32)
+            fail(int(known.argmax()), "two words have the same hash", "leave one out")
+        self.vocabulary[rows, 2] = np.arange(1, len(hashes) + 1, dtype=np.uint32)
         unigrams = self._tables[0]
         unigrams[: len(probabilities), 0] = probabilities.view(np.uint32) | SIGN
         unigrams[: len(backoffs), 1] = backoffs.view(np.uint32)
 
-    def add(self, block: NgramBlock, lines: LineBlocks) -> None:
+    def add(self, block: NgramBlock, fail: Fail) -> None:
         """Add n-grams of one order; those of the order below are there already."""
         order = block.ids.shape[1]
         table = self._tables[order - 1]
         self._count(order, len(block.ids))
         rows, known = insert_many(table, ngram_keys(block.ids))
         if known.any():
-            row = int(known.argmax())
-            lines.fail(f"this {order}-gram is listed a second time", "remove one", block.first_line + row)
+            row = int(np.flatnonzero(rows == rows[known.argmax()])[-1])
+            fail(row, f"this {order}-gram is listed a second time", "remove one")
         table[rows, 2] = block.probabilities.view(np.uint32) | SIGN
         if order < len(self._tables):
             table[rows, 3] = block.backoffs.view(np.uint32)
@@ -110,11 +132,7 @@ class Tables:
         contexts = self._find(block.ids[:, :-1])
         if (contexts < 0).any():
             row = int((contexts < 0).argmax())
-            lines.fail(
-                f"the first words of this {order}-gram are no {order - 1}-gram",
-                "estimate the model again",
-                block.first_line + row,
-            )
+            fail(row, f"the first words of this {order}-gram are no {order - 1}-gram", "estimate the model again")
         self._mark_contexts(order - 1, contexts)
 
     def _count(self, order: int, more: int) -> None:

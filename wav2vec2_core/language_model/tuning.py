@@ -12,16 +12,12 @@ import numpy as np
 
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.backend import InferenceModel, load_backend
-from wav2vec2_core.decoding.alphabet import FILE as ALPHABET
-from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 from wav2vec2_core.decoding.greedy import greedy_decode
-from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.decoding.search_options import SearchOptions
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.language_model.folder import FOLDER, UNIGRAMS, Attributes, find_model, read_unigrams
+from wav2vec2_core.language_model.folder import FOLDER, Attributes
 from wav2vec2_core.manifest import Utterance, read_manifest
-from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
 
 #: Trials of the search and the ranges of both weights: wav2vec 2.0 paper, appendix B, has 128 trials of Bayesian
 #: optimisation with the weight of a 4-gram within [0, 5] and the word score within [-5, 5].
@@ -68,23 +64,11 @@ def tune_model(
     threads: recordings decoded at once, 0 for one per core.
 
     Raises:
-        CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and ``tune``.
+        CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
+            ``tune``.
     """
-    folder = model / FOLDER
-    attributes = Attributes.load(folder)
+    processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True)
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
-    decoder = BeamSearchDecoder(
-        Alphabet.load(model / ALPHABET),
-        NgramModel.open(find_model(folder)),
-        read_unigrams(folder / UNIGRAMS),
-        SearchOptions(
-            alpha=attributes.alpha,
-            beta=attributes.beta,
-            unk_score_offset=attributes.unk_score_offset,
-            lm_score_boundary=attributes.score_boundary,
-        ),
-    )
-    processor = Wav2Vec2Processor.from_pretrained(model)
     engine = load_backend(backend).load_model(model, device=device, local_files_only=True)
     logits = []
     for number, utterance in enumerate(utterances, 1):
@@ -97,10 +81,13 @@ def tune_model(
         done.append(trial)
         progress("trials", len(done) / trials)
 
-    found = tune(decoder, logits, references, trials=trials, threads=threads or os.cpu_count() or 1, progress=report)
+    found = tune(
+        processor.decoder, logits, references, trials=trials, threads=threads or os.cpu_count() or 1, progress=report
+    )
     best = found[0]
     if save:
-        replace(attributes, alpha=best.alpha, beta=best.beta).save(folder)
+        folder = model / FOLDER
+        replace(Attributes.load(folder), alpha=best.alpha, beta=best.beta).save(folder)
     greedy = sum(
         word_errors(reference.split(), greedy_decode(frames, processor.tokenizer)[0].split())
         for frames, reference in zip(logits, references, strict=True)
@@ -108,7 +95,7 @@ def tune_model(
     return Tuning(found, done[0], greedy / sum(len(reference.split()) for reference in references))
 
 
-def _logits(utterance: Utterance, engine: InferenceModel, processor: Wav2Vec2Processor) -> np.ndarray:
+def _logits(utterance: Utterance, engine: InferenceModel, processor: Wav2Vec2ProcessorWithLM) -> np.ndarray:
     """(frames, vocab) of an utterance."""
     extractor = processor.feature_extractor
     samples = read_audio(utterance.path, sampling_rate=extractor.sampling_rate)
@@ -129,16 +116,16 @@ def tune(
 ) -> list[Trial]:
     """Try weights of the language model; the logits are decoded anew with each pair.
 
-    The decoder's own weights come first. Two fifths of the trials then cover ``ALPHA_RANGE`` and ``BETA_RANGE`` evenly; each
-    later one lies in a box around the best so far, which shrinks from half the ranges to a fiftieth. The same input gives the
-    same trials.
+    The decoder's own weights come first. Two fifths of the trials then cover ``ALPHA_RANGE`` and ``BETA_RANGE``
+    evenly; each later one lies in a box around the best so far, which shrinks from half the ranges to a fiftieth. The
+    same input gives the same trials.
 
     Args:
         logits: (frames, vocab) each. references: what was said.
         threads: decode so many recordings at once.
 
     Returns:
-        The trials, fewest errors first; of equal ones that with the smaller alpha.
+        The trials, fewest errors first; of equal ones, the earlier first.
 
     Raises:
         InputError: no recording, no reference words, or fewer than one trial.
@@ -163,7 +150,7 @@ def tune(
             errors = sum(pool.map(errors_of, logits, words))
             done.append(Trial(alpha, beta, errors, errors / total))
             progress(done[-1])
-    return sorted(done, key=_rank)
+    return sorted(done, key=_errors)
 
 
 def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -188,7 +175,7 @@ def _next_weights(done: Sequence[Trial], trials: int, own: tuple[float, float]) 
     low, high = np.transpose([ALPHA_RANGE, BETA_RANGE])
     place = (0.5 + number * ROTATION) % 1
     if number > spread:
-        best = min(done, key=_rank)
+        best = min(done, key=_errors)
         size = (high - low) * 0.5 * 0.04 ** ((number - spread) / max(trials - spread, 1))
         centre = np.array([best.alpha, best.beta])
         low, high = np.maximum(low, centre - size / 2), np.minimum(high, centre + size / 2)
@@ -197,5 +184,5 @@ def _next_weights(done: Sequence[Trial], trials: int, own: tuple[float, float]) 
     return float(alpha), float(beta)
 
 
-def _rank(trial: Trial) -> tuple[int, float, float]:
-    return trial.errors, trial.alpha, trial.beta
+def _errors(trial: Trial) -> int:
+    return trial.errors

@@ -1,0 +1,82 @@
+"""Binaries that KenLM wrote, of every kind."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutated_files import fuzz
+
+from wav2vec2_core.decoding.ngram import NgramModel
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.language_model.tables import write_binary
+
+FOLDER = Path(__file__).parent / "kenlm_files"
+QUANTISED = ("quantised", "both")
+KINDS = ("probing", "trie", "compressed", *QUANTISED)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def sentences(model, seed=0, count=60):
+    chance = random.Random(seed)
+    words = model.unigrams[3:]
+    for _ in range(count):
+        yield [chance.choice([*words, "unheard-of"]) for _ in range(chance.randrange(1, 9))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["whole", "endings"])
+def test_every_kind(name, kind):
+    expected = NgramModel.open(FOLDER / f"{name}.arpa")
+    model = NgramModel.open(FOLDER / f"{name}-{kind}.bin")
+    assert model.order == 4
+    assert sorted(model.unigrams) == sorted(expected.unigrams)
+    for said in sentences(expected):
+        if kind not in QUANTISED:
+            assert model.word_scores(said).tolist() == expected.word_scores(said).tolist()
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("name", ["whole", "endings"])
+def test_quantised_values(name, kind):
+    model = NgramModel.open(FOLDER / f"{name}-{kind}.bin")
+    for sentence, scores in json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))[f"{name}-{kind}"]:
+        assert model.word_scores(sentence.split(" ")).tolist() == scores
+
+
+def test_tables_hold_the_same_bytes(tmp_path):
+    """The n-grams are where KenLM puts them: only their places among equal hash values may differ."""
+    (tmp_path / "own.bin").touch()
+    write_binary(FOLDER / "whole.arpa", tmp_path / "own.bin")
+    own, theirs = (tmp_path / "own.bin").read_bytes(), (FOLDER / "whole-probing.bin").read_bytes()
+    assert len(own) == len(theirs)
+    layout = NgramModel.open(tmp_path / "own.bin").layout
+    assert own[: 4 * layout.vocabulary] == theirs[: 4 * layout.vocabulary]
+    assert own[4 * layout.end :] == theirs[4 * layout.end :]
+    for order in range(5):
+        rows = [
+            sorted(map(tuple, layout.view(np.frombuffer(content, np.uint32, layout.end), order).tolist()))
+            for content in (own, theirs)
+        ]
+        assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_truncated(tmp_path, kind):
+    content = (FOLDER / f"whole-{kind}.bin").read_bytes()
+    for size in range(0, len(content), 37):
+        (tmp_path / "cut.bin").write_bytes(content[:size])
+        with pytest.raises(CheckpointError):
+            _ = NgramModel.open(tmp_path / "cut.bin").unigrams
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_mutated(tmp_path, kind):
+    content = (FOLDER / f"endings-{kind}.bin").read_bytes()
+    words = NgramModel.open(FOLDER / "endings.arpa").unigrams
+    fuzz(tmp_path, content, words, 150, seed=1)
