@@ -55,19 +55,12 @@ def same(expected, found):
     )
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_letters(seed, tmp_path):
-    case = BeamCase(seed, tmp_path)
-    theirs, ours = pair_of_decoders(case)
-    for _ in range(UTTERANCES):
-        logits, options = case.logits(), case.options()
-        expected, found, _ = readings(theirs, ours, logits, options)
-        assert same(expected, found), (expected[:3], found[:3], options)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_byte_pairs(seed, tmp_path):
-    case = BeamCase(1000 + seed, tmp_path, bpe=True)
+@pytest.mark.parametrize(
+    ("seed", "bpe"), [*((seed, False) for seed in range(SEEDS)), *((seed, True) for seed in range(1000, 1020))]
+)
+def test_readings(seed, bpe, tmp_path):
+    """Letters, and pieces of words."""
+    case = BeamCase(seed, tmp_path, bpe=bpe)
     theirs, ours = pair_of_decoders(case)
     for _ in range(UTTERANCES):
         logits, options = case.logits(), case.options()

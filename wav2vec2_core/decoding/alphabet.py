@@ -98,11 +98,6 @@ class Alphabet:
         """Write ``alphabet.json`` into a folder. Raises ``OutputError``."""
         write_text(Path(folder) / FILE, json.dumps({"labels": list(self.labels), "is_bpe": self.is_bpe}))
 
-    @property
-    def blank(self) -> int:
-        """Place of the CTC blank."""
-        return self.labels.index(BLANK)
-
     def starts_word(self, label: str) -> bool:
         """Whether the word before ends where this label comes."""
         return label.startswith(WORD_START) if self.is_bpe else label == DELIMITER

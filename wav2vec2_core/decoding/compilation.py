@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -16,6 +16,9 @@ except ImportError:
 
 #: Whether functions marked with ``compiled`` run as machine code.
 COMPILED = numba is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+
+#: Options of functions that need no reference counts.
+_IN_PLACE: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
 
 
 def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -31,10 +34,9 @@ def compiled_in_place(function: Callable[Arguments, Result]) -> Callable[Argumen
 
     They need no reference counts, which would cost a beam search three times what it does between them.
     """
-    return function if numba is None else numba.njit(cache=True, nogil=True, _nrt=False)(function)
+    return function if numba is None else numba.njit(**_IN_PLACE)(function)
 
 
 def inlined(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As ``compiled_in_place``, for functions with many arguments that one caller calls often: passing them costs."""
-    options = {"_nrt": False, "forceinline": True}
-    return function if numba is None else numba.njit(cache=True, nogil=True, **options)(function)
+    return function if numba is None else numba.njit(**_IN_PLACE, forceinline=True)(function)
