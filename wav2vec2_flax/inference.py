@@ -90,7 +90,8 @@ class InferenceModel:
         self.shapes: set[tuple[int, int]] = set()
         self._run = jax.jit(_scores)
         self._contextualize, self._states, self._embed = (jax.jit(part) for part in (_head_scores, _layers, _vectors))
-        self._encoder = TiledEncoder(getattr(model, "wav2vec2", model).feature_extractor, model.config)
+        body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        self._encoder = TiledEncoder(body.feature_extractor, model.config)
 
     @property
     def config(self) -> Wav2Vec2Config:

@@ -25,7 +25,6 @@ from wav2vec2_core.inputs import (
 )
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_tf.layers import Tensor, masked_mean, masked_mean_and_std
-from wav2vec2_tf.model import TFWav2Vec2Model
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
 from wav2vec2_tf.tiled_encoder import TiledEncoder
 
@@ -77,7 +76,7 @@ class InferenceModel:
         # One graph for any batch and length. XLA would be compiled anew for each length.
         signature = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None), tf.int32)]
         self._graph = tf.function(self._forward, input_signature=signature, autograph=False)
-        self._body: TFWav2Vec2Model = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        self._body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
         self._encoder = TiledEncoder(self._body.feature_extractor)
         frames = [tf.TensorSpec((1, None, model.config.conv_dim[-1]), tf.float32)]
         self._contextualize, self._states, self._embed = (

@@ -67,8 +67,8 @@ class TiledEncoder:
 
     def _fold(self, statistics: WindowStatistics) -> tuple[np.ndarray, np.ndarray]:
         """The first convolution's (kernel, 1, channels) weight and (channels,) bias with the group norm in them."""
-        conv, norm = self.layers[0].conv, self.layers[0].layer_norm
-        assert norm is not None
+        first: Any = self.layers[0]
+        conv, norm = first.conv, first.layer_norm
         kernels, gain, shift = (
             tf.cast(part, tf.float64).numpy() for part in (conv.kernel[:, 0], norm.gamma, norm.beta)
         )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typer.core import TyperCommand
-
-if TYPE_CHECKING:
-    import click
 
 
 class WhisperNames(TyperCommand):
     """A command that also takes ``--output_dir`` for ``--output-dir`` and ``--word_timestamps True`` for a switch."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Rewrite whisper's spelling, then parse."""
         switches: dict[str, Any] = {
             name: option for option in self.params if getattr(option, "is_flag", False) for name in option.opts
