@@ -64,7 +64,7 @@ def main() -> None:
             runs["transformers, padded batches of 8"] = lambda: padded(model, waveforms)
     expected = plain_logits(plain, waveforms)
     seconds = sum(map(len, waveforms)) / RATE
-    errors = {name: error(run(), expected) for name, run in runs.items()}
+    errors = {name: logit_error(run(), expected) for name, run in runs.items()}
     times = take_turns(runs, options.rounds)
     what = f"{options.mix} x 2 to 20 s" if options.mix else f"1 x {options.seconds:g} s"
     print(f"{options.preset} {what}, {options.threads} thread(s), {options.rounds} rounds; {engine.summary()}")
@@ -102,7 +102,7 @@ def plain_logits(model: Wav2Vec2ForCTC, waveforms: Sequence[np.ndarray]) -> list
     return [model(torch.from_numpy(waveform)[None])["logits"][0].numpy() for waveform in waveforms]
 
 
-def error(ours: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+def logit_error(ours: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
     """Root mean square difference over each utterance's frames, relative to the deviation of the logits."""
     differences = [one[: len(other)] - other for one, other in zip(ours, expected, strict=True)]
     return float(np.sqrt(np.mean(np.concatenate(differences) ** 2)) / np.std(np.concatenate(expected)))
