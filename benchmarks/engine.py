@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers import PEERS, Unavailable, transformers_model
+from peers import PEERS, UnavailableError, transformers_model
 from side_by_side import ratio, take_turns
 
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
@@ -55,7 +55,7 @@ def main() -> None:
         for name in options.peers.split(","):
             try:
                 run = PEERS[name](folder, baseline)
-            except Unavailable as error:
+            except UnavailableError as error:
                 print(f"{name} {baseline}: left out, it {error}")
                 continue
             runs[name] = lambda run=run: [run(waveform) for waveform in waveforms]
@@ -65,7 +65,7 @@ def main() -> None:
     expected = plain_logits(plain, waveforms)
     seconds = sum(map(len, waveforms)) / RATE
     errors = {name: logit_error(run(), expected) for name, run in runs.items()}
-    times = take_turns(runs, options.rounds)
+    times = take_turns(runs, options.rounds, warmups=0)  # the errors above warmed up
     what = f"{options.mix} x 2 to 20 s" if options.mix else f"1 x {options.seconds:g} s"
     print(f"{options.preset} {what}, {options.threads} thread(s), {options.rounds} rounds; {engine.summary()}")
     for name, spent in times.items():

@@ -1,7 +1,7 @@
 """Layers for inference on packed frames, (frames, features) without a batch dimension, with weights made ready once.
 
-A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of rows;
-in 8 bits a block is never of two utterances, as its scale is that of its largest value.
+A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of
+rows; in 8 bits a block is never of two utterances, as its scale is that of its largest value.
 """
 
 from __future__ import annotations
