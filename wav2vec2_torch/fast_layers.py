@@ -77,6 +77,11 @@ def in_blocks(function: Linear, x: Tensor, blocks: Sequence[int]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def row_norm(x: Tensor, norm: layers.ChannelLayerNorm) -> Tensor:
+    """The layer norm of channels on (frames, channels)."""
+    return F.layer_norm(x, (x.shape[1],), norm.weight, norm.bias, norm.eps)
+
+
 class PositionalConvolution:
     """The grouped convolution over frames, its weight norm folded; by overlap-save Fourier transforms on a CPU."""
 

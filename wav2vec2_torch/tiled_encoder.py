@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch import fast_layers
+from wav2vec2_torch.layers import ChannelLayerNorm
 from wav2vec2_torch.model import ConvLayer, FeatureEncoder
 
 #: Samples of a tile, about: small enough for a processor's cache, large enough that the last layers have work.
@@ -41,7 +41,8 @@ class TiledEncoder:
             for index, layer in enumerate(modules)
         ]
         #: Norms by frame; the group norm is in the first convolution.
-        self.norms = [layer.layer_norm if config.feat_extract_norm == "layer" else None for layer in modules]
+        norms = [layer.layer_norm for layer in modules]
+        self.norms = [norm if isinstance(norm, ChannelLayerNorm) else None for norm in norms]
 
     def __call__(self, waveform: np.ndarray, statistics: WindowStatistics | None = None) -> Iterator[Tensor]:
         """Yield (frames, conv_dim[-1]) tiles of a (samples,) waveform, in the type and on the device of the weights.
@@ -68,7 +69,7 @@ class TiledEncoder:
             windows = (len(x) - kernel) // stride + 1
             x = convolution(x.as_strided((windows, kernel * channels), (stride * channels, 1)).contiguous())
             if norm is not None:
-                x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+                x = fast_layers.row_norm(x, norm)
             x = self.activation(x)
         return x
 
