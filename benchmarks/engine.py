@@ -69,16 +69,14 @@ def main() -> None:
     seconds = sum(map(len, waveforms)) / RATE
     errors = {name: logit_error(run(), expected) for name, run in runs.items()}
     times = take_turns(runs, options.rounds, warmups=0)  # computing the errors was the warm-up
-    what = (
-        f"{options.mix} x {options.longest / 10:g} to {options.longest:g} s"
-        if options.mix
-        else f"1 x {options.seconds:g} s"
-    )
+    longest = options.longest
+    what = f"{options.mix} x {longest / 10:g} to {longest:g} s" if options.mix else f"1 x {options.seconds:g} s"
     print(f"{options.preset} {what}, {options.threads} thread(s), {options.rounds} rounds; {engine.summary()}")
     for name, spent in times.items():
         kind = options.dtype if name == "engine" else baseline
         speed = f"{seconds / statistics.median(spent):.2f} s of audio per processor second, error {errors[name]:.1e}"
-        print(f"  {name} {kind}: {speed}; {name} / engine = {ratio(times['engine'], spent)}")
+        beside = "" if name == "engine" else f"; {name} / engine = {ratio(times['engine'], spent)}"
+        print(f"  {name} {kind}: {speed}{beside}")
 
 
 def recordings(mix: int, seconds: float) -> list[np.ndarray]:
