@@ -6,6 +6,8 @@ where it is not installed or does not have the type.
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -105,6 +110,11 @@ def ctranslate2(folder: str, dtype: str) -> Run:
         raise UnavailableError(f"needs {error.name}: pip install ctranslate2") from error
     with tempfile.TemporaryDirectory() as work:
         target = str(Path(work) / "model")
+        for name in ("tokenizer_config.json", "preprocessor_config.json"):  # its converter wants any
+            shutil.copy(EMBEDDED_MODEL / name, folder)
+        size = Wav2Vec2Config.from_pretrained(folder).vocab_size
+        names = ["<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(size))][:size]
+        Path(folder, "vocab.json").write_text(json.dumps({name: index for index, name in enumerate(names)}))
         try:
             TransformersConverter(folder).convert(target)
             model: Any = ct2.models.Wav2Vec2(
