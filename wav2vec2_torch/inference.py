@@ -93,7 +93,7 @@ class InferenceModel:
         body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
         self._body: Wav2Vec2Model = body
         int8 = dtype == "int8"
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode: the model stays fit for training
             self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
             self._transformer = PackedTransformer(self._body, int8=int8)
 

@@ -20,6 +20,7 @@ from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch import fast_layers
 from wav2vec2_torch.layers import ChannelLayerNorm
 from wav2vec2_torch.model import ConvLayer, FeatureEncoder
+from wav2vec2_torch.weights import to_tensor
 
 #: Samples of a tile, about: small enough for a processor's cache, large enough that the last layers have work.
 TILE_SAMPLES = 32_000
@@ -54,7 +55,7 @@ class TiledEncoder:
         if config.feat_extract_norm == "group":
             folded = self._fold(statistics or WindowStatistics.of(config, waveform))
             convolutions = [folded, *convolutions[1:]]
-        samples = torch.from_numpy(waveform)
+        samples = to_tensor(waveform)
         frames, hop = config.num_frames(len(waveform), add_adapter=False), config.inputs_to_logits_ratio
         for start in range(0, frames, self.tile_frames):
             last = min(start + self.tile_frames, frames) - 1

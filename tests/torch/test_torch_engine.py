@@ -196,6 +196,19 @@ def test_merged_weights_are_held_once():
     assert attention.v_proj.weight.untyped_storage().data_ptr() == storage
 
 
+def test_the_model_can_still_be_trained():
+    model = tiny("ForCTC", layerdrop=0.0)
+    InferenceModel(model).logits(recordings((900,)))
+    model(torch.from_numpy(recordings((900,))[0])[None]).logits.sum().backward()
+    assert model.wav2vec2.encoder.layers[0].attention.k_proj.weight.grad is not None
+
+
+def test_read_only_waveforms():
+    (waveform,) = recordings((900,))
+    waveform.flags.writeable = False
+    assert len(InferenceModel(tiny()).encode([waveform])[0]) == 44
+
+
 @pytest.mark.usefixtures("small_tiles")
 def test_encode_needs_the_memory_of_a_tile(monkeypatch):
     """No tensor grows with the recording."""
