@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from side_by_side import ratio, take_turns
+
 
 def main() -> None:
     """Measure and print."""
@@ -33,20 +35,12 @@ def main() -> None:
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: options.threads]))
     runs = runners(options)
     clock = time.process_time if options.clock == "processor" else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(options.rounds + 2):
-        for name, run in runs.items():
-            start = clock()
-            run()
-            if round_number >= 2:  # the first two compile and warm up
-                times[name].append(clock() - start)
-    ratios = [right / left for left, right in zip(times["flax"], times["torch"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    times = take_turns(runs, options.rounds, clock=clock)
     seconds = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{options.preset} {options.dtype} {options.batch} x {options.seconds:g} s, {options.threads} thread(s), "
-        f"forward{' with mask' if options.masked else ''}: torch / flax = {statistics.median(ratios):.2f} (quartiles "
-        f"{quartiles[0]:.2f} to {quartiles[2]:.2f}, {options.rounds} rounds, {options.clock} time; "
+        f"forward{' with mask' if options.masked else ''}: torch / flax = {ratio(times['flax'], times['torch'])} "
+        f"({options.rounds} rounds, {options.clock} time; "
         f"torch {seconds['torch']:.2f} s, flax {seconds['flax']:.2f} s)"
     )
 

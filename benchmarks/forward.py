@@ -9,13 +9,12 @@ The two take turns; the figure is the median of the ratios of neighbouring runs 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 
 import torch
 import transformers
+from side_by_side import ratio, take_turns
 
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
 from wav2vec2_torch import Wav2Vec2ForCTC
@@ -52,19 +51,11 @@ def main() -> None:
         with torch.inference_mode():
             left, right = ours(values).logits.float(), theirs(values).logits.float()
         print(f"largest logit difference, relative: {((left - right).abs().max() / right.abs().max()).item():.1e}")
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(options.rounds + 2):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if round_number >= 2:  # the first two warm up
-                times[name].append(time.process_time() - start)
-    ratios = [right / left for left, right in zip(times["ours"], times["theirs"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    times = take_turns(runs, options.rounds)
     print(
         f"{options.preset} {options.dtype} {options.batch} x {options.seconds:g} s, {options.threads} thread(s), "
-        f"{'training step' if options.train else 'forward'}: transformers / ours = {statistics.median(ratios):.2f} "
-        f"(quartiles {quartiles[0]:.2f} to {quartiles[2]:.2f}, {options.rounds} rounds, processor time)"
+        f"{'training step' if options.train else 'forward'}: "
+        f"transformers / ours = {ratio(times['ours'], times['theirs'])} ({options.rounds} rounds, processor time)"
     )
 
 

@@ -1,12 +1,13 @@
 """Other engines on the same weights and audio: each takes waveforms one by one and gives logits.
 
-A peer is a function (folder of a CTC model, dtype) -> (waveform -> (frames, vocab) logits). Raises ``Unavailable``
+A peer is a function (folder of a CTC model, dtype) -> (waveform -> (frames, vocab) logits). Raises ``UnavailableError``
 where it is not installed or does not have the type.
 """
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.transcription import EMBEDDED_MODEL
+
 Run = Callable[[np.ndarray], np.ndarray]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This peer cannot be measured here, and why."""
 
 
@@ -54,9 +58,9 @@ def onnxruntime(folder: str, dtype: str) -> Run:
         import onnxruntime as ort
         from onnxruntime.quantization import quantize_dynamic
     except ImportError as error:
-        raise Unavailable(f"needs {error.name}: pip install onnxruntime onnx onnxscript") from error
+        raise UnavailableError(f"needs {error.name}: pip install onnxruntime onnx onnxscript") from error
     if dtype not in ("float32", "int8"):
-        raise Unavailable(f"its CPU provider does not compute in {dtype}")
+        raise UnavailableError(f"its CPU provider does not compute in {dtype}")
     with tempfile.TemporaryDirectory() as work:
         path = str(Path(work) / "model.onnx")
         samples = torch.export.Dim("samples", min=400)
@@ -82,12 +86,12 @@ def openvino(folder: str, dtype: str) -> Run:
     try:
         import openvino as ov
     except ImportError as error:
-        raise Unavailable(f"needs {error.name}: pip install openvino") from error
+        raise UnavailableError(f"needs {error.name}: pip install openvino") from error
     if dtype not in ("float32", "bfloat16"):
-        raise Unavailable(f"has no {dtype} without calibration data")
+        raise UnavailableError(f"has no {dtype} without calibration data")
     core = ov.Core()
     if dtype == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise Unavailable("computes in bfloat16 only on processors that have it")
+        raise UnavailableError("computes in bfloat16 only on processors that have it")
     model = ov.convert_model(
         _LogitsOnly(transformers_model(folder, "float32")), example_input=torch.randn(1, 32_000), input=[1, -1]
     )
@@ -103,16 +107,21 @@ def ctranslate2(folder: str, dtype: str) -> Run:
         import ctranslate2 as ct2
         from ctranslate2.converters import TransformersConverter
     except ImportError as error:
-        raise Unavailable(f"needs {error.name}: pip install ctranslate2") from error
+        raise UnavailableError(f"needs {error.name}: pip install ctranslate2") from error
     with tempfile.TemporaryDirectory() as work:
-        target = os.path.join(work, "model")
+        target = str(Path(work) / "model")
+        for name in ("tokenizer_config.json", "preprocessor_config.json"):  # its converter wants any
+            shutil.copy(EMBEDDED_MODEL / name, folder)
+        size = Wav2Vec2Config.from_pretrained(folder).vocab_size
+        names = ["<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(size))][:size]
+        Path(folder, "vocab.json").write_text(json.dumps({name: index for index, name in enumerate(names)}))
         try:
             TransformersConverter(folder).convert(target)
             model: Any = ct2.models.Wav2Vec2(
                 target, device="cpu", compute_type=dtype, intra_threads=torch.get_num_threads(), inter_threads=1
             )
         except Exception as error:
-            raise Unavailable(f"does not take this model: {str(error).splitlines()[0]}") from error
+            raise UnavailableError(f"does not take this model: {str(error).splitlines()[0]}") from error
 
     def run(waveform: np.ndarray) -> np.ndarray:
         encoded = model.encode(ct2.StorageView.from_array(waveform[None, None]), to_cpu=True)

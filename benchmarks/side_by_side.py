@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, warmups: int = 1) -> dict[str, list[float]]:
-    """Processor seconds of each run in every round; the runs of a round are neighbours in time."""
+def take_turns(
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmups: int = 2,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, list[float]]:
+    """Seconds of each run in every round, of the processor by default; the runs of a round are neighbours in time."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + warmups):
         for name, run in runs.items():
-            start = time.process_time()
+            start = clock()
             run()
             if round_number >= warmups:
-                times[name].append(time.process_time() - start)
+                times[name].append(clock() - start)
     return times
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import torch
+from side_by_side import ratio, take_turns
 
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
 from wav2vec2_tf import TFWav2Vec2ForCTC
@@ -51,19 +51,11 @@ def main() -> None:
     left, right = runs["tf"](), runs["torch"]()
     print(f"largest logit difference, relative: {np.abs(left - right).max() / np.abs(right).max():.1e}")
 
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(options.rounds + 2):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if round_number >= 2:  # the first two warm up
-                times[name].append(time.process_time() - start)
-    ratios = [other / ours for ours, other in zip(times["tf"], times["torch"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    times = take_turns(runs, options.rounds)
     print(
         f"{options.preset} float32 {options.batch} x {options.seconds:g} s, {options.threads} thread(s), "
-        f"{'XLA' if options.xla else 'graph'}: torch / tf = {statistics.median(ratios):.2f} "
-        f"(quartiles {quartiles[0]:.2f} to {quartiles[2]:.2f}, {options.rounds} rounds, processor time; medians "
+        f"{'XLA' if options.xla else 'graph'}: torch / tf = {ratio(times['tf'], times['torch'])} "
+        f"({options.rounds} rounds, processor time; medians "
         f"{statistics.median(times['tf']):.2f} s and {statistics.median(times['torch']):.2f} s)"
     )
 

@@ -66,7 +66,7 @@ def test_bad_call(backend, bad):
     ("options", "error", "message"),
     [
         ({"head": "ForSpeech"}, InputError, "head 'ForSpeech' is unknown: use one of Model, ForPreTraining"),
-        ({"dtype": "int8"}, InputError, "dtype 'int8' is unknown: use one of float32"),
+        ({"dtype": "int3"}, InputError, "dtype 'int3' is unknown: use one of float32"),
         ({"device": "nonsense"}, BackendError, "device 'nonsense' is not available here: use one of .*cpu"),
         ({"device": "cuda:99"}, BackendError, "device 'cuda:99' is not available here: use one of .*cpu"),
         ({"language": "fra"}, InputError, "adapter_attn_dim=None .* give a model without attention adapters"),

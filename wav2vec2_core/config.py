@@ -179,7 +179,7 @@ class Wav2Vec2Config(Pretrained):
         return frames
 
     def num_adapter_frames(self, frames: Lengths) -> Lengths:
-        """Frames that the convolutional adapter makes of ``frames`` frames: ints or integer arrays; 0 or less for none."""
+        """Frames that the convolutional adapter makes of ``frames`` frames, as ``num_frames``; 0 or less for none."""
         made: Any = frames
         for _ in range(self.num_adapter_layers):
             made = (made + 2 - self.adapter_kernel_size) // self.adapter_stride + 1  # padding 1 on both sides

@@ -1,7 +1,7 @@
 """Layers for inference on packed frames, (frames, features) without a batch dimension, with weights made ready once.
 
-A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of rows;
-in 8 bits a block is never of two utterances, as its scale is that of its largest value.
+A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of
+rows; in 8 bits a block is never of two utterances, as its scale is that of its largest value.
 """
 
 from __future__ import annotations
@@ -75,6 +75,11 @@ def in_blocks(function: Linear, x: Tensor, blocks: Sequence[int]) -> Tensor:
     """``function`` of (rows, features), block by block."""
     parts = [function(block) for block in x.split(list(blocks))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def row_norm(x: Tensor, norm: layers.ChannelLayerNorm) -> Tensor:
+    """The layer norm of channels on (frames, channels)."""
+    return F.layer_norm(x, (x.shape[1],), norm.weight, norm.bias, norm.eps)
 
 
 class PositionalConvolution:

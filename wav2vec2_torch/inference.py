@@ -97,9 +97,10 @@ class InferenceModel:
         """``dtype``: what to call the numbers in ``summary``; ``int8`` makes the layers so. The model's where None."""
         self.model = model.eval()
         self.dtype = dtype or str(model.dtype).removeprefix("torch.")
-        self._body: Wav2Vec2Model = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        self._body: Wav2Vec2Model = body
         int8 = dtype == "int8"
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode: the model stays fit for training
             self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
             self._transformer = PackedTransformer(self._body, int8=int8)
 

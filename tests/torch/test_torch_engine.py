@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch_models import NORMS, VARIANTS, legal_models, relative, tiny
 
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.backend import check_head_and_dtype
+from wav2vec2_core.errors import BackendError, InputError
+from wav2vec2_core.transcription import EMBEDDED_MODEL
 from wav2vec2_core.window_statistics import WindowStatistics
-from wav2vec2_torch import tiled_encoder
+from wav2vec2_torch import fast_layers, inference, tiled_encoder
 from wav2vec2_torch.inference import InferenceModel
 
 FIELD = 30  # receptive field of the tiny models; a frame every 20 samples
@@ -73,6 +75,157 @@ def test_contextualize_and_hidden_states_equal_the_plain_model(head, norm, varia
             output = model(torch.from_numpy(waveform)[None], output_hidden_states=True)
         close(score, output[SCORES.get(head, "logits")][0])
         close(chosen, torch.stack([output.hidden_states[layer][0] for layer in (0, -1, 1)]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_pack_has_the_numbers_of_single_utterances(norm, dtype, monkeypatch):
+    monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 33)  # utterances lie across blocks
+    model = tiny("ForCTC", **NORMS[norm]).to(getattr(torch, dtype))
+    engine, samples = InferenceModel(model), recordings()
+    together = engine.logits(samples)
+    assert len(together) == len(samples)
+    for waveform, packed, small in zip(samples, together, engine.logits(samples, batch_samples=1000), strict=True):
+        with torch.no_grad():
+            plain = model(torch.from_numpy(waveform)[None]).logits[0].float()
+        (alone,) = engine.logits([waveform])
+        for ours in (packed, small, alone):
+            close(ours, plain, 1e-5 if dtype == "float32" else 2e-7)
+
+
+@pytest.mark.parametrize("kernel", [15, 16, 33, 128])
+@pytest.mark.parametrize("threshold", [1, 10_000], ids=["fourier", "direct"])
+def test_positional_convolution(kernel, threshold, monkeypatch):
+    monkeypatch.setattr(fast_layers, "FFT_KERNEL", threshold)
+    model = tiny(num_conv_pos_embeddings=kernel)
+    embedding = model.encoder.pos_conv_embed
+    lengths = [1, 2, kernel, 300, 517]
+    hidden = torch.randn(sum(lengths), 32, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        ours = fast_layers.PositionalConvolution(embedding.conv)(hidden, lengths)
+        for mine, one in zip(ours.split(lengths), hidden.split(lengths), strict=True):
+            theirs = embedding.conv(one.T[None])[0, :, : len(one)].T
+            assert relative(mine, theirs) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "quick_gelu", "mish"])
+def test_activations(name):
+    model = tiny("ForCTC", hidden_act=name, feat_extract_activation=name)
+    (waveform,) = recordings((900,))
+    with torch.no_grad():
+        close(InferenceModel(model).logits([waveform])[0], model(torch.from_numpy(waveform)[None]).logits[0])
+
+
+@pytest.mark.parametrize("norm", ["group-post", "layer-pre"])
+def test_8_bits(norm, tmp_path):
+    tiny("ForCTC", **NORMS[norm]).save_pretrained(tmp_path)
+    samples = recordings((700, 1501, 900))
+    exact = inference.load_model(tmp_path, device="cpu").logits(samples)
+    engine = inference.load_model(tmp_path, device="cpu", dtype="int8")
+    quantised = engine.logits(samples)
+    assert "int8 (other layers in float32)" in engine.summary()
+    for waveform, ours, theirs in zip(samples, quantised, exact, strict=True):
+        assert 0 < np.abs(ours - theirs).max() < 0.5 * np.abs(theirs).max()
+        np.testing.assert_array_equal(ours, engine.logits([waveform])[0])  # scales are of one utterance
+
+
+def test_8_bits_in_a_trained_model():
+    (waveform,) = recordings((48_000,))
+    exact, quantised = (
+        inference.load_model(EMBEDDED_MODEL, device="cpu", dtype=dtype).logits([waveform])[0]
+        for dtype in ("float32", "int8")
+    )
+    assert 0 < np.sqrt(np.mean((quantised - exact) ** 2)) <= 0.02 * exact.std()
+
+
+def test_8_bit_layers_do_not_overflow():
+    """Largest inputs beside largest weights, where sums of products in 16 bits would be cut off."""
+    weight, x = torch.ones(4, 64), torch.ones(3, 64)
+    x[0, 0] = -0.01
+    made = fast_layers.Int8Linear(weight, torch.arange(4.0))(x)
+    assert relative(made, x @ weight.T + torch.arange(4.0)) <= 1e-2
+
+
+def test_8_bits_on_the_cpu_only(tmp_path, monkeypatch):
+    tiny("ForCTC").save_pretrained(tmp_path)
+    monkeypatch.setattr(inference, "_device", lambda name: torch.device("meta"))
+    with pytest.raises(BackendError, match="dtype 'int8' works on the CPU, not on meta: use device cpu"):
+        inference.load_model(tmp_path, dtype="int8")
+    with pytest.raises(InputError, match="'int8' works with the back end torch only: use that or one of float32"):
+        check_head_and_dtype("ForCTC", "int8")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("native", [True, False])
+def test_half_precision_with_and_without_instructions(dtype, native, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "_has_instructions", lambda name: native)
+    tiny("ForCTC").save_pretrained(tmp_path)
+    samples = recordings()
+    exact = inference.load_model(tmp_path, device="cpu").logits(samples)
+    engine = inference.load_model(tmp_path, device="cpu", dtype=dtype)
+    assert engine.model.dtype == (getattr(torch, dtype) if native else torch.float32)
+    assert f"{dtype} computed in float32" in engine.summary() or native
+    for ours, theirs in zip(engine.logits(samples), exact, strict=True):
+        assert ours.dtype == np.float32
+        assert 0 < np.abs(ours - theirs).max() <= 4e-2 * np.abs(theirs).max()
+
+
+def test_attention_over_all_utterances_at_once(monkeypatch):
+    """What the GPU's kernel is given; its own numbers need a GPU."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen", reason="this torch has no variable-length attention")
+
+    def dense(query, key, value, ends, other_ends, longest, other_longest):
+        assert ends.dtype == torch.int32
+        assert longest == other_longest == 20
+        which = torch.searchsorted(ends, torch.arange(len(query)), right=True)
+        mask = which[:, None] == which[None]
+        parts = (part.transpose(0, 1) for part in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(0, 1)
+
+    monkeypatch.setattr(varlen, "varlen_attn", dense)
+    lengths, qkv = [5, 20, 6], torch.randn(31, 96, generator=torch.Generator().manual_seed(0))
+    at_once = fast_layers.attend_at_once(qkv.unflatten(1, (3, 4, 8)), lengths)
+    assert relative(at_once, fast_layers.attend(qkv, 4, lengths)) <= 1e-5
+
+
+def test_merged_weights_are_held_once():
+    model = tiny()
+    InferenceModel(model)
+    attention = model.encoder.layers[0].attention
+    storage = attention.q_proj.weight.untyped_storage().data_ptr()
+    assert attention.v_proj.weight.untyped_storage().data_ptr() == storage
+
+
+def test_the_model_can_still_be_trained():
+    model = tiny("ForCTC", layerdrop=0.0)
+    InferenceModel(model).logits(recordings((900,)))
+    model(torch.from_numpy(recordings((900,))[0])[None]).logits.sum().backward()
+    assert model.wav2vec2.encoder.layers[0].attention.k_proj.weight.grad is not None
+
+
+def test_read_only_waveforms():
+    (waveform,) = recordings((900,))
+    waveform.flags.writeable = False
+    assert len(InferenceModel(tiny()).encode([waveform])[0]) == 44
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_encode_needs_the_memory_of_a_tile(monkeypatch):
+    """No tensor grows with the recording."""
+    engine = InferenceModel(tiny())
+    widest = []
+    kept = fast_layers.F.linear
+    monkeypatch.setattr(fast_layers.F, "linear", lambda x, *rest: widest.append(x.numel()) or kept(x, *rest))
+    engine.encode(recordings((900,)))
+    short = max(widest)
+    engine.encode(recordings((90_000,)))
+    assert max(widest) == short
+
+
+def test_too_short_for_the_adapter():
+    engine = InferenceModel(tiny("ForCTC", **VARIANTS["wide-adapter"]))
+    with pytest.raises(InputError, match="an utterance has 1 frames, of which the convolutional adapter makes none"):
+        engine.logits(recordings((900, FIELD)))
 
 
 def test_wrong_calls():
