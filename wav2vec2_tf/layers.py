@@ -188,7 +188,9 @@ class WeightNormConv1d(Layer):
         before = self.kernel // 2
         after = before - (self.kernel + 1) % 2
         x = tf.pad(x, [[0, 0], [before, after], [0, 0]])
-        return tf.nn.bias_add(tf.nn.conv1d(x, weight, stride=1, padding="VALID"), self.bias)
+        # Not tf.nn.bias_add: graphs fuse that with the convolution, and on CPUs for which TensorFlow leaves oneDNN off
+        # the fused kernel refuses groups.
+        return tf.nn.conv1d(x, weight, stride=1, padding="VALID") + tf.convert_to_tensor(self.bias)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------

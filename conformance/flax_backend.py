@@ -1,0 +1,194 @@
+"""The JAX back end behind the interface of ``conformance.backends``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import wav2vec2_flax
+from conformance.backends import MOMENTUM, Arrays, cotangent, output_arrays
+from conformance.recording import MASKING, Recorder, module_paths, walk, watched_calls
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_flax.train import init_state, loss_function, train_step
+from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places, with_params
+
+
+def open_on(device: str) -> FlaxBackend:
+    """The back end on one of ``wav2vec2_flax.inference.devices()``; float32 stays float32."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    platform, _, index = device.partition(":")
+    return FlaxBackend(jax.local_devices(backend=platform)[int(index or 0)])
+
+
+class FlaxBackend:
+    """Builds and loads models."""
+
+    name = "flax"
+    modes = ("jit", "eager", "scan")
+    file_kinds = ("safetensors", "msgpack")
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def build(
+        self,
+        config: Wav2Vec2Config,
+        head: str,
+        values: Mapping[str, np.ndarray],
+        *,
+        dtype: str = "float32",
+        mode: str | None = None,
+    ) -> FlaxModel:
+        """A model with these parameters."""
+        mode = mode or self.modes[0]
+        with jax.default_device(self.device):
+            model = _class_of(head)(
+                config, dtype=dtype, param_dtype=dtype, scan_layers=mode == "scan", _do_init=False
+            )
+            fill_weights(model, values.items())
+        return FlaxModel(model, mode, self.device)
+
+    def load(self, folder: str, head: str) -> FlaxModel:
+        """``from_pretrained``."""
+        with jax.default_device(self.device):
+            return FlaxModel(_class_of(head).from_pretrained(folder), self.modes[0], self.device)
+
+    def versions(self) -> dict[str, str]:
+        """JAX and what stands on it, and the device."""
+        import flax
+
+        libraries = {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}
+        return {**libraries, "device": self.device.device_kind}
+
+
+class FlaxModel:
+    """One model. Modes: "jit"; "eager", without compilation; "scan", compiled with one loop over the layers.
+
+    Inside that loop single layers are not seen; their results are, as hidden states.
+    """
+
+    def __init__(self, model: Any, mode: str, device: Any) -> None:
+        self.model, self.mode, self.device = model, mode, device
+        self.config: Wav2Vec2Config = model.config
+        static = ("train", "attentions", "keep")
+        self._forward: Any = self._stages if mode == "eager" else jax.jit(self._stages, static_argnames=static)
+        self._gradients = jax.jit(jax.value_and_grad(self._objective))
+
+    def fill(self, values: Mapping[str, np.ndarray]) -> None:
+        """New values, in place."""
+        with jax.default_device(self.device):
+            fill_weights(self.model, values.items())
+
+    def weights(self) -> Arrays:
+        """Copies of all parameters."""
+        return {name: np.array(array) for name, array in export_weights(self.model).items()}
+
+    def forward(self, call: Mapping[str, Any], *, train: bool = False, attentions: bool = False) -> Arrays:
+        """Stages and outputs."""
+        keep = call.get("layer_keep")
+        with jax.default_device(self.device):
+            results = self._forward(
+                self.model.params,
+                self._prepared(call),
+                train=train,
+                attentions=attentions,
+                keep=None if keep is None else tuple(map(bool, keep)),
+            )
+        return {name: _numpy(array) for name, array in results.items()}
+
+    def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
+        """Objective and gradients in training mode."""
+        with jax.default_device(self.device):
+            objective, gradient = self._gradients(self.model.params, self._prepared(call))
+        return float(objective), self._by_name(gradient)
+
+    def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
+        """Steps of ``wav2vec2_flax.train`` with ``optax.sgd``."""
+        optimizer = optax.sgd(learning_rate, momentum=MOMENTUM)
+        with jax.default_device(self.device):
+            state = init_state(self.model, optimizer)
+            batch = self._prepared(call)
+            if "labels" in batch or "sampled_negative_indices" in batch:
+                step = jax.jit(train_step(self.model, optimizer), donate_argnums=0)
+            else:
+                step = jax.jit(functools.partial(self._own_step, optimizer))
+            objectives = []
+            for _ in range(count):
+                state, metrics = step(state, batch, jax.random.key(0))
+                objectives.append(float(np.sum(metrics["loss"])))
+        return objectives, self._by_name(state.params)
+
+    def save(self, folder: str, kind: str) -> None:
+        """``save_pretrained``."""
+        self.model.save_pretrained(folder, safe_serialization=kind == "safetensors")
+
+    def _own_step(self, optimizer: Any, state: Any, batch: Any, _: Array) -> tuple[Any, dict[str, Array]]:
+        """A step of a model that computes no loss, which ``train_step`` refuses."""
+        objective, gradient = jax.value_and_grad(self._objective)(state.params, batch)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, opt_state=opt_state), {"loss": objective}
+
+    def _prepared(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The call, with ``layer_keep`` as an array; everything else is taken as it is."""
+        return {name: np.asarray(array) for name, array in call.items() if array is not None}
+
+    def _stages(
+        self, params: Any, arguments: dict[str, Any], *, train: bool, attentions: bool, keep: tuple[bool, ...] | None
+    ) -> dict[str, Array]:
+        model = with_params(self.model, params)
+        recorder = Recorder(keep)
+        modules = list(walk(model, nnx.Module))
+        if self.mode == "scan":  # what happens inside the loop stays there
+            modules = [(path, module) for path, module in modules if "encoder.layers." not in path]
+        paths = module_paths(modules)
+        classes = {_definer(type(module), "__call__") for _, module in modules if callable(module)}
+        method, stage = MASKING
+        body: Any = getattr(model, "wav2vec2", model)
+        watch = [
+            *((cls, "__call__", paths) for cls in classes),
+            (wav2vec2_flax.FlaxWav2Vec2Model, method, {id(body): stage}),
+        ]
+        with watched_calls(watch, recorder):
+            output = model(
+                **arguments,
+                train=train,
+                dropout_rng=jax.random.key(0),
+                output_hidden_states=True,
+                output_attentions=attentions,
+                return_dict=True,
+            )
+        return {**recorder.stages(), **output_arrays(output)}
+
+    def _objective(self, params: Any, batch: dict[str, Any]) -> Array:
+        key = jax.random.key(0)
+        if "labels" in batch or "sampled_negative_indices" in batch:
+            return loss_function(self.model)(params, batch, key)[0]
+        states = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)["last_hidden_state"]
+        return (states.astype("float32") * cotangent(states.shape)).sum()
+
+    def _by_name(self, params: Any) -> Arrays:
+        flat = flatten(params)
+        arrays = {name: (_numpy(flat[place.path]), place.reverse) for name, place in places(self.model).items()}
+        return {name: np.ascontiguousarray(array.T) if reverse else array for name, (array, reverse) in arrays.items()}
+
+
+def _class_of(head: str) -> Any:
+    return getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
+
+
+def _definer(cls: type, method: str) -> type:
+    """The class among the ancestors of ``cls`` that defines the method."""
+    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor))
+
+
+def _numpy(array: Array) -> np.ndarray:
+    host = np.asarray(jax.device_get(array))
+    return host.astype(np.float32) if host.dtype.name == "bfloat16" else np.array(host)
