@@ -33,6 +33,8 @@ SCALARS_AND_ARRAYS = (
     "contrastive_loss",
     "diversity_loss",
 )
+#: What the objective of a call without a loss is made of, with the perplexity of pretraining.
+PROBED = ("last_hidden_state", "projected_states", "projected_quantized_states")
 MOMENTUM = 0.9
 
 
@@ -60,7 +62,7 @@ class Model(Protocol):
     def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
         """The objective in training mode and its gradient by every parameter, zeros where there is none.
 
-        The objective is the loss, or for a call without one the sum of the last hidden states times ``cotangent``.
+        The objective is that of ``conformance.reference.gradients``.
         """
         ...
 
@@ -133,11 +135,6 @@ def find_device(name: str, device: str) -> str:
         f"back end {name!r} finds no {device} here, only {', '.join(devices)}: choose another --device, or install the "
         f"build of {BACKENDS[name][1]} for it"
     )
-
-
-def cotangent(shape: Sequence[int]) -> np.ndarray:
-    """Fixed weights, (shape) float32, that turn hidden states into a scalar for a model that computes no loss."""
-    return np.cos(np.arange(np.prod(shape), dtype=np.float64)).reshape(shape).astype(np.float32)
 
 
 def output_arrays(output: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from flax import nnx
 from jax import Array
 
 import wav2vec2_flax
-from conformance.backends import MOMENTUM, Arrays, cotangent, output_arrays
+from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.reference import probe
 from conformance.recording import MASKING, Recorder, module_paths, walk, watched_calls
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_flax.train import init_state, loss_function, train_step
@@ -79,7 +80,8 @@ class FlaxModel:
         self.config: Wav2Vec2Config = model.config
         static = ("train", "attentions", "keep")
         self._forward: Any = self._stages if mode == "eager" else jax.jit(self._stages, static_argnames=static)
-        self._gradients = jax.jit(jax.value_and_grad(self._objective))
+        gradients = jax.value_and_grad(self._objective)
+        self._gradients = gradients if mode == "eager" else jax.jit(gradients)
 
     def fill(self, values: Mapping[str, np.ndarray]) -> None:
         """New values, in place."""
@@ -115,10 +117,9 @@ class FlaxModel:
         with jax.default_device(self.device):
             state = init_state(self.model, optimizer)
             batch = self._prepared(call)
-            if "labels" in batch or "sampled_negative_indices" in batch:
-                step = jax.jit(train_step(self.model, optimizer), donate_argnums=0)
-            else:
-                step = jax.jit(functools.partial(self._own_step, optimizer))
+            has_loss = "labels" in batch or "sampled_negative_indices" in batch
+            step = train_step(self.model, optimizer) if has_loss else functools.partial(self._own_step, optimizer)
+            step = step if self.mode == "eager" else jax.jit(step)
             objectives = []
             for _ in range(count):
                 state, metrics = step(state, batch, jax.random.key(0))
@@ -171,8 +172,11 @@ class FlaxModel:
         key = jax.random.key(0)
         if "labels" in batch or "sampled_negative_indices" in batch:
             return loss_function(self.model)(params, batch, key)[0]
-        states = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)["last_hidden_state"]
-        return (states.astype("float32") * cotangent(states.shape)).sum()
+        output = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)
+        states = [output[name] for name in PROBED if name in output]
+        return sum(
+            ((state * probe(state.shape)).sum() for state in states), output.get("codevector_perplexity", 0.0)
+        )
 
     def _by_name(self, params: Any) -> Arrays:
         flat = flatten(params)

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import wav2vec2_tf
-from conformance.backends import MOMENTUM, Arrays, cotangent, output_arrays
+from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.reference import probe
 from conformance.recording import MASKING, Recorder, module_paths, walk, watched_calls
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_tf import layers
@@ -150,11 +151,12 @@ class TfModel:
         variables = [variable.value for variable in self._variables()]
         with tf.GradientTape() as tape:
             output = self.model(arguments, return_dict=True, training=True)
-            if output.loss is not None:
+            if output.get("loss") is not None:
                 objective = tf.reduce_sum(output.loss)
             else:
-                states = tf.cast(output["last_hidden_state"], tf.float32)
-                objective = tf.reduce_sum(states * cotangent(states.shape))
+                states = [output[name] for name in PROBED if name in output]
+                products = [tf.reduce_sum(state * tf.cast(probe(state.shape), state.dtype)) for state in states]
+                objective = sum(products, output.get("codevector_perplexity", 0.0))
         zero = tf.UnconnectedGradients.ZERO
         return objective, tape.gradient(objective, variables, unconnected_gradients=zero)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import wav2vec2_torch
-from conformance.backends import MOMENTUM, Arrays, cotangent, output_arrays
+from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.reference import probe
 from conformance.recording import CHANNELS_FIRST, MASKING, Recorder, module_paths, watched_calls
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_torch import layers
@@ -138,10 +139,11 @@ class TorchModel:
 
     def _objective(self, call: Mapping[str, Any]) -> Tensor:
         output = self._run(**self._prepared(call, train=True), return_dict=True)
-        if output.loss is not None:
+        if output.get("loss") is not None:
             return output.loss.sum()
-        states = output["last_hidden_state"]
-        return (states.float() * torch.from_numpy(cotangent(states.shape)).to(states.device)).sum()
+        states = [output[name] for name in PROBED if name in output]
+        products = [(state * torch.from_numpy(probe(state.shape)).to(state)).sum() for state in states]
+        return sum(products, output.get("codevector_perplexity", torch.zeros(())))
 
     @contextmanager
     def _recorded(self, recorder: Recorder) -> Iterator[None]:
