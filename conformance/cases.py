@@ -45,15 +45,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "layer-post": {"feat_extract_norm": "layer"},
     "base-alone": {"masked_group_norm": True},
     "adapter": {**_LARGE, **_ADAPTER},
-    "wide-adapter": {"add_adapter": True, "num_adapter_layers": 1, "adapter_stride": 3, "adapter_kernel_size": 4,
+    "wide-adapter": {"add_adapter": True, "num_adapter_layers": 1, "adapter_stride": 3,
                      "output_hidden_size": 28},
     "adapter-alone": {"add_adapter": True, "num_adapter_layers": 1, "masked_group_norm": True},
     "mms": {**_LARGE, "adapter_attn_dim": 6},
     "weighted-sum": {"use_weighted_layer_sum": True, **_LARGE},
 }  # fmt: skip
 
-#: Samples of the utterances in a padded tiny batch, longest first: 24, 20 and 14 frames.
-LENGTHS = (500, 420, 300)
+#: Samples of the utterances in a padded tiny batch, longest first: 25, 20 and 14 frames (no width of a tiny model).
+LENGTHS = (520, 420, 300)
 #: Of the full-size models: 1.0 s and 0.7 s.
 FULL_LENGTHS = (16000, 11200)
 
@@ -129,7 +129,11 @@ class Case:
         )
         keep = np.ones(config.num_hidden_layers, bool)
         keep[0] = not (self.head == "Model" and self.padded)
-        draws = Randomness(time if has_embedding else None, features, keep)
+        draws = Randomness(
+            mask_time_indices=time if has_embedding else None,
+            mask_feature_indices=features if config.mask_feature_prob > 0 else None,
+            layer_keep=keep,
+        )
         if self.head != "ForPreTraining":
             return draws
         shape = (batch, width, config.num_codevector_groups, config.num_codevectors_per_group)
@@ -257,6 +261,7 @@ def _option_cases() -> Iterator[Case]:
         ("ForCTC", "unmasked"): {"apply_spec_augment": False},
         ("Model", "no-mask-embedding"): {"mask_time_prob": 0.0, "mask_feature_prob": 0.0},
         ("Model", "odd-positions"): {"num_conv_pos_embeddings": 7},
+        ("Model", "even-adapter"): {"add_adapter": True, "num_adapter_layers": 1, "adapter_kernel_size": 4},
     }
     for (head, option), fields in options.items():
         config = Wav2Vec2Config(**{**_TINY, **_QUIET, **fields})

@@ -1,0 +1,71 @@
+"""How far a back end may be from the reference: ONE table, with reasons. A check that needs more has found something.
+
+Every error is the largest absolute difference divided by the largest absolute value of the reference array it is
+compared with, so no error cancels another and no small value is excused. Parameters whose gradient is 0 in exact
+arithmetic (``Case.unseen``) are compared relative to the gradient of the weight beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One row.
+
+    limit: the largest error allowed.
+    reason: where the limit comes from.
+    measured: the worst error seen, by back end, on the processors that BENCHMARKS.md names.
+    """
+
+    limit: float
+    reason: str
+    measured: dict[str, float] = field(default_factory=dict)
+
+
+#: What is compared -> size of the model -> type computed with -> row. ``stages`` include logits and hidden states.
+TOLERANCES: dict[tuple[str, str, str], Tolerance] = {
+    ("stages", "tiny", "float32"): Tolerance(
+        1e-5, "some hundred float32 roundings (6e-8) in a row of sums of up to a thousand terms"
+    ),
+    ("stages", "full", "float32"): Tolerance(
+        1e-4, "12 to 24 layers, sums of up to 6144 terms (positional convolution), each layer passing on errors"
+    ),
+    ("loss", "tiny", "float32"): Tolerance(1e-5, "losses are sums of logits that agree to that"),
+    ("loss", "full", "float32"): Tolerance(1e-4, "as the stages of this size"),
+    ("gradients", "tiny", "float32"): Tolerance(
+        1e-4, "differences of products of two such errors; small gradients are sums of large terms that cancel"
+    ),
+    ("gradients", "full", "float32"): Tolerance(1e-3, "as for the stages, ten times those of a tiny model"),
+    ("steps", "tiny", "float32"): Tolerance(
+        1e-4, "parameters after five steps of plain gradient descent: the gradients' errors, times steps that are small"
+    ),
+    ("stages", "tiny", "bfloat16"): Tolerance(2e-2, "8 bits of mantissa: 4e-3 per rounding, a few of which add up"),
+    ("stages", "full", "bfloat16"): Tolerance(2e-2, "as for a tiny model: norms keep errors from growing with depth"),
+    ("golden", "tiny", "float64"): Tolerance(1e-9, "both sides compute in float64; gradient norms add up differently"),
+    ("golden arrays", "tiny", "float64"): Tolerance(1e-6, "arrays are stored as float32, each value off by 6e-8"),
+}
+
+
+def tolerance(what: str, size: str = "tiny", dtype: str = "float32") -> Tolerance:
+    """The row for ``stages``, ``loss``, ``gradients`` or ``steps``. Raises ``KeyError`` where the table has none."""
+    return TOLERANCES[what, size, dtype]
+
+
+def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference over the largest expected value; infinite where a value is not finite and should be.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if value.shape != expected.shape:
+        raise ValueError(f"shape {value.shape} instead of {expected.shape}")
+    if value.size == 0:
+        return 0.0
+    difference = np.abs(np.asarray(value, np.float64) - expected)
+    difference[np.isinf(expected) & (value == expected)] = 0.0
+    error = float(difference.max() / max(float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)), 1e-30))
+    return error if np.isfinite(error) else float("inf")
