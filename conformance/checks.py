@@ -1,0 +1,156 @@
+"""The checks of one back end against the reference. Each gives every array it compared, in the order of computation.
+
+A check that finds nothing to compare fails; limits come from ``tolerances.py`` alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from conformance.backends import Arrays
+from conformance.bench import LOUD, STEPS, Bench, Expected, inference_call, training_call
+from conformance.cases import Case
+from conformance.results import INFINITE, StageError, compare, equal
+from conformance.tolerances import tolerance
+
+Compared = tuple[StageError, ...]
+Check = Callable[[Bench, Expected], Compared]
+#: Stages of the reference that are losses, or are summed over frames as losses are.
+LOSSES = ("loss", "contrastive_loss", "diversity_loss", "codevector_perplexity")
+
+
+def limits(case: Case, expected: Mapping[str, np.ndarray], dtype: str = "float32") -> dict[str, float]:
+    """The tolerance of each stage."""
+    size = "full" if case.full_size else "tiny"
+    stages, loss = (tolerance(what, size, dtype).limit for what in ("stages", "loss" if dtype == "float32" else "stages"))
+    return {name: loss if name in LOSSES else stages for name in expected}
+
+
+# ---- what a model is and computes -------------------------------------------------------------------------------
+
+
+def check_parameters(bench: Bench, expected: Expected) -> Compared:
+    """Names, shapes and values of all parameters are, bit for bit, those the model was filled with."""
+    return equal(expected.parameters, bench.model(expected.case).weights())
+
+
+def check_stages(bench: Bench, expected: Expected) -> Compared:
+    """Every stage and the losses of a training step."""
+    return compare(expected.training, bench.training(expected.case), limits(expected.case, expected.training))
+
+
+def check_inference(bench: Bench, expected: Expected) -> Compared:
+    """Every stage of inference, with a configuration whose dropouts must stay off; attention weights add up to 1."""
+    case = expected.case
+    found = bench.model(case, loud=True).forward(inference_call(case), attentions=True)
+    compared = compare(expected.inference, found, limits(case, expected.inference))
+    weights = [found[f"attentions.{layer}"] for layer in range(case.config.num_hidden_layers)]
+    sums = {f"attentions.{index}": array.sum(-1) for index, array in enumerate(weights)}
+    return compared + compare({name: np.ones_like(array) for name, array in sums.items()}, sums, 1e-5)
+
+
+def check_bfloat16(bench: Bench, expected: Expected) -> Compared:
+    """Every stage of inference in bfloat16, parameters included."""
+    case = expected.case
+    found = bench.model(case, dtype="bfloat16").forward(inference_call(case))
+    return compare(expected.inference, found, limits(case, expected.inference, "bfloat16"))
+
+
+def check_mode(mode: str) -> Check:
+    """The stages of a training step run in another way: compiled, in a graph, layers in a loop."""
+
+    def check(bench: Bench, expected: Expected) -> Compared:
+        found = bench.training(expected.case, mode=mode)
+        wanted = expected.training
+        if "masked" not in found:  # a compiler shows the outputs only
+            outputs = hidden_states(expected.case, wanted)
+            wanted = {**outputs, **{name: array for name, array in wanted.items() if name in found}}
+        elif mode == "scan":
+            inside = [name for name in wanted if name.startswith("encoder.layers.")]
+            kept = {name: array for name, array in wanted.items() if name not in inside}
+            wanted = {**kept, **hidden_states(expected.case, wanted)}
+        return compare(wanted, found, limits(expected.case, wanted))
+
+    return check
+
+
+def hidden_states(case: Case, stages: Arrays) -> Arrays:
+    """The stages that a model returns as hidden states."""
+    inner = [stages[f"encoder.layers.{index}"] for index in range(case.config.num_hidden_layers - 1)]
+    states = [stages["encoder.dropout"], *inner, stages["encoder"]]
+    return {f"hidden_states.{index}": array for index, array in enumerate(states)}
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+def check_gradients(bench: Bench, expected: Expected) -> Compared:
+    """The gradient of every parameter; one that is zero in exact arithmetic is small beside its weight's."""
+    case, exact = expected.case, expected.gradients
+    _, found = bench.gradients(case)
+    limit = tolerance("gradients", "full" if case.full_size else "tiny").limit
+    unseen = set(case.unseen())
+    compared = compare({name: array for name, array in exact.items() if name not in unseen}, found, limit)
+    return compared + tuple(_beside(name, exact, found, limit) for name in exact if name in unseen)
+
+
+def _beside(name: str, exact: Arrays, found: Arrays, limit: float) -> StageError:
+    if name not in found or found[name].shape != exact[name].shape:
+        return StageError(name, INFINITE, limit, "missing")
+    scale = float(np.abs(exact[name.removesuffix("bias") + "weight"]).max())
+    error = float(np.abs(found[name] - exact[name]).max())
+    return StageError(name, error / scale if scale else error, limit)
+
+
+def check_steps(bench: Bench, expected: Expected) -> Compared:
+    """Five steps of the framework's own gradient descent: objectives on the way, and how far each parameter came."""
+    case = expected.case
+    objectives, after = expected.descent
+    found, arrived = bench.model(case).steps(training_call(case), STEPS, expected.learning_rate)
+    curve = compare({"objectives": objectives}, {"objectives": np.array(found)}, tolerance("loss").limit)
+    start, unseen = expected.parameters, set(case.unseen())
+    moved = {name: after[name] - start[name] for name in after if name not in unseen}
+    ours = {name: array.astype(np.float64) - start[name] for name, array in arrived.items() if name in start}
+    still = {name: ours[name] for name in moved if not moved[name].any() and name in ours}
+    compared = compare({name: array for name, array in moved.items() if name not in still}, ours, STEP_LIMIT)
+    return curve + compared + equal({name: np.zeros_like(array) for name, array in still.items()}, still)
+
+
+#: The way a parameter comes is a difference of float32 numbers near 1 whose rounding is up to 1e-4 of it.
+STEP_LIMIT = 1e-3
+
+
+# ---- invariances ----------------------------------------------------------------------------------------------------
+
+
+def check_batch(bench: Bench, expected: Expected) -> Compared:
+    """Each utterance of a padded batch has the numbers that it has alone: the logits, or what the head gives instead."""
+    case = expected.case
+    model = bench.model(case)
+    together = model.forward(inference_call(case))
+    field = next(name for name in ("embeddings", "logits", "last_hidden_state", "projected_states") if name in together)
+    values = case.inputs()["input_values"]
+    alone, cut = {}, {}
+    for index, samples in enumerate(case.lengths):
+        single = {"input_values": values[index : index + 1, :samples]}
+        alone[f"{field} of utterance {index}"] = np.float64(model.forward(single)[field][0])
+        frames = len(alone[f"{field} of utterance {index}"]) if together[field].ndim == 3 else None
+        cut[f"{field} of utterance {index}"] = together[field][index][:frames]
+    return compare(alone, cut, tolerance("stages").limit)
+
+
+def batch_invariant(case: Case) -> bool:
+    """Whether padding must not change the numbers of a case: nothing in it looks beyond a frame's own utterance."""
+    config = case.config
+    if not case.padded or case.full_size:
+        return False
+    layer_only = config.feat_extract_norm == "layer" and not config.add_adapter and case.head != "ForXVector"
+    return config.masked_group_norm or layer_only
+
+
+def loud_case(case: Case) -> Case:
+    """The case with dropouts that inference must not use."""
+    return dataclasses.replace(case, config=case.config.replace(**LOUD))
