@@ -136,6 +136,10 @@ class Bench:
         """Objective and gradients of a training step."""
         return self.once(case, "gradients", lambda: self.model(case).gradients(training_call(case)))
 
+    def has_gradients(self, case: Case) -> bool:
+        """Whether a check of this case has asked for gradients."""
+        return case == self._case and "gradients" in self._kept
+
     def once(self, case: Case, key: Any, compute: Callable[[], T]) -> T:
         """``compute()``, or what it gave before for this case."""
         if case is not self._case and case != self._case:

@@ -5,13 +5,12 @@ A check that finds nothing to compare fails; limits come from ``tolerances.py`` 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from conformance.backends import Arrays
-from conformance.bench import LOUD, STEPS, Bench, Expected, inference_call, training_call
+from conformance.bench import STEPS, Bench, Expected, inference_call, training_call
 from conformance.cases import Case
 from conformance.results import INFINITE, StageError, compare, equal
 from conformance.tolerances import tolerance
@@ -19,14 +18,19 @@ from conformance.tolerances import tolerance
 Compared = tuple[StageError, ...]
 Check = Callable[[Bench, Expected], Compared]
 #: Stages of the reference that are losses, or are summed over frames as losses are.
+FINALS = ("logits", "embeddings", "last_hidden_state", "projected_states", "projected_quantized_states")
 LOSSES = ("loss", "contrastive_loss", "diversity_loss", "codevector_perplexity")
 
 
 def limits(case: Case, expected: Mapping[str, np.ndarray], dtype: str = "float32") -> dict[str, float]:
     """The tolerance of each stage."""
-    size = "full" if case.full_size else "tiny"
-    stages, loss = (tolerance(what, size, dtype).limit for what in ("stages", "loss" if dtype == "float32" else "stages"))
+    stages = tolerance("stages", _size(case), dtype).limit
+    loss = tolerance("loss", _size(case)).limit if dtype == "float32" else stages
     return {name: loss if name in LOSSES else stages for name in expected}
+
+
+def _size(case: Case) -> str:
+    return "full" if case.full_size else "tiny"
 
 
 # ---- what a model is and computes -------------------------------------------------------------------------------
@@ -91,7 +95,7 @@ def check_gradients(bench: Bench, expected: Expected) -> Compared:
     """The gradient of every parameter; one that is zero in exact arithmetic is small beside its weight's."""
     case, exact = expected.case, expected.gradients
     _, found = bench.gradients(case)
-    limit = tolerance("gradients", "full" if case.full_size else "tiny").limit
+    limit = tolerance("gradients", _size(case)).limit
     unseen = set(case.unseen())
     compared = compare({name: array for name, array in exact.items() if name not in unseen}, found, limit)
     return compared + tuple(_beside(name, exact, found, limit) for name in exact if name in unseen)
@@ -106,21 +110,13 @@ def _beside(name: str, exact: Arrays, found: Arrays, limit: float) -> StageError
 
 
 def check_steps(bench: Bench, expected: Expected) -> Compared:
-    """Five steps of the framework's own gradient descent: objectives on the way, and how far each parameter came."""
+    """Five steps of the framework's own gradient descent: objectives on the way, and the parameters in the end."""
     case = expected.case
     objectives, after = expected.descent
     found, arrived = bench.model(case).steps(training_call(case), STEPS, expected.learning_rate)
     curve = compare({"objectives": objectives}, {"objectives": np.array(found)}, tolerance("loss").limit)
-    start, unseen = expected.parameters, set(case.unseen())
-    moved = {name: after[name] - start[name] for name in after if name not in unseen}
-    ours = {name: array.astype(np.float64) - start[name] for name, array in arrived.items() if name in start}
-    still = {name: ours[name] for name in moved if not moved[name].any() and name in ours}
-    compared = compare({name: array for name, array in moved.items() if name not in still}, ours, STEP_LIMIT)
-    return curve + compared + equal({name: np.zeros_like(array) for name, array in still.items()}, still)
-
-
-#: The way a parameter comes is a difference of float32 numbers near 1 whose rounding is up to 1e-4 of it.
-STEP_LIMIT = 1e-3
+    seen = {name: array for name, array in after.items() if name not in case.unseen()}
+    return curve + compare(seen, arrived, tolerance("steps").limit)
 
 
 # ---- invariances ----------------------------------------------------------------------------------------------------
@@ -142,6 +138,19 @@ def check_batch(bench: Bench, expected: Expected) -> Compared:
     return compare(alone, cut, tolerance("stages").limit)
 
 
+def check_agreement(one: Bench, other: Bench, expected: Expected) -> Compared:
+    """Two back ends give the same losses, final numbers and, where they were computed, gradients."""
+    case = expected.case
+    first, second = one.training(case), other.training(case)
+    finals = {name: np.float64(array) for name, array in first.items() if name in FINALS or name in LOSSES}
+    compared = compare(finals, second, limits(case, finals))
+    if not (one.has_gradients(case) and other.has_gradients(case)):
+        return compared
+    (_, exact), (_, found) = one.gradients(case), other.gradients(case)
+    exact = {name: np.float64(array) for name, array in exact.items() if name not in case.unseen()}
+    return compared + compare(exact, found, tolerance("gradients", _size(case)).limit)
+
+
 def batch_invariant(case: Case) -> bool:
     """Whether padding must not change the numbers of a case: nothing in it looks beyond a frame's own utterance."""
     config = case.config
@@ -149,8 +158,3 @@ def batch_invariant(case: Case) -> bool:
         return False
     layer_only = config.feat_extract_norm == "layer" and not config.add_adapter and case.head != "ForXVector"
     return config.masked_group_norm or layer_only
-
-
-def loud_case(case: Case) -> Case:
-    """The case with dropouts that inference must not use."""
-    return dataclasses.replace(case, config=case.config.replace(**LOUD))

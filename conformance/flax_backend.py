@@ -15,7 +15,7 @@ from jax import Array
 import wav2vec2_flax
 from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
-from conformance.recording import MASKING, Recorder, module_paths, walk, watched_calls
+from conformance.recording import Recorder, definer, module_paths, walk, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_flax.train import init_state, loss_function, train_step
 from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places, with_params
@@ -32,7 +32,7 @@ class FlaxBackend:
     """Builds and loads models."""
 
     name = "flax"
-    modes = ("jit", "eager", "scan")
+    modes = ("eager", "jit", "scan")
     file_kinds = ("safetensors", "msgpack")
 
     def __init__(self, device: Any) -> None:
@@ -70,7 +70,7 @@ class FlaxBackend:
 
 
 class FlaxModel:
-    """One model. Modes: "jit"; "eager", without compilation; "scan", compiled with one loop over the layers.
+    """One model. Modes: "eager", without compilation; "jit"; "scan", compiled with one loop over the layers.
 
     Inside that loop single layers are not seen; their results are, as hidden states.
     """
@@ -150,13 +150,8 @@ class FlaxModel:
         if self.mode == "scan":  # what happens inside the loop stays there
             modules = [(path, module) for path, module in modules if "encoder.layers." not in path]
         paths = module_paths(modules)
-        classes = {_definer(type(module), "__call__") for _, module in modules if callable(module)}
-        method, stage = MASKING
-        body: Any = getattr(model, "wav2vec2", model)
-        watch = [
-            *((cls, "__call__", paths) for cls in classes),
-            (wav2vec2_flax.FlaxWav2Vec2Model, method, {id(body): stage}),
-        ]
+        classes = {definer(type(module), "__call__") for _, module in modules if callable(module)}
+        watch = [*((cls, "__call__", paths) for cls in classes), *watched_methods(model)]
         with watched_calls(watch, recorder):
             output = model(
                 **arguments,
@@ -166,7 +161,9 @@ class FlaxModel:
                 output_attentions=attentions,
                 return_dict=True,
             )
-        return {**recorder.stages(), **output_arrays(output)}
+        outputs = output_arrays(output)
+        # Dropout is no module here; what it gives is the first hidden state.
+        return {**recorder.stages(), **outputs, "encoder.dropout": outputs["hidden_states.0"]}
 
     def _objective(self, params: Any, batch: dict[str, Any]) -> Array:
         key = jax.random.key(0)
@@ -186,11 +183,6 @@ class FlaxModel:
 
 def _class_of(head: str) -> Any:
     return getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
-
-
-def _definer(cls: type, method: str) -> type:
-    """The class among the ancestors of ``cls`` that defines the method."""
-    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor))
 
 
 def _numpy(array: Array) -> np.ndarray:

@@ -11,8 +11,8 @@ from wav2vec2_core.parameters import BODY_PREFIX
 
 #: Modules whose results are (batch, channels, frames) where a framework puts channels first.
 CHANNELS_FIRST = ("feature_extractor.conv_layers.", "adapter.layers.")
-#: The method of the body whose result is a stage although it is no module, and the stage's name.
-MASKING = ("mask_hidden_states", "masked")
+#: Modules of heads whose input is a stage that no module of its own gives; the first one that a model has counts.
+_POOLED = ("head.feature_extractor", "classifier")
 _LAYERS = "encoder.layers."
 
 
@@ -36,6 +36,8 @@ class Recorder:
         self.results[path] = result
         if _layer_number(path) is not None and inputs:
             self.inputs[path] = inputs[0]
+        if path in _POOLED and inputs:
+            self.results.setdefault("pooled", inputs[0])
 
     def stages(self) -> dict[str, Any]:
         """Results by path, with layer drop applied as in the model."""
@@ -82,10 +84,22 @@ def walk(module: Any, kind: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[s
                     yield from walk(item, kind, (*path, name, str(index)))
 
 
+def watched_methods(model: Any) -> list[tuple[type, str, dict[int, str]]]:
+    """For ``watched_calls``: the methods of a model whose results are stages although no module gives them."""
+    body = getattr(model, "wav2vec2", model)
+    watch = [(definer(type(body), "mask_hidden_states"), "mask_hidden_states", {id(body): "masked"})]
+    if getattr(model, "layer_weights", None) is not None:
+        watch.append((definer(type(model), "encode"), "encode", {id(model): "layer_weights"}))
+    return watch
+
+
+def definer(cls: type, method: str) -> type:
+    """The class among the ancestors of ``cls`` that defines the method."""
+    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor))
+
+
 @contextmanager
-def watched_calls(
-    watch: Iterable[tuple[type, str, Mapping[int, str]]], recorder: Recorder
-) -> Iterator[None]:
+def watched_calls(watch: Iterable[tuple[type, str, Mapping[int, str]]], recorder: Recorder) -> Iterator[None]:
     """Record calls of (class, method) for the objects with these ids; the classes are restored afterwards.
 
     For frameworks whose modules have no hooks. A class is named where it defines the method itself.

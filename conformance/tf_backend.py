@@ -11,7 +11,7 @@ import tensorflow as tf
 import wav2vec2_tf
 from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
-from conformance.recording import MASKING, Recorder, module_paths, walk, watched_calls
+from conformance.recording import Recorder, module_paths, walk, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_tf import layers
 from wav2vec2_tf.layers import Tensor
@@ -132,12 +132,8 @@ class TfModel:
         self, arguments: dict[str, Tensor], *, train: bool, attentions: bool, keep: tuple[bool, ...] | None
     ) -> dict[str, Tensor]:
         recorder = Recorder(keep)
-        body: Any = getattr(self.model, "wav2vec2", self.model)
-        method, stage = MASKING
-        watch = [
-            (keras.layers.Layer, "__call__", module_paths(walk(self.model, keras.layers.Layer))),
-            (wav2vec2_tf.TFWav2Vec2Model, method, {id(body): stage}),
-        ]
+        paths = module_paths(walk(self.model, keras.layers.Layer))
+        watch = [(keras.layers.Layer, "__call__", paths), *watched_methods(self.model)]
         with watched_calls(watch, recorder):
             output = self.model(
                 arguments, output_hidden_states=True, output_attentions=attentions, return_dict=True, training=train

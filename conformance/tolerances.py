@@ -65,7 +65,7 @@ def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
         raise ValueError(f"shape {value.shape} instead of {expected.shape}")
     if value.size == 0:
         return 0.0
-    difference = np.abs(np.asarray(value, np.float64) - expected)
+    difference = np.asarray(np.abs(np.asarray(value, np.float64) - expected))
     difference[np.isinf(expected) & (value == expected)] = 0.0
     error = float(difference.max() / max(float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)), 1e-30))
     return error if np.isfinite(error) else float("inf")

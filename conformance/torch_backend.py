@@ -13,7 +13,7 @@ from torch import Tensor
 import wav2vec2_torch
 from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
-from conformance.recording import CHANNELS_FIRST, MASKING, Recorder, module_paths, watched_calls
+from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_torch import layers
 from wav2vec2_torch.weights import export_weights, fill_weights, to_array
@@ -151,7 +151,6 @@ class TorchModel:
             yield
             return
         paths = module_paths(self.model.named_modules())
-        body: Any = getattr(self.model, "wav2vec2", self.model)
         hooks = [
             module.register_forward_hook(
                 lambda module, inputs, result: recorder.record(paths[id(module)], inputs, result)
@@ -160,8 +159,7 @@ class TorchModel:
             if id(module) in paths
         ]
         try:
-            method, stage = MASKING
-            with watched_calls([(wav2vec2_torch.Wav2Vec2Model, method, {id(body): stage})], recorder):
+            with watched_calls(watched_methods(self.model), recorder):
                 yield
         finally:
             for hook in hooks:
