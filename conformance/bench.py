@@ -59,6 +59,14 @@ class Expected:
         return self._forward(reference.NO_RANDOMNESS)
 
     @cached_property
+    def rounded(self) -> Arrays:
+        """``inference`` of the parameters as bfloat16 stores them: what a model in that type is a model of."""
+        from ml_dtypes import bfloat16
+
+        rounded = {name: array.astype(bfloat16).astype(np.float32) for name, array in self.parameters.items()}
+        return reference.forward(*self._arguments(rounded))
+
+    @cached_property
     def gradients(self) -> Arrays:
         """Of a training step, by every parameter."""
         return self._differentiate(self.parameters)[1]

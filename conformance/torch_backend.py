@@ -73,7 +73,7 @@ class TorchModel:
         if mode == "compile":
             # On a CPU the captured graph runs as it is: code generation there is torch's business, and slow.
             cuda = model.device.type == "cuda"
-            self._run = torch.compile(model, fullgraph=True, backend="inductor" if cuda else "aot_eager")
+            self._run = torch.compile(model, backend="inductor" if cuda else "aot_eager")
 
     def fill(self, values: Mapping[str, np.ndarray]) -> None:
         """New values, in place."""
