@@ -175,9 +175,15 @@ class Wav2Vec2Config(Pretrained):
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             frames = (frames - kernel) // stride + 1
         if self.add_adapter if add_adapter is None else add_adapter:
-            for _ in range(self.num_adapter_layers):
-                frames = (frames + 2 - self.adapter_kernel_size) // self.adapter_stride + 1  # padding 1 on both sides
+            frames = self.num_adapter_frames(frames)
         return frames
+
+    def num_adapter_frames(self, frames: Lengths) -> Lengths:
+        """Frames that the convolutional adapter makes of ``frames`` frames: ints or integer arrays; 0 or less for none."""
+        made: Any = frames
+        for _ in range(self.num_adapter_layers):
+            made = (made + 2 - self.adapter_kernel_size) // self.adapter_stride + 1  # padding 1 on both sides
+        return made
 
     # ---- reading and writing ----------------------------------------------------------------------------------
 

@@ -499,7 +499,7 @@ class Wav2Vec2ForXVector(_Classifier):
             layer_keep=layer_keep,
         )
         hidden = self.projector(hidden)
-        self._check_frames(hidden.shape[1], dilated=True)
+        self.check_frames(hidden.shape[1], dilated=True)
         for layer in self.tdnn:
             hidden = layer(hidden)
         mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
@@ -528,10 +528,11 @@ class Wav2Vec2ForXVector(_Classifier):
         dilated = self.config.masked_group_norm
         lengths = self.frame_lengths(attention_mask)
         if not layers.is_tracing():
-            self._check_frames(int(lengths.min()), dilated)
+            self.check_frames(int(lengths.min()), dilated)
         return layers.frame_mask(lengths - self._context(dilated), frames)
 
-    def _check_frames(self, frames: int, dilated: bool) -> None:
+    def check_frames(self, frames: int, dilated: bool) -> None:
+        """Check that the time-delay network and its statistics have frames enough. Raises ``InputError``."""
         needed = self._context(dilated) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(
