@@ -50,9 +50,7 @@ class FlaxBackend:
         """A model with these parameters."""
         mode = mode or self.modes[0]
         with jax.default_device(self.device):
-            model = _class_of(head)(
-                config, dtype=dtype, param_dtype=dtype, scan_layers=mode == "scan", _do_init=False
-            )
+            model = _class_of(head)(config, dtype=dtype, param_dtype=dtype, scan_layers=mode == "scan", _do_init=False)
             fill_weights(model, values.items())
         return FlaxModel(model, mode, self.device)
 
@@ -171,9 +169,7 @@ class FlaxModel:
             return loss_function(self.model)(params, batch, key)[0]
         output = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)
         states = [output[name] for name in PROBED if name in output]
-        return sum(
-            ((state * probe(state.shape)).sum() for state in states), output.get("codevector_perplexity", 0.0)
-        )
+        return sum(((state * probe(state.shape)).sum() for state in states), output.get("codevector_perplexity", 0.0))
 
     def _by_name(self, params: Any) -> Arrays:
         flat = flatten(params)

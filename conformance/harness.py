@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from conformance.backends import Opened, open_backend
 from conformance.bench import Bench, Expected
@@ -11,7 +11,7 @@ from conformance.cases import Case
 from conformance.checks import check_agreement, check_mode
 from conformance.files import check_files
 from conformance.plan import PLAIN, Task
-from conformance.results import Result, StageError
+from conformance.results import Result, StageError, describe
 
 
 class Laboratory:
@@ -40,8 +40,7 @@ class Laboratory:
         try:
             compared = self._compared(task)
         except Exception as error:  # noqa: BLE001  whatever a framework throws is a finding about it
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            note = f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+            note = describe(error)
         seconds = time.perf_counter() - started
         return Result("-".join(task.backends), task.check, task.case.name, compared, note, seconds)
 
@@ -55,23 +54,3 @@ class Laboratory:
             return check_files(saver, loader, task.check, expected)
         check = PLAIN.get(task.check) or check_mode(task.check)
         return check(self.benches[task.backends[0]], expected)
-
-
-def run(
-    laboratory: Laboratory, tasks: Iterable[Task], on_result: Callable[[Result], None] = lambda result: None
-) -> list[Result]:
-    """Carry out tasks in order; ``on_result`` sees each result as it comes."""
-    results = []
-    for task in tasks:
-        result = laboratory.run(task)
-        on_result(result)
-        results.append(result)
-    return results
-
-
-def summary(results: Iterable[Result]) -> Mapping[tuple[str, str], list[Result]]:
-    """Results by back end and check, in the order of their first appearance."""
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.backend, result.check), []).append(result)
-    return groups

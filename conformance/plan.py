@@ -15,9 +15,19 @@ TRAINED_FAMILIES = ("base", "large", "adapter", "mms")
 #: Cases run in every mode; the compilers take long, so there are few.
 COMPILED = ("ForCTC-base-padded", "ForPreTraining-large-padded")
 #: Cases whose models travel between back ends as files: every kind of parameter is in one of them.
-TRAVELLING = ("ForPreTraining-base-padded", "ForCTC-mms-padded", "ForXVector-weighted-sum-padded", "ForCTC-wide-adapter-padded")
+TRAVELLING = (
+    "ForPreTraining-base-padded",
+    "ForCTC-mms-padded",
+    "ForXVector-weighted-sum-padded",
+    "ForCTC-wide-adapter-padded",
+)
 #: Cases computed in bfloat16 too.
-LOW_PRECISION = ("ForCTC-base-padded", "ForCTC-mms-padded", "ForSequenceClassification-large-padded", "Model-adapter-even")
+LOW_PRECISION = (
+    "ForCTC-base-padded",
+    "ForCTC-mms-padded",
+    "ForSequenceClassification-large-padded",
+    "Model-adapter-even",
+)
 
 PLAIN: dict[str, Check] = {
     "parameters": checks.check_parameters,

@@ -123,3 +123,9 @@ def equal(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -
             continue
         compared.append(StageError(name, float(np.count_nonzero(ours != theirs)), 0.0))
     return tuple(compared)
+
+
+def describe(error: Exception) -> str:
+    """The first line of an exception, with its type."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

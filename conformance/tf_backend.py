@@ -87,7 +87,10 @@ class TfModel:
         keep = call.get("layer_keep")
         with tf.device(self.device):
             results = self._forward(
-                self._prepared(call), train=train, attentions=attentions, keep=None if keep is None else tuple(map(bool, keep))
+                self._prepared(call),
+                train=train,
+                attentions=attentions,
+                keep=None if keep is None else tuple(map(bool, keep)),
             )
         return {name: _numpy(tensor) for name, tensor in results.items()}
 

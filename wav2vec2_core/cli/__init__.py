@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.info import info
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(transcribe)
 app.command()(info)
 app.command()(doctor)
+app.command()(conformance)
 
 
 def _print_version(wanted: bool) -> None:
