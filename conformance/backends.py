@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,6 +119,31 @@ def open_backend(name: str, device: str = "cpu") -> Opened:
     """
     place = find_device(name, device)
     return importlib.import_module(f"conformance.{name}_backend").open_on(place)
+
+
+#: Back end -> its modes and kinds of files, the plain ones first; known without importing it.
+ABILITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "torch": (("eager", "compile"), ("safetensors",)),
+    "tf": (("eager", "graph", "xla"), ("safetensors", "h5")),
+    "flax": (("eager", "jit", "scan"), ("safetensors", "msgpack")),
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a plan needs to know of a back end."""
+
+    name: str
+    modes: Sequence[str]
+    file_kinds: Sequence[str]
+
+
+def named_like(names: Sequence[str]) -> list[Named]:
+    """The back ends of these names for a plan. Raises ``InputError`` for an unknown one."""
+    for name in names:
+        if name not in ABILITIES:
+            raise InputError(f"back end {name!r} is unknown: use one or more of {', '.join(ABILITIES)}")
+    return [Named(name, *ABILITIES[name]) for name in names]
 
 
 def find_device(name: str, device: str) -> str:

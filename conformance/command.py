@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +60,8 @@ def run_command(
             _check_writable(path)
     own = None if model is None else OwnModel.open(model)
     cases = [] if own is None else own.cases(audio)
+    if own is None and not full_size:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a framework is imported: fastest for tiny models
     opened = [open_backend(name, device) for name in names]
     started = time.perf_counter()
     if own is not None:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 
 import wav2vec2_flax
-from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
 from conformance.recording import Recorder, definer, module_paths, walk, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
@@ -32,8 +32,7 @@ class FlaxBackend:
     """Builds and loads models."""
 
     name = "flax"
-    modes = ("eager", "jit", "scan")
-    file_kinds = ("safetensors", "msgpack")
+    modes, file_kinds = ABILITIES["flax"]
 
     def __init__(self, device: Any) -> None:
         self.device = device

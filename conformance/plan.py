@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from conformance import checks
-from conformance.backends import Opened
+from conformance.backends import Named, Opened
 from conformance.cases import Case
 from conformance.checks import Check
 
@@ -57,7 +57,7 @@ class Task:
         return f"{'-'.join(self.backends)}/{self.check}/{self.case.name}"
 
 
-def tasks(cases: Iterable[Case], backends: Sequence[Opened], dtype: str = "float32") -> Iterator[Task]:
+def tasks(cases: Iterable[Case], backends: Sequence[Opened | Named], dtype: str = "float32") -> Iterator[Task]:
     """Every task for these cases, case after case; in bfloat16 that is one check per case."""
     for case in cases:
         for backend in backends:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import wav2vec2_tf
-from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
 from conformance.recording import Recorder, module_paths, walk, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
@@ -31,8 +31,7 @@ class TfBackend:
     """Builds and loads models."""
 
     name = "tf"
-    modes = ("eager", "graph", "xla")
-    file_kinds = ("safetensors", "h5")
+    modes, file_kinds = ABILITIES["tf"]
 
     def __init__(self, device: str) -> None:
         self.device = device

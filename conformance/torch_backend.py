@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import wav2vec2_torch
-from conformance.backends import MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
 from conformance.reference import probe
 from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
 from wav2vec2_core.config import Wav2Vec2Config
@@ -31,8 +31,7 @@ class TorchBackend:
     """Builds and loads models."""
 
     name = "torch"
-    modes = ("eager", "compile")
-    file_kinds = ("safetensors",)
+    modes, file_kinds = ABILITIES["torch"]
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
