@@ -128,7 +128,7 @@ class Case:
             batch, config.hidden_size, prob=0.2, length=config.mask_feature_length, min_masks=1, generator=generator
         )
         keep = np.ones(config.num_hidden_layers, bool)
-        keep[0] = not (self.head == "Model" and self.padded)
+        keep[:1] = not (self.head == "Model" and self.padded)
         draws = Randomness(
             mask_time_indices=time if has_embedding else None,
             mask_feature_indices=features if config.mask_feature_prob > 0 else None,
@@ -244,8 +244,8 @@ def _exists(head: str, config: Wav2Vec2Config) -> bool:
 
 
 def _activation_cases() -> Iterator[Case]:
-    """Each activation once in the transformer and once in the feature encoder."""
-    for inner, outer in zip(ACTIVATIONS, (*ACTIVATIONS[1:], ACTIVATIONS[0]), strict=True):
+    """Each activation, in the transformer or in the feature encoder: back ends look both up in one table."""
+    for inner, outer in zip(ACTIVATIONS[::2], ACTIVATIONS[1::2], strict=True):
         fields = {"hidden_act": inner, "feat_extract_activation": outer}
         config = Wav2Vec2Config(**{**_TINY, **_QUIET, **fields})
         yield Case(name=f"Model-activations-{inner}-{outer}", family="activations", head="Model", config=config)

@@ -63,9 +63,8 @@ def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
     """
     if value.shape != expected.shape:
         raise ValueError(f"shape {value.shape} instead of {expected.shape}")
-    if value.size == 0:
-        return 0.0
-    difference = np.asarray(np.abs(np.asarray(value, np.float64) - expected))
-    difference[np.isinf(expected) & (value == expected)] = 0.0
-    error = float(difference.max() / max(float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)), 1e-30))
-    return error if np.isfinite(error) else float("inf")
+    finite = np.isfinite(expected)
+    if not np.array_equal(value[~finite], expected[~finite]) or not np.isfinite(value[finite]).all():
+        return float("inf")
+    difference = np.abs(value[finite].astype(np.float64) - expected[finite]).max(initial=0.0)
+    return float(difference / max(float(np.abs(expected[finite]).max(initial=0.0)), 1e-30))

@@ -1,7 +1,7 @@
 """A case computed by transformers 4.57.6 in double precision: stages, losses, gradients. Needs torch and transformers.
 
-transformers computes some things in float32 whatever the model's type, and draws what training needs where it needs it.
-Here both are put right for the time of a call: ``float()`` and ``dtype=torch.float32`` keep double precision, and masks,
+transformers computes some things in float32 whatever the model's type, and draws what training needs where it needs
+it. Both are changed for the time of a call: ``float()`` and ``dtype=torch.float32`` keep double precision, and masks,
 layer drop and Gumbel noise are those of the case.
 """
 
@@ -17,13 +17,12 @@ import numpy as np
 from conformance import reference
 from conformance.cases import Case
 from conformance.reference_body import Randomness
+from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.parameters import BODY_PREFIX, HEADS
+from wav2vec2_core.parameters import BODY_PREFIX
 
 VERSION = "4.57.6"
 _MODELING = "transformers.models.wav2vec2.modeling_wav2vec2"
-#: Weight norm as torch spells it today -> as checkpoints do.
-_SPELLINGS = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 #: Modules whose results have their channels before their frames.
 _CHANNELS_FIRST = ("feature_extractor.conv_layers.", "adapter.layers.")
 
@@ -36,22 +35,13 @@ def build(config: Wav2Vec2Config, head: str, parameters: Mapping[str, np.ndarray
     fields = {name: value for name, value in config.to_dict().items() if name not in {"masked_group_norm", "dtype"}}
     theirs = transformers.Wav2Vec2Config(**fields)
     theirs._attn_implementation = "eager"
-    if head not in HEADS:
-        raise KeyError(head)
     model = getattr(transformers, f"Wav2Vec2{head}")(theirs).double().eval()
-    names = {checkpoint_name(name): name for name in model.state_dict()}
+    names = {canonical_name(name): name for name in model.state_dict()}
     if names.keys() != parameters.keys():
         raise ValueError(f"transformers has other parameters: {sorted(names.keys() ^ parameters.keys())}")
     values = {names[name]: torch.from_numpy(np.array(array, np.float64)) for name, array in parameters.items()}
     model.load_state_dict(values, strict=True)
     return model
-
-
-def checkpoint_name(name: str) -> str:
-    """The name of a parameter of torch in a checkpoint."""
-    for spelling, ours in _SPELLINGS.items():
-        name = name.replace(spelling, ours)
-    return name
 
 
 def run(case: Case, *, training: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -98,7 +88,7 @@ def _gradients(model: Any, case: Case, output: Any) -> dict[str, np.ndarray]:
         objective = probed("projected_states") + probed("projected_quantized_states") + output["codevector_perplexity"]
     objective.backward()
     return {
-        checkpoint_name(name): (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).numpy()
+        canonical_name(name): (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).numpy()
         for name, parameter in model.named_parameters()
     }
 
@@ -133,11 +123,13 @@ def given(model: Any, randomness: Randomness) -> Iterator[None]:
     def masks(shape: tuple[int, int], **options: Any) -> np.ndarray:
         of_time = "attention_mask" in options
         chosen = randomness.mask_time_indices if of_time else randomness.mask_feature_indices
-        assert chosen is not None and chosen.shape == shape
+        assert chosen is not None
+        assert chosen.shape == shape
         return chosen
 
     def gumbel_softmax(logits: Any, tau: float, hard: bool) -> Any:
-        assert hard and randomness.gumbel_noise is not None
+        assert hard
+        assert randomness.gumbel_noise is not None
         noise = torch.from_numpy(randomness.gumbel_noise).double().reshape(logits.shape)
         soft = ((logits + noise) / tau).softmax(-1)
         choice = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
