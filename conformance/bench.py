@@ -125,30 +125,37 @@ class Bench:
         self._case: Case | None = None
         self._kept: dict[Any, Any] = {}
 
-    def model(self, case: Case, *, mode: str | None = None, dtype: str = "float32", loud: bool = False) -> Model:
+    def model(
+        self, expected: Expected, *, mode: str | None = None, dtype: str = "float32", loud: bool = False
+    ) -> Model:
         """A model of the case; ``loud``: with the dropouts that inference must not use."""
+        case = expected.case
 
         def build() -> Model:
             config = case.config.replace(**LOUD) if loud else case.config
-            return self.backend.build(config, case.head, case.parameters(), dtype=dtype, mode=mode)
+            return self.backend.build(config, case.head, expected.parameters, dtype=dtype, mode=mode)
 
-        return self.once(case, ("model", mode or self.backend.modes[0], dtype, loud), build)
+        if case.full_size:  # one at a time fits into memory
+            return build()
+        return self._once(case, ("model", mode or self.backend.modes[0], dtype, loud), build)
 
-    def training(self, case: Case, *, mode: str | None = None) -> Arrays:
+    def training(self, expected: Expected, *, mode: str | None = None) -> Arrays:
         """Stages of a training step."""
         mode = mode or self.backend.modes[0]
-        run = lambda: self.model(case, mode=mode).forward(training_call(case), train=True)  # noqa: E731
-        return self.once(case, ("training", mode), run)
+        call = training_call(expected.case)
+        run = lambda: self.model(expected, mode=mode).forward(call, train=True)  # noqa: E731
+        return self._once(expected.case, ("training", mode), run)
 
-    def gradients(self, case: Case) -> tuple[float, Arrays]:
+    def gradients(self, expected: Expected) -> tuple[float, Arrays]:
         """Objective and gradients of a training step."""
-        return self.once(case, "gradients", lambda: self.model(case).gradients(training_call(case)))
+        run = lambda: self.model(expected).gradients(training_call(expected.case))  # noqa: E731
+        return self._once(expected.case, "gradients", run)
 
-    def has_gradients(self, case: Case) -> bool:
+    def has_gradients(self, expected: Expected) -> bool:
         """Whether a check of this case has asked for gradients."""
-        return case == self._case and "gradients" in self._kept
+        return expected.case == self._case and "gradients" in self._kept
 
-    def once(self, case: Case, key: Any, compute: Callable[[], T]) -> T:
+    def _once(self, case: Case, key: Any, compute: Callable[[], T]) -> T:
         """``compute()``, or what it gave before for this case."""
         if case is not self._case and case != self._case:
             self._case, self._kept = case, {}

@@ -38,18 +38,18 @@ def _size(case: Case) -> str:
 
 def check_parameters(bench: Bench, expected: Expected) -> Compared:
     """Names, shapes and values of all parameters are, bit for bit, those the model was filled with."""
-    return equal(expected.parameters, bench.model(expected.case).weights())
+    return equal(expected.parameters, bench.model(expected).weights())
 
 
 def check_stages(bench: Bench, expected: Expected) -> Compared:
     """Every stage and the losses of a training step."""
-    return compare(expected.training, bench.training(expected.case), limits(expected.case, expected.training))
+    return compare(expected.training, bench.training(expected), limits(expected.case, expected.training))
 
 
 def check_inference(bench: Bench, expected: Expected) -> Compared:
     """Every stage of inference, with a configuration whose dropouts must stay off; attention weights add up to 1."""
     case = expected.case
-    found = bench.model(case, loud=True).forward(inference_call(case), attentions=True)
+    found = bench.model(expected, loud=True).forward(inference_call(case), attentions=True)
     compared = compare(expected.inference, found, limits(case, expected.inference))
     weights = [found[f"attentions.{layer}"] for layer in range(case.config.num_hidden_layers)]
     sums = {f"attentions.{index}": array.sum(-1) for index, array in enumerate(weights)}
@@ -59,7 +59,7 @@ def check_inference(bench: Bench, expected: Expected) -> Compared:
 def check_bfloat16(bench: Bench, expected: Expected) -> Compared:
     """Every stage of inference in bfloat16. Parameters are rounded for the reference too: that is no error of a model."""
     case = expected.case
-    found = bench.model(case, dtype="bfloat16").forward(inference_call(case))
+    found = bench.model(expected, dtype="bfloat16").forward(inference_call(case))
     return compare(expected.rounded, found, limits(case, expected.rounded, "bfloat16"))
 
 
@@ -67,7 +67,7 @@ def check_mode(mode: str) -> Check:
     """The stages of a training step run in another way: compiled, in a graph, layers in a loop."""
 
     def check(bench: Bench, expected: Expected) -> Compared:
-        found = bench.training(expected.case, mode=mode)
+        found = bench.training(expected, mode=mode)
         wanted = expected.training
         if "masked" not in found:  # a compiler shows the outputs only
             outputs = hidden_states(expected.case, wanted)
@@ -94,7 +94,7 @@ def hidden_states(case: Case, stages: Arrays) -> Arrays:
 def check_gradients(bench: Bench, expected: Expected) -> Compared:
     """The gradient of every parameter; one that is zero in exact arithmetic is small beside its weight's."""
     case, exact = expected.case, expected.gradients
-    _, found = bench.gradients(case)
+    _, found = bench.gradients(expected)
     limit = tolerance("gradients", _size(case)).limit
     unseen = set(case.unseen())
     compared = compare({name: array for name, array in exact.items() if name not in unseen}, found, limit)
@@ -113,7 +113,7 @@ def check_steps(bench: Bench, expected: Expected) -> Compared:
     """Five steps of the framework's own gradient descent: objectives on the way, and the parameters in the end."""
     case = expected.case
     objectives, after = expected.descent
-    found, arrived = bench.model(case).steps(training_call(case), STEPS, expected.learning_rate)
+    found, arrived = bench.model(expected).steps(training_call(case), STEPS, expected.learning_rate)
     curve = compare({"objectives": objectives}, {"objectives": np.array(found)}, tolerance("loss").limit)
     seen = {name: array for name, array in after.items() if name not in case.unseen()}
     return curve + compare(seen, arrived, tolerance("steps").limit)
@@ -125,7 +125,7 @@ def check_steps(bench: Bench, expected: Expected) -> Compared:
 def check_batch(bench: Bench, expected: Expected) -> Compared:
     """Each utterance of a padded batch has the numbers that it has alone: the logits, or what the head gives instead."""
     case = expected.case
-    model = bench.model(case)
+    model = bench.model(expected)
     together = model.forward(inference_call(case))
     field = next(name for name in ("embeddings", "logits", "last_hidden_state", "projected_states") if name in together)
     values = case.inputs()["input_values"]
@@ -138,15 +138,41 @@ def check_batch(bench: Bench, expected: Expected) -> Compared:
     return compare(alone, cut, tolerance("stages").limit)
 
 
+def check_tiles(bench: Bench, expected: Expected) -> Compared:
+    """Inference in parts: features of a stretch of a recording are those of the whole, and parts give the model's logits.
+
+    The recording is longer than a tile. A stretch gets the window statistics of the whole recording.
+    """
+    case, name = expected.case, bench.backend.name
+    config, hop = case.config, case.config.inputs_to_logits_ratio
+    recording = np.random.default_rng(0).standard_normal(TILED_FRAMES * hop + config.receptive_field).astype(np.float32)
+    with TemporaryDirectory() as folder:
+        bench.model(expected).save(folder, "safetensors")
+        model = load_backend(name).load_model(folder, head=case.head, device=bench.device)
+    whole, _ = reference_features(expected, recording)
+    features = model.encode([recording])
+    first, last = TILED_FRAMES // 3, TILED_FRAMES // 2
+    stretch = recording[first * hop : (last - 1) * hop + config.receptive_field]
+    part = model.encode([stretch], [WindowStatistics.of(config, recording)])
+    logits = model.logits([recording])
+    exact = {"features": whole, "features of a stretch": whole[first:last], "logits from features": logits[0]}
+    found = {
+        "features": features[0],
+        "features of a stretch": part[0],
+        "logits from features": model.contextualize(features)[0],
+    }
+    return compare({key: np.float64(array) for key, array in exact.items()}, found, tolerance("stages").limit)
+
+
 def check_agreement(one: Bench, other: Bench, expected: Expected) -> Compared:
     """Two back ends give the same losses, final numbers and, where they were computed, gradients."""
     case = expected.case
-    first, second = one.training(case), other.training(case)
+    first, second = one.training(expected), other.training(expected)
     finals = {name: np.float64(array) for name, array in first.items() if name in FINALS or name in LOSSES}
     compared = compare(finals, second, limits(case, finals))
-    if not (one.has_gradients(case) and other.has_gradients(case)):
+    if not (one.has_gradients(expected) and other.has_gradients(expected)):
         return compared
-    (_, exact), (_, found) = one.gradients(case), other.gradients(case)
+    (_, exact), (_, found) = one.gradients(expected), other.gradients(expected)
     exact = {name: np.float64(array) for name, array in exact.items() if name not in case.unseen()}
     return compared + compare(exact, found, tolerance("gradients", _size(case)).limit)
 

@@ -1,10 +1,10 @@
-"""Reading recordings: any format that libsndfile reads, video and m4a through PyAV; mono, float32, resampled."""
+"""Reading recordings, whole or in blocks: what libsndfile reads, video and m4a through PyAV; mono, resampled."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
@@ -20,25 +20,48 @@ _UNKNOWN_LENGTH = 0x7FFF0000  # writers to a pipe cannot know the length and put
 _SLACK = 0.5  # seconds by which a compressed stream's stated duration may exceed its samples (encoder delay, edits)
 
 
+class Recording:
+    """A recording as a stream of (samples,) float32 blocks, mono, at one rate; iterating again starts again.
+
+    Blocks are decoded as they are asked for, so memory does not grow with the length. Joined they are bit for bit what
+    ``read_audio`` gives. wav, flac, ogg, opus, mp3 and whatever else libsndfile knows are read with soundfile; other
+    containers (mp4, m4a, mkv, webm ...) with PyAV, which the ``media`` extra installs.
+
+    Iterating raises ``AudioError``, at once or where the damage is, for all that ``read_audio`` names except a
+    recording without samples.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, sampling_rate: int = 16000) -> None:
+        """Check that there is such a file.
+
+        Raises:
+            AudioError: the file is missing, empty or unreadable.
+            InputError: ``sampling_rate`` is not a positive integer.
+        """
+        _check_rate(sampling_rate, "sampling_rate")
+        self.path, self.sampling_rate = _check_file(path), sampling_rate
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with _open_sound(self.path) as sound:
+            blocks = _sound_blocks(self.path, sound) if sound is not None else _media_blocks(self.path)
+            rate = next(blocks)
+            yield from resample_blocks(blocks, rate, self.sampling_rate)
+
+
 def read_audio(path: str | os.PathLike[str], *, sampling_rate: int = 16000) -> np.ndarray:
     """Read a recording as (samples,) float32, nominally in [-1, 1], at ``sampling_rate`` in hertz.
 
-    Channels are averaged. wav, flac, ogg, opus, mp3 and whatever else libsndfile knows are read with soundfile; other
-    containers (mp4, m4a, mkv, webm ...) with PyAV, which the ``media`` extra installs.
+    Channels are averaged. For formats see ``Recording``.
 
     Raises:
         AudioError: the file is missing, unreadable, truncated, not audio, without samples, or holds samples that are
             not finite.
         InputError: ``sampling_rate`` is not a positive integer.
     """
-    _check_rate(sampling_rate, "sampling_rate")
-    path = _check_file(path)
-    with _open_sound(path) as sound:
-        samples, rate = _decode(path, sound) if sound is not None else _decode_media(path)
-    samples = resample(samples, rate, sampling_rate)
-    if samples.size == 0:
+    blocks = list(Recording(path, sampling_rate=sampling_rate))
+    if not blocks:
         raise AudioError(f"{path} holds no samples: record or export it again")
-    return samples
+    return np.concatenate(blocks)
 
 
 def audio_duration(path: str | os.PathLike[str]) -> float:
@@ -85,6 +108,27 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(samples, from_rate, to_rate, quality="HQ")
 
 
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """``resample`` of (samples,) blocks that follow each other: the same numbers, whatever their lengths.
+
+    Raises:
+        InputError: a rate is not a positive integer.
+    """
+    _check_rate(from_rate, "from_rate")
+    _check_rate(to_rate, "to_rate")
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        if len(ready := stream.resample_chunk(block)):
+            yield ready
+    if len(rest := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
+        yield rest
+
+
 # ---- files that libsndfile reads ------------------------------------------------------------------------------------
 
 
@@ -109,15 +153,16 @@ def _open_sound(path: Path) -> Iterator[Any]:
         yield sound
 
 
-def _decode(path: Path, sound: Any) -> tuple[np.ndarray, int]:
+def _sound_blocks(path: Path, sound: Any) -> Iterator[Any]:
+    """The rate in hertz, then (samples,) blocks."""
     import soundfile
 
-    blocks: list[np.ndarray] = []
+    yield sound.samplerate
     found = 0
     try:
         while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
-            blocks.append(to_mono(_check_finite(path, block)))
             found += len(block)
+            yield to_mono(_check_finite(path, block))
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"{path} is damaged or truncated: it promises {sound.frames} samples and {found} can be decoded; "
@@ -127,7 +172,6 @@ def _decode(path: Path, sound: Any) -> tuple[np.ndarray, int]:
         raise AudioError(
             f"{path} is truncated: it promises {sound.frames} samples and holds {found}; download or export it again"
         )
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sound.samplerate
 
 
 def _check_promise(path: Path) -> None:
@@ -177,24 +221,28 @@ def _open_media(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
 
 
-def _decode_media(path: Path) -> tuple[np.ndarray, int]:
-    blocks: list[np.ndarray] = []
+def _media_blocks(path: Path) -> Iterator[Any]:
+    """The rate in hertz, then (samples,) blocks."""
+    found, waiting = 0, []
     with _open_media(path) as (container, stream):
         import av
 
         rate = stream.rate
+        yield rate
         planar_floats = av.AudioResampler(format="fltp", rate=rate)
         for frame in chain(container.decode(stream), [None]):  # None flushes
             arrays = [converted.to_ndarray().T for converted in planar_floats.resample(frame)]
-            blocks += [to_mono(_check_finite(path, array)) for array in arrays]
+            waiting += [to_mono(_check_finite(path, array)) for array in arrays]
+            if sum(map(len, waiting)) >= _BLOCK or (frame is None and waiting):  # a frame is but 20 ms
+                block, waiting = np.concatenate(waiting), []
+                found += len(block)
+                yield block
         promised = _stated_duration(stream)
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if promised is not None and len(samples) / rate < promised - _SLACK:
+    if promised is not None and found / rate < promised - _SLACK:
         raise AudioError(
-            f"{path} is truncated: it promises {promised:.1f} seconds and holds {len(samples) / rate:.1f}; download or "
+            f"{path} is truncated: it promises {promised:.1f} seconds and holds {found / rate:.1f}; download or "
             "export it again"
         )
-    return samples, rate
 
 
 def _media_duration(path: Path) -> float:
@@ -204,8 +252,9 @@ def _media_duration(path: Path) -> float:
             return stated
         if container.duration is not None:
             return container.duration / 1_000_000  # microseconds
-    samples, rate = _decode_media(path)
-    return len(samples) / rate
+    blocks = _media_blocks(path)
+    rate = next(blocks)
+    return sum(map(len, blocks)) / rate
 
 
 def _stated_duration(stream: Any) -> float | None:

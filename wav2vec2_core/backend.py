@@ -64,6 +64,13 @@ class InferenceModel(Protocol):
         """
         ...
 
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors of a ``ForXVector`` model: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each.
+
+        They are compared by cosine; ``logits`` gives what its classifier makes of them. Raises ``InputError``.
+        """
+        ...
+
     def summary(self) -> str:
         """One line for ``--verbose``: library, device, type, and what a user may want to know of the work so far."""
         ...
@@ -95,12 +102,15 @@ class Backend(Protocol):
         ...
 
 
-def check_head_and_dtype(head: str, dtype: str) -> None:
-    """Check two arguments of ``load_model``. Raises ``InputError``."""
+def check_head_and_dtype(head: str, dtype: str, *, int8: bool = False) -> None:
+    """Check two arguments of ``load_model``; ``int8``: whether the back end has it. Raises ``InputError``."""
     if head not in HEADS:
         raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    known = (*DTYPES, "int8") if int8 else DTYPES
+    if dtype == "int8" and not int8:
+        raise InputError(f"dtype 'int8' works with the back end torch only: use that or one of {', '.join(known)}")
+    if dtype not in known:
+        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(known)}")
 
 
 def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.errors import CheckpointError, OutputError
+from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
 
 
 @contextmanager
@@ -24,17 +24,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder does not exist, is not writable or the disk is full.
     """
     path = Path(path)
+    with temporary_beside(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new empty file in the folder of ``path``, to be moved into its place by the block; what stays is deleted.
+
+    Raises:
+        OutputError: the folder does not exist, is not writable or the disk is full.
+    """
+    path = Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:20]}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise _not_written(path, error) from error
     temporary = Path(name)
     try:
-        yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the usual mode
-        temporary.replace(path)
-    except OutputError:
+        yield temporary
+    except Wav2Vec2Error:
         raise
     except OSError as error:
         raise _not_written(path, error) from error
@@ -55,7 +67,7 @@ def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path
     parent = make_folder(folder.parent)
     if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
         raise OutputError(f"{folder} exists and is no earlier result with a {mark}: name a new or an empty folder")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:20]}.", suffix=".tmp", dir=parent))
     former = temporary.with_suffix(".old")
     try:
         temporary.chmod(0o777 & ~_umask())

@@ -48,6 +48,42 @@ def check_shape(name: str, shape: Sequence[int], expected: Sequence[int], meanin
         raise InputError(f"{name} has shape {_text(shape)}, it must be {_text(expected)}, {meaning}")
 
 
+def check_features(config: Wav2Vec2Config, shape: Sequence[int]) -> None:
+    """Check the shape of one utterance's encoder frames, (frames, conv_dim[-1]). Raises ``InputError``."""
+    frames = shape[0] if shape else 0
+    check_shape("features", shape, (max(frames, 1), config.conv_dim[-1]), "(frames, conv_dim[-1])")
+
+
+def check_adapter_frames(config: Wav2Vec2Config, frames: int) -> None:
+    """Check that the convolutional adapter, if there is one, makes a frame of ``frames``. Raises ``InputError``."""
+    if config.add_adapter and config.num_adapter_frames(frames) < 1:
+        raise InputError(
+            f"an utterance has {frames} frames, of which the convolutional adapter makes none: "
+            "leave it out or use a longer one"
+        )
+
+
+def layer_numbers(config: Wav2Vec2Config, layers: Sequence[int]) -> list[int]:
+    """Layers counted from the first one, 0 for the transformer's input. Raises ``InputError`` for any other."""
+    count = config.num_hidden_layers + 1
+    for number in layers:
+        if not -count <= number < count:
+            raise InputError(f"layer {number} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last")
+    return [number % count for number in layers]
+
+
+def check_statistics(waveforms: int, statistics: int) -> None:
+    """Check that each waveform has its statistics. Raises ``InputError``."""
+    if waveforms != statistics:
+        raise InputError(f"{waveforms} waveforms come with {statistics} statistics: give one for each")
+
+
+def check_speakers(head: str) -> None:
+    """Check that a model has speaker vectors. Raises ``InputError``."""
+    if head != "ForXVector":
+        raise InputError(f"a Wav2Vec2{head} has no speaker vectors: load a model with head='ForXVector'")
+
+
 def check_largest(name: str, value: int, limit: int, remedy: str) -> None:
     """Check that the largest index of ``name`` is below ``limit``. Raises ``InputError``."""
     if value >= limit:

@@ -114,7 +114,7 @@ class Wav2Vec2Processor(Pretrained):
         Raises:
             OutputError: the folder or a file cannot be written.
         """
-        folder, name = make_folder(save_directory), "Wav2Vec2Processor"
+        folder, name = make_folder(save_directory), type(self).__name__
         self.tokenizer.save_pretrained(folder, processor_class=name)
         self.feature_extractor.save_pretrained(folder, processor_class=name)
         extractor = {**self.feature_extractor.to_dict(), "processor_class": name}

@@ -33,8 +33,12 @@ class ModelSource(ABC):
         """
 
     @abstractmethod
-    def file_names(self) -> list[str]:
-        """Names of the files that the model has; offline, those in the local cache. Raises ``CheckpointError``."""
+    def file_names(self, folder: str = "") -> list[str]:
+        """Names of the files that the model has, or has in a folder; offline, those in the local cache.
+
+        Raises:
+            CheckpointError: they cannot be listed.
+        """
 
     def require(self, name: str) -> Path:
         """The local path of a file that must exist. Raises ``CheckpointError`` when it does not."""
@@ -109,8 +113,8 @@ class _Folder(ModelSource):
     def find(self, *names: str) -> Path | None:
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
-    def file_names(self) -> list[str]:
-        return _files_in(self.folder)
+    def file_names(self, folder: str = "") -> list[str]:
+        return _files_in(self.folder / folder)
 
     @property
     def remedy(self) -> str:
@@ -130,13 +134,15 @@ class _HubModel(ModelSource):
         wanted = [name for name in names if self._listing is None or name in self._listing]
         return next((path for name in wanted if (path := self._fetch(name)) is not None), None)
 
-    def file_names(self) -> list[str]:
+    def file_names(self, folder: str = "") -> list[str]:
         if self._listing is not None:
-            return sorted(self._listing)
+            start = f"{folder}/" if folder else ""
+            names = (name.removeprefix(start) for name in self._listing if name.startswith(start))
+            return sorted(name for name in names if "/" not in name)
         snapshot = self._snapshot()
         if snapshot is None:
             raise self._unreachable()
-        return _files_in(snapshot)
+        return _files_in(snapshot / folder)
 
     @cached_property
     def _listing(self) -> frozenset[str] | None:
@@ -225,7 +231,10 @@ def _short(error: BaseException) -> str:
 
 
 def _files_in(folder: Path) -> list[str]:
+    """Names of the files in a folder, none if there is no such folder."""
     try:
         return sorted(path.name for path in folder.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise CheckpointError(f"folder {folder} cannot be listed ({error.strerror}): check its permissions") from error

@@ -14,6 +14,9 @@ import numpy as np
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
 
+#: Samples of a whole recording that are taken in at a time.
+BLOCK_SAMPLES = 1_000_000
+
 
 class WindowStatistics:
     """Mean and covariance of the windows that the first convolution sees, in float64.
@@ -35,7 +38,8 @@ class WindowStatistics:
         """Statistics for a model, of a whole recording (samples,) where it is at hand."""
         made = cls(config.conv_kernel[0], config.conv_stride[0])
         if samples is not None:
-            made.add(samples)
+            for start in range(0, len(samples), BLOCK_SAMPLES):  # windows in float64 take 16 times a block's memory
+                made.add(samples[start : start + BLOCK_SAMPLES])
         return made
 
     def add(self, samples: np.ndarray) -> None:
@@ -79,6 +83,24 @@ class WindowStatistics:
         made._mean = (self._mean - mean) / scale
         made._scatter = self._scatter / scale**2
         return made
+
+    def folded(
+        self, kernels: np.ndarray, gain: np.ndarray, shift: np.ndarray, epsilon: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A first convolution with its group norm in it, for this recording.
+
+        Args:
+            kernels: (channels, kernel); a bias of the convolution cancels.
+            gain, shift: (channels,) of the norm.
+            epsilon: of the norm.
+
+        Returns:
+            Kernels (channels, kernel) and bias (channels,), float64.
+        """
+        kernels = np.asarray(kernels, np.float64)
+        variance = ((kernels @ self.covariance) * kernels).sum(1)
+        scale = np.asarray(gain, np.float64) / np.sqrt(variance + epsilon)
+        return kernels * scale[:, None], np.asarray(shift, np.float64) - (kernels @ self.mean) * scale
 
     def _check(self) -> None:
         if self.count == 0:

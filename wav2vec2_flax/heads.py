@@ -495,7 +495,7 @@ class FlaxWav2Vec2ForXVector(_Classifier):
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
         hidden = self.projector(hidden)
-        self._check_frames(hidden.shape[1], dilated=True)
+        self.check_frames(hidden.shape[1], dilated=True)
         for layer in self.tdnn:
             hidden = layer(hidden)
         mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
@@ -523,18 +523,19 @@ class FlaxWav2Vec2ForXVector(_Classifier):
         dilated = self.config.masked_group_norm
         lengths = self.frame_lengths(attention_mask)
         if not layers.is_tracing(lengths):
-            self._check_frames(int(lengths.min()), dilated)
-        return layers.frame_mask(lengths - self._context(dilated), frames)
+            self.check_frames(int(lengths.min()), dilated)
+        return layers.frame_mask(lengths - self.lost_frames(dilated), frames)
 
-    def _check_frames(self, frames: int, dilated: bool) -> None:
-        needed = self._context(dilated) + 2  # a standard deviation needs two frames
+    def check_frames(self, frames: int, dilated: bool) -> None:
+        """Check that the time-delay network and its statistics have frames enough. Raises ``InputError``."""
+        needed = self.lost_frames(dilated) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(
                 f"an utterance has {frames} frames, the x-vector network needs {needed}: "
                 "leave it out or use a longer one"
             )
 
-    def _context(self, dilated: bool) -> int:
+    def lost_frames(self, dilated: bool) -> int:
         """Frames that the time-delay network loses."""
         dilations = self.config.tdnn_dilation if dilated else (1,) * len(self.tdnn)
         return sum(dilation * (kernel - 1) for kernel, dilation in zip(self.config.tdnn_kernel, dilations, strict=True))

@@ -20,8 +20,18 @@ from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import BackendError
-from wav2vec2_core.inputs import check_waveforms
+from wav2vec2_core.inputs import (
+    check_adapter_frames,
+    check_features,
+    check_speakers,
+    check_statistics,
+    check_waveforms,
+    layer_numbers,
+)
+from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_flax.layers import frame_mask, masked_mean, masked_mean_and_std, value
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+from wav2vec2_flax.tiled_encoder import TiledEncoder
 
 #: Lengths to compile for: the shortest in samples (half a second at 16 kHz), and the ratio of one to the next. The
 #: square root of 2 pads by 17 % on average, and covers half a second to a minute with 15 lengths.
@@ -79,6 +89,8 @@ class InferenceModel:
         self.device = device
         self.shapes: set[tuple[int, int]] = set()
         self._run = jax.jit(_scores)
+        self._contextualize, self._states, self._embed = (jax.jit(part) for part in (_head_scores, _layers, _vectors))
+        self._encoder = TiledEncoder(getattr(model, "wav2vec2", model).feature_extractor, model.config)
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -94,6 +106,66 @@ class InferenceModel:
             f"{count} compiled shape{'' if count == 1 else 's'} (waveforms x samples): {shapes}"
         )
 
+    def encode(
+        self, waveforms: Sequence[np.ndarray], statistics: Sequence[WindowStatistics] | None = None
+    ) -> list[np.ndarray]:
+        """The feature encoder, in tiles: (samples,) float32 each, any length -> (frames, conv_dim[-1]) float32 each.
+
+        Args:
+            waveforms: as for ``logits``.
+            statistics: of the whole recording that each waveform is a stretch of; each is a whole one where None.
+
+        Raises:
+            InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
+                waveforms and statistics differ.
+        """
+        waveforms = self._checked(waveforms)
+        given = [None] * len(waveforms) if statistics is None else list(statistics)
+        check_statistics(len(waveforms), len(given))
+        with jax.default_device(self.device):
+            return [
+                np.concatenate([*self._encoder(waveform, known)])
+                for waveform, known in zip(waveforms, given, strict=True)
+            ]
+
+    def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
+
+        Raises:
+            InputError: features have another shape.
+        """
+        results = []
+        for one in self._checked_features(features):
+            scores = self._apply(self._contextualize, one)[0]
+            results.append(scores if scores.ndim == 1 else scores[: self._frames(len(one))].copy())
+        return results
+
+    def hidden_states(self, features: Sequence[np.ndarray], layers: Sequence[int]) -> list[np.ndarray]:
+        """(frames, conv_dim[-1]) each -> (len(layers), frames, hidden) float32 each.
+
+        Args:
+            features: as ``encode`` gives them.
+            layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
+
+        Raises:
+            InputError: features have another shape, or the model has no such layer.
+        """
+        chosen = layer_numbers(self.config, layers)
+        results = []
+        for one in self._checked_features(features, for_head=False):
+            states = self._apply(self._states, one)[:, 0, : len(one)]
+            results.append(states[chosen])
+        return results
+
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each, compared by cosine.
+
+        Raises:
+            InputError: features have another shape or too few frames, or the model is no ``ForXVector``.
+        """
+        check_speakers(self.model.head)
+        return [self._apply(self._embed, one)[0] for one in self._checked_features(features)]
+
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
@@ -108,9 +180,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
+        waveforms = self._checked(waveforms)
         batches: dict[int, list[int]] = {}
         for index, waveform in enumerate(waveforms):
             batches.setdefault(bucketed_length(len(waveform)), []).append(index)
@@ -129,6 +199,83 @@ class InferenceModel:
         with jax.default_device(self.device):
             scores = np.asarray(self._run(self.model, values, mask))
         return unpad_scores(scores, waveforms, self.config)
+
+    def _apply(self, run: Any, features: np.ndarray) -> np.ndarray:
+        """A compiled function of (1, frames, conv_dim[-1]), padded to one of a few lengths, and of (1,) valid frames."""
+        frames = len(features)
+        hop = self.config.inputs_to_logits_ratio
+        padded = -(-bucketed_length(frames * hop) // hop)
+        values = np.zeros((1, padded, features.shape[1]), np.float32)
+        values[0, :frames] = features
+        with jax.default_device(self.device):
+            return np.asarray(run(self.model, values, np.array([frames], np.int32)))
+
+    def _frames(self, frames: int) -> int:
+        return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
+
+    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
+        for waveform in waveforms:
+            check_waveforms(self.config, (1, *waveform.shape))
+        return waveforms
+
+    def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
+        features = [np.asarray(one, np.float32) for one in features]
+        model: Any = self.model
+        for one in features:
+            check_features(self.config, one.shape)
+            if for_head:
+                check_adapter_frames(self.config, len(one))
+            if for_head and model.head == "ForXVector":
+                model.check_frames(len(one), dilated=True)
+        return features
+
+
+def _context(model: Any, features: Any, frames: Any) -> tuple[Any, tuple[Any, ...]]:
+    """(1, padded, conv_dim[-1]) with (1,) valid frames -> what the head reads, and (1, padded, hidden) of every layer."""
+    body = getattr(model, "wav2vec2", model)  # the bare model is its own body
+    hidden, _ = body.feature_projection(jnp.asarray(features, model.dtype), None)
+    mask = frame_mask(frames, hidden.shape[1])
+    hidden, states, _ = body.encoder(hidden, mask, None, None, with_states=True, with_weights=False)
+    if body.adapter is not None:
+        hidden = body.adapter(hidden, frames)
+    weights = getattr(model, "layer_weights", None)
+    if weights is not None:
+        shares = jax.nn.softmax(value(weights)).astype(model.dtype)
+        hidden = jnp.einsum("l,lbtd->btd", shares, jnp.stack(states))
+    return hidden, states
+
+
+def _head_scores(model: Any, features: Any, frames: Any) -> Any:
+    """What the head makes of (1, padded, conv_dim[-1]); padding is invisible to its valid frames."""
+    if model.head == "ForXVector":
+        return model.classifier(_vectors(model, features, frames)).astype(jnp.float32)
+    hidden, _ = _context(model, features, frames)
+    match model.head:
+        case "ForPreTraining":
+            hidden = model.project_hid(hidden)
+        case "ForCTC":
+            hidden = model.lm_head(hidden)
+        case "ForAudioFrameClassification":
+            hidden = model.classifier(hidden)
+        case "ForSequenceClassification":
+            hidden = model.projector(hidden)
+            hidden = model.classifier(masked_mean(hidden, frame_mask(frames, hidden.shape[1])))
+    return hidden.astype(jnp.float32)
+
+
+def _layers(model: Any, features: Any, frames: Any) -> Any:
+    """(layers + 1, 1, padded, hidden)."""
+    return jnp.stack(_context(model, features, frames)[1]).astype(jnp.float32)
+
+
+def _vectors(model: Any, features: Any, frames: Any) -> Any:
+    """(1, padded, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
+    hidden = model.projector(_context(model, features, frames)[0])
+    for layer in model.tdnn:
+        hidden = layer(hidden)
+    mask = frame_mask(frames - model.lost_frames(dilated=True), hidden.shape[1])
+    return model.feature_extractor(jnp.concatenate(masked_mean_and_std(hidden, mask), axis=-1)).astype(jnp.float32)
 
 
 def _scores(model: FlaxWav2Vec2PreTrainedModel, values: Any, mask: Any) -> Any:

@@ -527,7 +527,7 @@ class TFWav2Vec2ForXVector(_Classifier):
         )
         hidden = self.projector(hidden)
         if hidden.shape[1] is not None:
-            self._check_frames(hidden.shape[1], dilated=True)
+            self.check_frames(hidden.shape[1], dilated=True)
         for layer in self.tdnn:
             hidden = layer(hidden)
         mask = None if attention_mask is None else self._pooling_mask(attention_mask, layers.size(hidden, 1))
@@ -556,10 +556,11 @@ class TFWav2Vec2ForXVector(_Classifier):
         dilated = self.config.masked_group_norm
         lengths = self.frame_lengths(attention_mask)
         if not layers.is_tracing():
-            self._check_frames(int(tf.reduce_min(lengths)), dilated)
+            self.check_frames(int(tf.reduce_min(lengths)), dilated)
         return layers.frame_mask(lengths - self._context(dilated), frames)
 
-    def _check_frames(self, frames: int, dilated: bool) -> None:
+    def check_frames(self, frames: int, dilated: bool) -> None:
+        """Check that the time-delay network and its statistics have frames enough. Raises ``InputError``."""
         needed = self._context(dilated) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +15,19 @@ from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
 from wav2vec2_core.errors import BackendError
-from wav2vec2_core.inputs import check_waveforms
-from wav2vec2_tf.layers import Tensor
+from wav2vec2_core.inputs import (
+    check_adapter_frames,
+    check_features,
+    check_speakers,
+    check_statistics,
+    check_waveforms,
+    layer_numbers,
+)
+from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_tf.layers import Tensor, masked_mean, masked_mean_and_std
+from wav2vec2_tf.model import TFWav2Vec2Model
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
+from wav2vec2_tf.tiled_encoder import TiledEncoder
 
 
 def devices() -> list[str]:
@@ -66,6 +77,13 @@ class InferenceModel:
         # One graph for any batch and length. XLA would be compiled anew for each length.
         signature = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None), tf.int32)]
         self._graph = tf.function(self._forward, input_signature=signature, autograph=False)
+        self._body: TFWav2Vec2Model = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        self._encoder = TiledEncoder(self._body.feature_extractor)
+        frames = [tf.TensorSpec((1, None, model.config.conv_dim[-1]), tf.float32)]
+        self._contextualize, self._states, self._embed = (
+            self._placed(tf.function(part, input_signature=frames, autograph=False))
+            for part in (self._scores, self._layers, self._vectors)
+        )
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -75,6 +93,65 @@ class InferenceModel:
     def summary(self) -> str:
         """One line: library, device and type."""
         return f"tensorflow {tf.__version__} on {self.device}, {self.model.compute_dtype}"
+
+    def encode(
+        self, waveforms: Sequence[np.ndarray], statistics: Sequence[WindowStatistics] | None = None
+    ) -> list[np.ndarray]:
+        """The feature encoder, in tiles: (samples,) float32 each, any length -> (frames, conv_dim[-1]) float32 each.
+
+        Args:
+            waveforms: as for ``logits``.
+            statistics: of the whole recording that each waveform is a stretch of; each is a whole one where None.
+
+        Raises:
+            InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
+                waveforms and statistics differ.
+        """
+        waveforms = self._checked(waveforms)
+        given = [None] * len(waveforms) if statistics is None else list(statistics)
+        check_statistics(len(waveforms), len(given))
+        with tf.device(self.device):
+            return [
+                np.concatenate([tile.numpy() for tile in self._encoder(waveform, known)])
+                for waveform, known in zip(waveforms, given, strict=True)
+            ]
+
+    def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
+
+        Raises:
+            InputError: features have another shape.
+        """
+        return [self._contextualize(one[None])[0].numpy() for one in self._checked_features(features)]
+
+    def hidden_states(self, features: Sequence[np.ndarray], layers: Sequence[int]) -> list[np.ndarray]:
+        """(frames, conv_dim[-1]) each -> (len(layers), frames, hidden) float32 each.
+
+        Args:
+            features: as ``encode`` gives them.
+            layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
+
+        Raises:
+            InputError: features have another shape, or the model has no such layer.
+        """
+        chosen = layer_numbers(self.config, layers)
+        results = []
+        for one in self._checked_features(features, for_head=False):
+            states = self._states(one[None])
+            result = np.empty((len(chosen), len(one), self.config.hidden_size), np.float32)
+            for row, number in enumerate(chosen):
+                result[row] = states[number][0].numpy()
+            results.append(result)
+        return results
+
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each, compared by cosine.
+
+        Raises:
+            InputError: features have another shape or too few frames, or the model is no ``ForXVector``.
+        """
+        check_speakers(self.model.head)
+        return [self._embed(one[None])[0].numpy() for one in self._checked_features(features)]
 
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
@@ -90,9 +167,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
+        waveforms = self._checked(waveforms)
         results: dict[int, np.ndarray] = {}
         for batch in similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
             results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
@@ -108,6 +183,72 @@ class InferenceModel:
         output = self.model(input_values, attention_mask, return_dict=True, training=False)
         field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
         return tf.cast(output[field], tf.float32)
+
+    def _context(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(1, frames, conv_dim[-1]) -> (1, frames', hidden') for the head, and (1, frames, hidden) of every layer."""
+        body = self._body
+        hidden = body.feature_projection(tf.cast(features, self.model.compute_dtype))[0]
+        hidden, states, _ = body.encoder(hidden, None, None, with_states=True, with_weights=False)
+        return hidden if body.adapter is None else body.adapter(hidden, None), states or ()
+
+    def _mixed(self, features: Tensor) -> Tensor:
+        """What a head reads: the body's (1, frames, hidden), or its share of all layers' where it mixes them."""
+        hidden, states = self._context(features)
+        weights = getattr(self.model, "layer_weights", None)
+        if weights is None:
+            return hidden
+        return tf.einsum("l,lbtd->btd", tf.nn.softmax(tf.convert_to_tensor(weights)), tf.stack(states))
+
+    def _scores(self, features: Tensor) -> Tensor:
+        """What the head makes of (1, frames, conv_dim[-1])."""
+        model: Any = self.model
+        hidden = self._vectors(features) if model.head == "ForXVector" else self._mixed(features)
+        match model.head:
+            case "ForPreTraining":
+                hidden = model.project_hid(hidden)
+            case "ForCTC":
+                hidden = model.lm_head(hidden)
+            case "ForAudioFrameClassification" | "ForXVector":
+                hidden = model.classifier(hidden)
+            case "ForSequenceClassification":
+                hidden = model.classifier(masked_mean(model.projector(hidden), None))
+        return tf.cast(hidden, tf.float32)
+
+    def _layers(self, features: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tf.cast(state, tf.float32) for state in self._context(features)[1])
+
+    def _vectors(self, features: Tensor) -> Tensor:
+        """(1, frames, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
+        model: Any = self.model
+        hidden = model.projector(self._mixed(features))
+        for layer in model.tdnn:
+            hidden = layer(hidden)
+        vectors = model.feature_extractor(tf.concat(masked_mean_and_std(hidden, None), axis=-1))
+        return tf.cast(vectors, tf.float32)
+
+    def _placed(self, function: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            with tf.device(self.device):
+                return function(*arguments)
+
+        return run
+
+    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
+        for waveform in waveforms:
+            check_waveforms(self.config, (1, *waveform.shape))
+        return waveforms
+
+    def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
+        features = [np.asarray(one, np.float32) for one in features]
+        model: Any = self.model
+        for one in features:
+            check_features(self.config, one.shape)
+            if for_head:
+                check_adapter_frames(self.config, len(one))
+            if for_head and model.head == "ForXVector":
+                model.check_frames(len(one), dilated=True)
+        return features
 
 
 def _device(name: str) -> str:

@@ -188,8 +188,7 @@ class WeightNormConv1d(Layer):
         before = self.kernel // 2
         after = before - (self.kernel + 1) % 2
         x = tf.pad(x, [[0, 0], [before, after], [0, 0]])
-        # Not tf.nn.bias_add: graphs fuse that with the convolution, and on CPUs for which TensorFlow leaves oneDNN off
-        # the fused kernel refuses groups.
+        # Not bias_add: graphs fuse it with the convolution, and some processors have no such kernel for groups.
         return tf.nn.conv1d(x, weight, stride=1, padding="VALID") + tf.convert_to_tensor(self.bias)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,19 @@ import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
-from wav2vec2_core.errors import BackendError, InputError
-from wav2vec2_core.inputs import check_shape, check_waveforms
+from wav2vec2_core.errors import BackendError
+from wav2vec2_core.inputs import (
+    check_adapter_frames,
+    check_features,
+    check_speakers,
+    check_statistics,
+    check_waveforms,
+    layer_numbers,
+)
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch.layers import masked_mean_and_std
 from wav2vec2_torch.model import Wav2Vec2Model
+from wav2vec2_torch.packed_transformer import PackedTransformer
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
 from wav2vec2_torch.tiled_encoder import TiledEncoder
 from wav2vec2_torch.weights import to_tensor
@@ -49,7 +56,9 @@ def load_model(
         source: folder or hub id.
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: as torch names it; ``"auto"`` for the first CUDA device, else the CPU.
-        dtype: of the parameters.
+        dtype: of the parameters. ``int8``, on the CPU: linear layers and convolutions in 8 bits, the rest in float32.
+            Where a CPU has no instructions for bfloat16 or float16, the parameters are rounded to it and computed with
+            in float32: emulation is six times slower.
         language: language of an MMS adapter.
         local_files_only: do not ask the hub.
 
@@ -58,22 +67,41 @@ def load_model(
         BackendError: the device is not available.
         InputError: head, type or language is unknown.
     """
-    check_head_and_dtype(head, dtype)
+    check_head_and_dtype(head, dtype, int8=True)
     place = _device(device)
+    if dtype == "int8" and place.type != "cpu":
+        raise BackendError(f"dtype 'int8' works on the CPU, not on {place}: use device cpu, or float16 or bfloat16")
     model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
     found = open_model(source, local_files_only=local_files_only)
-    model = model_class.from_source(found, dtype=dtype, target_lang=language, masked_group_norm=True)
+    kept_as = "float32" if dtype == "int8" else dtype
+    model = model_class.from_source(found, dtype=kept_as, target_lang=language, masked_group_norm=True)
     check_trained(found.name, head, model.loading)
-    return InferenceModel(model.to(place))
+    model = model.to(place)
+    if place.type == "cpu" and not _has_instructions(dtype):
+        model = model.float()
+    return InferenceModel(model, dtype)
+
+
+#: Frames of a pack of features: a minute of speech.
+PACK_FRAMES = 3000
 
 
 class InferenceModel:
-    """A model ready for use; the numbers of one waveform do not depend on the others."""
+    """A model ready for use; the numbers of one waveform do not depend on the others.
 
-    def __init__(self, model: Wav2Vec2PreTrainedModel) -> None:
+    Attributes:
+        model: the plain model that the fast path takes its parameters from; do not change them afterwards.
+    """
+
+    def __init__(self, model: Wav2Vec2PreTrainedModel, dtype: str | None = None) -> None:
+        """``dtype``: what to call the numbers in ``summary``; ``int8`` makes the layers so. The model's where None."""
         self.model = model.eval()
+        self.dtype = dtype or str(model.dtype).removeprefix("torch.")
         self._body: Wav2Vec2Model = getattr(model, "wav2vec2", model)  # the bare model is its own body
-        self._encoder = TiledEncoder(self._body.feature_extractor)
+        int8 = dtype == "int8"
+        with torch.inference_mode():
+            self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
+            self._transformer = PackedTransformer(self._body, int8=int8)
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -82,7 +110,33 @@ class InferenceModel:
 
     def summary(self) -> str:
         """One line: library, device and type."""
-        return f"torch {torch.__version__} on {self.model.device}, {str(self.model.dtype).removeprefix('torch.')}"
+        computed = str(self.model.dtype).removeprefix("torch.")
+        note = "" if computed == self.dtype else f" (other layers in {computed})"
+        if self.dtype != "int8" and note:
+            note = f" computed in {computed}, as this processor has no instructions for it"
+        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}"
+
+    @torch.inference_mode()
+    def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
+        """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
+
+        Args:
+            waveforms: (samples,) each, normalised by the feature extractor.
+            batch_samples: samples computed at a time: a minute of speech. A longer waveform goes alone.
+
+        Returns:
+            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
+            (frames, hidden) or (frames, proj_codevector_dim) for other heads.
+
+        Raises:
+            InputError: a waveform has another rank or is shorter than the receptive field.
+        """
+        waveforms = self._checked(waveforms)
+        results: list[np.ndarray] = []
+        for pack in _packs(waveforms, batch_samples):
+            features = [torch.cat(list(self._encoder(waveform))) for waveform in pack]
+            results += self._scores(features)
+        return results
 
     @torch.inference_mode()
     def encode(
@@ -100,15 +154,14 @@ class InferenceModel:
         """
         waveforms = self._checked(waveforms)
         given = [None] * len(waveforms) if statistics is None else list(statistics)
-        if len(given) != len(waveforms):
-            raise InputError(f"{len(waveforms)} waveforms come with {len(given)} statistics: give one for each")
+        check_statistics(len(waveforms), len(given))
         results = []
         for waveform, known in zip(waveforms, given, strict=True):
             frames = self.config.num_frames(len(waveform), add_adapter=False)
             result = np.empty((frames, self.config.conv_dim[-1]), np.float32)
             start = 0
             for tile in self._encoder(waveform, known):
-                result[start : start + len(tile)] = tile.float().cpu().numpy()
+                result[start : start + len(tile)] = _numpy(tile)
                 start += len(tile)
             results.append(result)
         return results
@@ -120,10 +173,9 @@ class InferenceModel:
         Raises:
             InputError: features have another shape.
         """
-        results = []
-        for one in self._checked_features(features):
-            hidden, states = self._context(one)
-            results.append(self._scores(hidden, states)[0].float().cpu().numpy())
+        results: list[np.ndarray] = []
+        for pack in self._feature_packs(features):
+            results += self._scores(pack)
         return results
 
     @torch.inference_mode()
@@ -137,56 +189,60 @@ class InferenceModel:
         Raises:
             InputError: features have another shape, or the model has no such layer.
         """
-        chosen = [self._layer(number) for number in layers]
-        results = []
-        for one in self._checked_features(features):
-            states = self._context(one)[1]
-            result = np.empty((len(chosen), len(one), self.config.hidden_size), np.float32)
-            for row, number in enumerate(chosen):
-                result[row] = states[number][0].float().cpu().numpy()
-            results.append(result)
+        chosen = layer_numbers(self.config, layers)
+        results: list[np.ndarray] = []
+        for pack in self._feature_packs(features):
+            lengths = [len(one) for one in pack]
+            made = np.empty((len(chosen), sum(lengths), self.config.hidden_size), np.float32)
+
+            def keep(number: int, states: Tensor, made: np.ndarray = made) -> None:
+                for row, wanted in enumerate(chosen):
+                    if wanted == number:
+                        made[row] = _numpy(states)
+
+            self._transformer(torch.cat(pack), lengths, keep)
+            results += [part.copy() for part in np.split(made, np.cumsum(lengths)[:-1], axis=1)]
         return results
 
-    def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
-        """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
-
-        Args:
-            waveforms: (samples,) each, normalised by the feature extractor.
-            batch_samples: samples computed at a time, with padding: a minute of speech. A longer waveform goes alone.
-
-        Returns:
-            float32, (frames, vocab) each for CTC; (frames, labels), (labels,), (xvector_output_dim,),
-            (frames, hidden) or (frames, proj_codevector_dim) for other heads.
+    @torch.inference_mode()
+    def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Speaker vectors: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each, compared by cosine.
 
         Raises:
-            InputError: a waveform has another rank or is shorter than the receptive field.
+            InputError: features have another shape or too few frames, or the model is no ``ForXVector``.
         """
-        waveforms = self._checked(waveforms)
-        results: dict[int, np.ndarray] = {}
-        for batch in similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
-            results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
-        return [results[index] for index in range(len(waveforms))]
+        check_speakers(self.model.head)
+        results: list[np.ndarray] = []
+        for pack in self._feature_packs(features):
+            results += self._scores(pack, self._speaker)
+        return results
 
-    @torch.inference_mode()
-    def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        values, mask = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
-        device = self.model.device
-        output = self.model(torch.from_numpy(values).to(device), torch.from_numpy(mask).to(device), return_dict=True)
-        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
-        scores = output[field].float().cpu().numpy()
-        return unpad_scores(scores, waveforms, self.config)
+    def _scores(
+        self, features: Sequence[Tensor], head: Callable[[Tensor], Tensor] | None = None
+    ) -> list[np.ndarray]:
+        """Run the transformer over a pack of (frames, conv_dim[-1]) features, and the head over each utterance."""
+        head = head or self._head
+        self._check_frames(features)
+        lengths = [len(one) for one in features]
+        weights: Tensor | None = getattr(self.model, "layer_weights", None)
+        if weights is None:
+            hidden = self._transformer(torch.cat(list(features)), lengths)
+        else:
+            shares, parts = F.softmax(weights, dim=-1), []
 
-    def _context(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(frames, conv_dim[-1]) -> (1, frames', hidden') for the head, and (1, frames, hidden) of every layer."""
-        body = self._body
-        hidden, states, _ = body.encoder(body.feature_projection(features[None])[0], None, None, True, False)
-        return hidden if body.adapter is None else body.adapter(hidden, None), states or ()
+            def add(number: int, states: Tensor) -> None:
+                term = states * shares[number]
+                parts[:] = [parts[0].add_(term) if parts else term]
 
-    def _scores(self, hidden: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """What the head makes of its body's (1, frames, hidden), or of all layers' where it mixes them."""
+            self._transformer(torch.cat(list(features)), lengths, add)
+            hidden = parts[0]
+        adapter = self._body.adapter if weights is None else None
+        utterances = hidden[None].split(lengths, dim=1)
+        return [_numpy(head(one if adapter is None else adapter(one, None))[0]) for one in utterances]
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """What the head makes of (1, frames, hidden): (1, frames, scores) or (1, scores)."""
         model: Any = self.model
-        if getattr(model, "layer_weights", None) is not None:
-            hidden = sum(share * state for share, state in zip(F.softmax(model.layer_weights, 0), states, strict=True))
         match model.head:
             case "ForPreTraining":
                 return model.project_hid(hidden)
@@ -197,12 +253,24 @@ class InferenceModel:
             case "ForSequenceClassification":
                 return model.classifier(model.projector(hidden).mean(1))
             case "ForXVector":
-                hidden = model.projector(hidden)
-                model.check_frames(hidden.shape[1], dilated=True)
-                for layer in model.tdnn:
-                    hidden = layer(hidden)
-                return model.classifier(model.feature_extractor(torch.cat(masked_mean_and_std(hidden, None), dim=-1)))
+                return model.classifier(self._speaker(hidden))
         return hidden
+
+    def _speaker(self, hidden: Tensor) -> Tensor:
+        """(1, frames, hidden) -> (1, xvector_output_dim) speaker vector."""
+        model: Any = self.model
+        hidden = model.projector(hidden)
+        for layer in model.tdnn:
+            hidden = layer(hidden)
+        return model.feature_extractor(torch.cat(masked_mean_and_std(hidden, None), dim=-1))
+
+    def _check_frames(self, features: Sequence[Tensor]) -> None:
+        """Refuse utterances that are too short for the adapter or the head."""
+        model: Any = self.model
+        frames = min(len(one) for one in features)
+        if model.head == "ForXVector":
+            model.check_frames(frames, dilated=True)
+        check_adapter_frames(self.config, frames)
 
     def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
@@ -210,26 +278,30 @@ class InferenceModel:
             check_waveforms(self.config, (1, *waveform.shape))
         return waveforms
 
-    def _checked_features(self, features: Sequence[np.ndarray]) -> list[Tensor]:
-        checked = []
-        for one in features:
-            array = np.asarray(one, np.float32)
-            frames = array.shape[0] if array.ndim else 0
-            check_shape("features", array.shape, (max(frames, 1), self.config.conv_dim[-1]), "(frames, conv_dim[-1])")
-            if self.config.add_adapter and self.config.num_adapter_frames(frames) < 1:
-                raise InputError(
-                    f"an utterance has {frames} frames, the convolutional adapter makes less than one of them: "
-                    "leave it out or use a longer one"
-                )
-            checked.append(to_tensor(array).to(self.model.device, self.model.dtype))
-        return checked
+    def _feature_packs(self, features: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
+        """Checked (frames, conv_dim[-1]) features where the model is, in packs of about a minute."""
+        arrays = [np.asarray(one, np.float32) for one in features]
+        for array in arrays:
+            check_features(self.config, array.shape)
+        for pack in _packs(arrays, PACK_FRAMES):
+            yield [to_tensor(array).to(self.model.device, self.model.dtype) for array in pack]
 
-    def _layer(self, number: int) -> int:
-        """A layer's number counted from the first one."""
-        count = self.config.num_hidden_layers + 1
-        if not -count <= number < count:
-            raise InputError(f"layer {number} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last")
-        return number % count
+
+
+def _packs(arrays: Sequence[np.ndarray], limit: int) -> Iterator[list[np.ndarray]]:
+    """Neighbours whose lengths sum up to ``limit`` at most; a longer array alone."""
+    pack: list[np.ndarray] = []
+    for array in arrays:
+        if pack and sum(map(len, pack)) + len(array) > limit:
+            yield pack
+            pack = []
+        pack.append(array)
+    if pack:
+        yield pack
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()
 
 
 def _device(name: str) -> torch.device:
@@ -241,3 +313,13 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error
     return place
+
+
+def _has_instructions(dtype: str) -> bool:
+    """Whether this CPU computes with a type at least as fast as with float32."""
+    match dtype:
+        case "bfloat16":
+            return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        case "float16":
+            return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return True

@@ -1,8 +1,11 @@
-"""The feature encoder for inference: in tiles of time, of any length, in bounded memory, with the numbers of the whole.
+"""The feature encoder for inference: in tiles of time, any length, in bounded memory, with the numbers of the whole.
 
-Frame t depends on the samples [t * hop, t * hop + receptive field) and, behind a group norm, on one mean and variance per
-channel of the whole recording. Those follow from the statistics of the input windows before any tile is computed, so they
-go into the first convolution's weights and no tile needs another.
+Frame t depends on the samples [t * hop, t * hop + receptive field) and, behind a group norm, on one mean and variance
+per channel of the whole recording. Those follow from the statistics of the input windows before any tile is computed,
+so they go into the first convolution's weights and no tile needs another.
+
+Convolutions are matrix products of (windows, kernel * channels): frames stay rows from the waveform to the transformer,
+which a norm over the channels wants, and 8-bit layers serve both.
 """
 
 from __future__ import annotations
@@ -14,55 +17,71 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_torch import fast_layers
 from wav2vec2_torch.model import ConvLayer, FeatureEncoder
 
-#: Samples of a tile, about: the first convolution's output of base models, 6.5 MB, then stays in a processor's cache.
-TILE_SAMPLES = 16_000
+#: Samples of a tile, about: small enough for a processor's cache, large enough that the last layers have work.
+TILE_SAMPLES = 32_000
 
 
 class TiledEncoder:
     """The convolutions of a ``FeatureEncoder``, run tile by tile."""
 
-    def __init__(self, encoder: FeatureEncoder) -> None:
-        self.config: Wav2Vec2Config = encoder.config
-        self.layers: list[ConvLayer] = [layer for layer in encoder.conv_layers if isinstance(layer, ConvLayer)]
-        self.tile_frames = max(1, TILE_SAMPLES // self.config.inputs_to_logits_ratio)
+    def __init__(self, encoder: FeatureEncoder, *, int8: bool = False) -> None:
+        self.config = config = encoder.config
+        self.tile_frames = max(1, TILE_SAMPLES // config.inputs_to_logits_ratio)
+        self.activation = fast_layers.activation_(config.feat_extract_activation)
+        modules = [layer for layer in encoder.conv_layers if isinstance(layer, ConvLayer)]
+        self.first = modules[0]
+        self.convolutions = [
+            fast_layers.linear(_flat(layer.conv.weight), layer.conv.bias, int8=int8 and index > 0)
+            for index, layer in enumerate(modules)
+        ]
+        #: Norms by frame; the group norm is in the first convolution.
+        self.norms = [layer.layer_norm if config.feat_extract_norm == "layer" else None for layer in modules]
 
     def __call__(self, waveform: np.ndarray, statistics: WindowStatistics | None = None) -> Iterator[Tensor]:
         """Yield (frames, conv_dim[-1]) tiles of a (samples,) waveform, in the type and on the device of the weights.
 
         ``statistics``: of the recording that the waveform is a stretch of; of the waveform itself where None.
         """
-        config = self.config
-        first, weight = self.layers[0].conv, self.layers[0].conv.weight
-        folded = None
+        config, weight = self.config, self.first.conv.weight
+        convolutions = self.convolutions
         if config.feat_extract_norm == "group":
             folded = self._fold(statistics or WindowStatistics.of(config, waveform))
+            convolutions = [folded, *convolutions[1:]]
         samples = torch.from_numpy(waveform)
         frames, hop = config.num_frames(len(waveform), add_adapter=False), config.inputs_to_logits_ratio
         for start in range(0, frames, self.tile_frames):
             last = min(start + self.tile_frames, frames) - 1
             tile = samples[start * hop : last * hop + config.receptive_field].to(weight.device, weight.dtype)
-            x = tile[None, None]
-            for index, layer in enumerate(self.layers):
-                if index == 0 and folded is not None:
-                    x = layer.activation(F.conv1d(x, *folded, stride=first.stride))
-                else:
-                    x = layer(x, None)
-            yield x[0].T
+            yield self._tile(tile[:, None], convolutions)
 
-    def _fold(self, statistics: WindowStatistics) -> tuple[Tensor, Tensor]:
-        """The first convolution's weight and bias with the group norm's mean, deviation, gain and shift in them."""
-        layer = self.layers[0]
-        norm = layer.layer_norm
+    def _tile(self, x: Tensor, convolutions: list[fast_layers.Linear]) -> Tensor:
+        """(samples, 1) -> (frames, conv_dim[-1])."""
+        layers = zip(convolutions, self.norms, self.config.conv_kernel, self.config.conv_stride, strict=True)
+        for convolution, norm, kernel, stride in layers:
+            channels = x.shape[1]
+            windows = (len(x) - kernel) // stride + 1
+            x = convolution(x.as_strided((windows, kernel * channels), (stride * channels, 1)).contiguous())
+            if norm is not None:
+                x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            x = self.activation(x)
+        return x
+
+    def _fold(self, statistics: WindowStatistics) -> fast_layers.Linear:
+        """The first convolution with the group norm's mean, deviation, gain and shift in its weight and bias."""
+        norm = self.first.layer_norm
         assert norm is not None
-        weight = layer.conv.weight
-        kernels = weight.detach()[:, 0].double().cpu().numpy()
-        mean = kernels @ statistics.mean
-        variance = ((kernels @ statistics.covariance) * kernels).sum(1)
-        scale = norm.weight.detach().double().cpu().numpy() / np.sqrt(variance + norm.eps)
-        shift = norm.bias.detach().double().cpu().numpy() - mean * scale  # the convolution's bias cancels
-        folded = (kernels * scale[:, None])[:, None], shift
-        return tuple(torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)  # type: ignore[return-value]
+        weight = self.first.conv.weight
+        kernels, gain, shift = (
+            tensor.detach().double().cpu().numpy() for tensor in (_flat(weight), norm.weight, norm.bias)
+        )
+        folded = statistics.folded(kernels, gain, shift, norm.eps)
+        return fast_layers.linear(*(torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded))
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """(outputs, inputs, kernel) -> (outputs, kernel * inputs), the order of features in windows of rows."""
+    return weight.detach().transpose(1, 2).flatten(1).contiguous()

@@ -10,9 +10,14 @@ import typer
 
 from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
+from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.doctor import doctor
+from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.info import info
+from wav2vec2_core.cli.listen import listen
+from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.transcribe import transcribe
+from wav2vec2_core.cli.whisper_names import WhisperNames
 from wav2vec2_core.errors import Wav2Vec2Error
 
 app = typer.Typer(
@@ -22,10 +27,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(transcribe)
+app.command(cls=WhisperNames)(transcribe)
+app.command()(listen)
+app.command()(embed)
+app.command()(classify)
 app.command()(info)
 app.command()(doctor)
 app.command()(conformance)
+app.add_typer(lm)
 
 
 def _print_version(wanted: bool) -> None:

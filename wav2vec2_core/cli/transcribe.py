@@ -1,105 +1,217 @@
-"""``wav2vec2 transcribe``: recordings to text."""
+"""``wav2vec2 transcribe``: recordings to text and captions."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wav2vec2_core.captions import Layout
+    from wav2vec2_core.cli.progress import Quiet
+    from wav2vec2_core.recordings import Source
+    from wav2vec2_core.transcription import Transcriber, Transcript
 
 
 class OutputFormat(StrEnum):
     """What a result looks like."""
 
     txt = "txt"
+    srt = "srt"
+    vtt = "vtt"
+    tsv = "tsv"
     json = "json"
+    ctm = "ctm"
+    textgrid = "textgrid"
+    audacity = "audacity"
+    all = "all"
+
+
+#: What ``all`` stands for, as in whisper.
+_ALL = ("txt", "srt", "vtt", "tsv", "json")
+#: Formats of which several recordings fit into one stream.
+_STREAMABLE = ("txt", "json")
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of up to a minute, any format.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Recordings and videos of any length, folders, patterns, - for stdin."),
+    ],
     model: Annotated[
         str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
     ] = None,
     backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    batch_seconds: Annotated[float, typer.Option(help="Audio that goes through the model at a time.")] = 60.0,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Write <stem>.<format> there instead of to stdout.")
     ] = None,
-    output_format: Annotated[OutputFormat, typer.Option("--output-format", "-f")] = OutputFormat.txt,
+    output_format: Annotated[
+        OutputFormat, typer.Option("--output-format", "-f", help="all: txt, srt, vtt, tsv and json.")
+    ] = OutputFormat.txt,
+    word_timestamps: Annotated[bool, typer.Option(help="Times and probabilities of words in json.")] = True,
+    max_line_width: Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")] = None,
+    max_line_count: Annotated[int | None, typer.Option(help="Lines of a caption.")] = None,
+    max_words_per_line: Annotated[int | None, typer.Option(help="Words of a caption.")] = None,
+    highlight_words: Annotated[
+        bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
+    ] = False,
+    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    lm: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|PATH",
+            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
+        ),
+    ] = "auto",
+    hotwords: Annotated[str | None, typer.Option(help="Words to prefer, with commas.")] = None,
+    beam_width: Annotated[int | None, typer.Option(help="Beams of the search; greedy without it and an lm.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the language model.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Score for each word, with a language model.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="How long recordings are cut: auto; SECONDS[:CONTEXT], a window and what is dropped on either side; "
+            "legacy[:SECONDS[:CONTEXT]], as transformers' pipeline does."
+        ),
+    ] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what ran where.")] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""
-    from wav2vec2_core.cli.console import print_error
-    from wav2vec2_core.errors import Wav2Vec2Error
-    from wav2vec2_core.files import make_folder, write_text
-    from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
+    from wav2vec2_core.cli.console import stoppable
 
-    targets = _targets(files, output_dir, output_format.value)
-    if output_dir is not None:
-        make_folder(output_dir)
-    if model is None:
-        print(
-            "note: no --model given, using the embedded one: it hears English digits (zero to nine) and nothing else. "
-            "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
-            file=sys.stderr,
-        )
-    transcriber = Transcriber(
-        model or EMBEDDED_MODEL,
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        language=language,
-        local_files_only=offline,
-    )
-    failed = 0
-    for path in _with_progress(files):
-        try:
-            result = transcriber.transcribe(path)
-            target = targets.get(path)
-            if target is not None:
-                write_text(target, result.render(output_format.value) + "\n")
-            elif output_format is OutputFormat.json:
-                print(json.dumps({"file": str(path), **result.to_dict()}, ensure_ascii=False), flush=True)
-            else:
-                print(result.text if len(files) == 1 else f"{path}\t{result.text}", flush=True)
-        except Wav2Vec2Error as error:
-            failed += 1
-            print_error(error)
-    if verbose:
-        print(f"note: {transcriber.model.summary()}", file=sys.stderr)
+    remedy = "finished files are kept, --resume goes on with the others" if output_dir else ""
+    with stoppable(remedy):
+        from wav2vec2_core.captions import Layout
+        from wav2vec2_core.decoding.choice import DecoderChoice
+        from wav2vec2_core.long_audio import Window
+        from wav2vec2_core.recordings import find_sources
+        from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
+
+        layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
+        cut = Window.parse(window)
+        decoding = DecoderChoice(lm, _listed(hotwords), beam_width, alpha, beta)
+        with find_sources(files, recursive=recursive) as sources:
+            delivery = _Delivery.plan(sources, output_dir, output_format.value, layout)
+            if resume:
+                sources = delivery.missing(sources)
+            if model is None:
+                _note_about_the_embedded_model()
+            transcriber = Transcriber(
+                model or EMBEDDED_MODEL,
+                backend=backend,
+                device=device,
+                dtype=dtype,
+                language=language,
+                local_files_only=offline,
+                decoding=decoding,
+                window=cut,
+                batch_seconds=batch_seconds,
+            )
+            failed = _run(transcriber, sources, delivery, jobs)
+        if verbose:
+            print(f"note: {transcriber.model.summary()}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
 
-def _targets(files: list[Path], output_dir: Path | None, suffix: str) -> dict[Path, Path]:
-    """Where each file's result goes; empty for stdout. Two recordings never share a result."""
-    from wav2vec2_core.errors import InputError
+def _run(transcriber: Transcriber, sources: Sequence[Source], delivery: _Delivery, jobs: int) -> int:
+    """Transcribe and deliver; the number of recordings without a result."""
+    from wav2vec2_core.cli.progress import audio_progress
+    from wav2vec2_core.errors import Wav2Vec2Error
 
-    if output_dir is None:
-        return {}
-    targets: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}
-    for path in files:
-        target = output_dir / f"{path.stem}.{suffix}"
-        other = taken.setdefault(target, path)
-        if other != path:
-            raise InputError(f"{other} and {path} would both be written to {target}: use two output folders")
-        targets[path] = target
-    return targets
+    failed = 0
+    paths = [source.path for source in sources]
+    with audio_progress("Transcribing", paths) as bar:
+        results = transcriber.transcribe_all(paths, jobs=jobs, progress=bar.advance)
+        for source, result in zip(sources, results, strict=True):
+            try:
+                delivery.deliver(source, result.unwrap(), bar)
+            except Wav2Vec2Error as error:
+                failed += 1
+                bar.complain(error, (str(source.path), source.name))
+    return failed
 
 
-def _with_progress(files: list[Path]) -> Iterable[Path]:
-    """The files, with a progress bar on stderr where a person watches and there is something to wait for."""
-    if len(files) < 2 or not sys.stderr.isatty() or sys.stdout.isatty():
-        return files
-    from rich.console import Console
-    from rich.progress import track
+def _listed(hotwords: str | None) -> list[str]:
+    return [word for word in (part.strip() for part in (hotwords or "").split(",")) if word]
 
-    return track(files, description="Transcribing", console=Console(stderr=True))
+
+def _note_about_the_embedded_model() -> None:
+    print(
+        "note: no --model given, using the embedded one: it hears English digits (zero to nine) and nothing else. "
+        "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
+        file=sys.stderr,
+    )
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """Where results go: to stdout, or each to its files.
+
+    targets: recording -> its files in the order of ``formats``; empty for stdout.
+    """
+
+    formats: tuple[str, ...]
+    layout: Layout
+    targets: dict[Path, list[Path]]
+    several: bool
+
+    @classmethod
+    def plan(cls, sources: Sequence[Source], folder: Path | None, output_format: str, layout: Layout) -> _Delivery:
+        """Check before any work that every result has its place. Raises ``InputError`` and ``OutputError``."""
+        from wav2vec2_core.captions import FORMATS
+        from wav2vec2_core.errors import InputError
+        from wav2vec2_core.files import make_folder
+        from wav2vec2_core.recordings import output_paths
+
+        formats = _ALL if output_format == "all" else (output_format,)
+        if folder is None:
+            if len(formats) > 1 or (len(sources) > 1 and output_format not in _STREAMABLE):
+                raise InputError(
+                    f"results of {len(sources)} recordings as {output_format} are several files: "
+                    "name a folder with --output-dir"
+                )
+            return cls(formats, layout, {}, len(sources) > 1)
+        targets = output_paths(sources, folder, [FORMATS[name] for name in formats])
+        make_folder(folder)
+        return cls(formats, layout, targets, len(sources) > 1)
+
+    def missing(self, sources: Sequence[Source]) -> list[Source]:
+        """The recordings that still lack a file. Raises ``InputError`` for stdout."""
+        from wav2vec2_core.errors import InputError
+
+        if not self.targets:
+            raise InputError("--resume looks for files that are there already: name their folder with --output-dir")
+        return [source for source in sources if not all(path.is_file() for path in self.targets[source.path])]
+
+    def deliver(self, source: Source, transcript: Transcript, bar: Quiet) -> None:
+        """Write or print one transcript. Raises ``OutputError``."""
+        from wav2vec2_core.cli.console import printable, shown
+        from wav2vec2_core.files import make_folder, write_text
+
+        if self.targets:
+            for path, name in zip(self.targets[source.path], self.formats, strict=True):
+                content = transcript.render(name, self.layout, name=source.relative.name)
+                if not path.parent.is_dir():
+                    make_folder(path.parent)
+                write_text(path, content)
+        elif self.formats == ("json",):
+            entry = {"file": source.name, **json.loads(transcript.render("json", self.layout))}
+            bar.say(printable(json.dumps(entry, ensure_ascii=False)))
+        elif self.formats == ("txt",):
+            bar.say(printable(f"{shown(source.name)}\t{transcript.text}" if self.several else transcript.text))
+        else:
+            bar.say(printable(transcript.render(self.formats[0], self.layout, name=source.relative.name)).rstrip("\n"))

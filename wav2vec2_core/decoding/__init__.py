@@ -1,7 +1,26 @@
 """From logits to text on one timeline."""
 
+from wav2vec2_core.decoding.alphabet import Alphabet
+from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder, build_ctcdecoder
+from wav2vec2_core.decoding.beam_search import LanguageModelState
 from wav2vec2_core.decoding.decoder import Decoder, DecodingStream
-from wav2vec2_core.decoding.greedy import greedy_decode
+from wav2vec2_core.decoding.greedy import GreedyDecoder, greedy_decode
+from wav2vec2_core.decoding.search_options import SearchOptions
+from wav2vec2_core.decoding.spoken import Hypothesis
 from wav2vec2_core.decoding.timeline import Character, Timeline, Word
 
-__all__ = ["Character", "Decoder", "DecodingStream", "Timeline", "Word", "greedy_decode"]
+__all__ = [
+    "Alphabet",
+    "BeamSearchDecoder",
+    "Character",
+    "Decoder",
+    "DecodingStream",
+    "GreedyDecoder",
+    "Hypothesis",
+    "LanguageModelState",
+    "SearchOptions",
+    "Timeline",
+    "Word",
+    "build_ctcdecoder",
+    "greedy_decode",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ except ImportError:
     numba = None
 
 #: Whether functions marked with ``compiled`` run as machine code.
-COMPILED = numba is not None and not numba.config.DISABLE_JIT
+COMPILED = numba is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
 
 def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

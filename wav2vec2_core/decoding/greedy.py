@@ -2,19 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wav2vec2_core.decoding.timeline import Character, Word
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.tokenization.ctc_text import clean_up
 
 if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 
+class GreedyDecoder:
+    """Greedy decoding behind the interface of ``Decoder``. ``tokenizer``: its ``pad_token`` is the CTC blank."""
+
+    def __init__(self, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
+        """(frames, vocab) of any real dtype, before the softmax -> text and words; see ``greedy_decode``.
+
+        Raises:
+            InputError: ``logits`` is not two-dimensional, or wider than the tokenizer knows tokens.
+        """
+        words = self.stream().feed_all(logits)
+        return text_of(words, self.tokenizer), words
+
+    def stream(self) -> GreedyStream:
+        """Start a recording whose logits come in pieces."""
+        return GreedyStream(self.tokenizer)
+
+
+class GreedyStream:
+    """Greedy decoding of one recording as its logits come; a word is final once its delimiter has come.
+
+    Kept is what follows the last delimiter, so memory is bounded for every vocabulary that has one.
+    """
+
+    def __init__(self, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._skipped = _skipped(tokenizer)
+        self._seen = 0
+        self._tokens, self._frames = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._probabilities = np.zeros(0)
+
+    def feed(self, logits: np.ndarray) -> list[Word]:
+        """(frames, vocab), the frames that follow the last call's -> words that are now final. Raises ``InputError``."""
+        best, probabilities = _best(logits)
+        kept = np.flatnonzero(~np.isin(best, self._skipped))
+        self._tokens = np.concatenate([self._tokens, best[kept]])
+        self._frames = np.concatenate([self._frames, kept + self._seen])
+        self._probabilities = np.concatenate([self._probabilities, probabilities[kept]])
+        self._seen += len(best)
+        borders = np.flatnonzero(self._tokens == self.tokenizer.word_delimiter_token_id)
+        return self._take(int(borders[-1]) + 1 if len(borders) else 0)
+
+    def partial(self) -> list[Word]:
+        """The word after the final ones as it looks now."""
+        return _words(self._tokens, self._frames, self._probabilities, self.tokenizer)
+
+    def finish(self) -> list[Word]:
+        """No frames follow: the word that was not final yet."""
+        return self._take(len(self._tokens))
+
+    def feed_all(self, logits: np.ndarray) -> list[Word]:
+        """All (frames, vocab) of a recording at once: all its words."""
+        return [*self.feed(logits), *self.finish()]
+
+    def _take(self, count: int) -> list[Word]:
+        """The words of the first ``count`` frames that are kept; they and blanks after them are kept no longer."""
+        words = _words(self._tokens[:count], self._frames[:count], self._probabilities[:count], self.tokenizer)
+        letters = np.flatnonzero(self._tokens[count:] != self.tokenizer.pad_token_id)
+        start = count + int(letters[0]) if len(letters) else len(self._tokens)
+        self._tokens, self._frames = self._tokens[start:], self._frames[start:]
+        self._probabilities = self._probabilities[start:]
+        return words
+
+
 def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, list[Word]]:
-    """Text and words of one utterance.
+    """Text as the tokenizer writes it, and words, of one utterance.
 
     Special tokens are left out, except the blank, which separates double letters. A character lasts from its first
     frame to the last of its repeats; blanks after it do not extend it. A vocabulary without word delimiter gives one
@@ -30,43 +98,45 @@ def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[
     Raises:
         InputError: ``logits`` is not two-dimensional, or wider than the tokenizer knows tokens.
     """
+    words = GreedyStream(tokenizer).feed_all(logits)
+    best = logits.argmax(-1)
+    return tokenizer.decode(best[~np.isin(best, _skipped(tokenizer))]) if len(best) else "", words
+
+
+def text_of(words: Iterable[Word], tokenizer: Wav2Vec2CTCTokenizer) -> str:
+    """Words joined as the tokenizer joins them, with one delimiter between two of them."""
+    text = (tokenizer.replace_word_delimiter_char or "").join(word.text for word in words)
+    return clean_up(text) if tokenizer.clean_up_tokenization_spaces else text
+
+
+def _skipped(tokenizer: Wav2Vec2CTCTokenizer) -> list[int]:
+    """Special tokens but blank and word delimiter. They go before repeats are merged, as the tokenizer does it."""
+    kept = (tokenizer.pad_token_id, tokenizer.word_delimiter_token_id)
+    return [token for token in tokenizer.all_special_ids if token not in kept]
+
+
+def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best token of each frame, (frames,), and its softmax probability, (frames,) float64. Raises ``InputError``."""
     if logits.ndim != 2:
         raise InputError(f"logits have shape {logits.shape}, (frames, vocab) is needed: decode one utterance at a time")
+    if len(logits) == 0:
+        return np.zeros(0, np.int64), np.zeros(0)
     best = logits.argmax(-1)
-    if len(best) == 0:
-        return "", []
-    frames = _spoken(best, tokenizer)
-    return tokenizer.decode(best[frames]), _words(best, frames, _probabilities(logits, best), tokenizer)
-
-
-def _probabilities(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Softmax probability of the best token of each frame, (frames,) float64."""
     scores = logits.astype(np.float64)
     top = scores[np.arange(len(best)), best]
-    return 1 / np.exp(scores - top[:, None]).sum(-1)
-
-
-def _spoken(best: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> np.ndarray:
-    """Frames without special tokens; blanks and word delimiters stay.
-
-    Special tokens go before repeats are merged, as the tokenizer does it; the frames keep their numbers.
-    """
-    kept = (tokenizer.pad_token_id, tokenizer.word_delimiter_token_id)
-    skipped = [token for token in tokenizer.all_special_ids if token not in kept]
-    return np.flatnonzero(~np.isin(best, skipped))
+    return best, 1 / np.exp(scores - top[:, None]).sum(-1)
 
 
 def _words(
-    best: np.ndarray, frames: np.ndarray, probabilities: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer
+    tokens: np.ndarray, frames: np.ndarray, probabilities: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer
 ) -> list[Word]:
+    """Words of the best tokens that are kept; all (kept,), ``frames`` are their numbers."""
     blank, delimiter = tokenizer.pad_token_id, tokenizer.word_delimiter_token_id
-    if len(frames) == 0:
+    if len(tokens) == 0:
         return []
-    tokens = best[frames]
-    borders = np.flatnonzero(np.diff(tokens)) + 1
     words: list[Word] = []
     characters: list[Character] = []
-    for run in np.split(np.arange(len(frames)), borders):
+    for run in np.split(np.arange(len(tokens)), np.flatnonzero(np.diff(tokens)) + 1):
         token = int(tokens[run[0]])
         if token == delimiter:
             if characters:
@@ -78,7 +148,7 @@ def _words(
                     text=_text(token, tokenizer),
                     start=int(frames[run[0]]),
                     end=int(frames[run[-1]]) + 1,
-                    confidence=float(probabilities[frames[run]].mean()),
+                    confidence=float(probabilities[run].mean()),
                 )
             )
     if characters:
@@ -88,4 +158,8 @@ def _words(
 
 def _text(token: int, tokenizer: Wav2Vec2CTCTokenizer) -> str:
     text = tokenizer.convert_ids_to_tokens(token)
+    if text is None:
+        raise InputError(
+            f"logits score token {token}, the vocabulary has {len(tokenizer)} tokens: decode with the tokenizer of the model"
+        )
     return text.lower() if tokenizer.do_lower_case else text

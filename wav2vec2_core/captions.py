@@ -1,0 +1,368 @@
+"""Timed words as files.
+
+Captions as whisper writes them (txt, srt, vtt, tsv, json), and label files (CTM, Praat's TextGrid, Audacity).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from wav2vec2_core.decoding import Timeline, Word
+from wav2vec2_core.errors import InputError
+
+#: Output format -> end of the file's name.
+FORMATS = {
+    "txt": "txt",
+    "srt": "srt",
+    "vtt": "vtt",
+    "tsv": "tsv",
+    "json": "json",
+    "ctm": "ctm",
+    "textgrid": "TextGrid",
+    "audacity": "audacity.txt",
+}
+#: Silence in seconds that ends a segment.
+PAUSE = 1.0
+#: Longest segment in seconds: what broadcasters allow a caption to stay.
+LONGEST = 7.0
+_SUBTITLE_PAUSE = 3.0  # seconds between the starts of two words that begin a subtitle where lines are laid out anew
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word, or one character of it. start, end: seconds; probability: between 0 and 1."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+    characters: tuple[TimedWord, ...] = ()
+
+    @classmethod
+    def of(cls, word: Word, timeline: Timeline) -> TimedWord:
+        """The word of a decoder, from frames to seconds."""
+        characters = tuple(
+            cls(
+                character.text, timeline.seconds(character.start), timeline.seconds(character.end), character.confidence
+            )
+            for character in word.characters
+        )
+        return cls(word.text, timeline.seconds(word.start), timeline.seconds(word.end), word.confidence, characters)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one caption shows. start, end: seconds."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[TimedWord, ...] = ()
+
+    @classmethod
+    def of(cls, words: Sequence[TimedWord]) -> Segment:
+        """Join words, of which there is at least one."""
+        return cls(words[0].start, words[-1].end, " ".join(word.text for word in words), tuple(words))
+
+
+def segments_of(
+    words: Sequence[Word], timeline: Timeline, *, pause: float = PAUSE, longest: float = LONGEST
+) -> list[Segment]:
+    """Cut a transcript into captions.
+
+    A silence of ``pause`` seconds ends a segment. What would last longer than ``longest`` seconds is cut at the widest
+    gap in the second half of the words that fit; a single word is never cut. Where a segment ends does not depend on
+    words after the first that does not fit into it.
+
+    Raises:
+        InputError: ``pause`` or ``longest`` is not a positive number.
+    """
+    for name, value in (("pause", pause), ("longest", longest)):
+        if not value > 0:
+            raise InputError(f"{name}={value!r} must be a positive number of seconds")
+    timed = [TimedWord.of(word, timeline) for word in words]
+    segments: list[Segment] = []
+    start = 0
+    while start < len(timed):
+        end = _segment_end(timed, start, pause, longest)
+        segments.append(Segment.of(timed[start:end]))
+        start = end
+    return segments
+
+
+def _segment_end(words: Sequence[TimedWord], start: int, pause: float, longest: float) -> int:
+    """Index after the last word of the segment that begins with word ``start``."""
+    limit = words[start].start + longest
+    end = start + 1
+    while end < len(words) and words[end].end <= limit:
+        if words[end].start - words[end - 1].end >= pause:
+            return end
+        end += 1
+    if end == len(words) or words[end].start - words[end - 1].end >= pause:
+        return end
+    halfway = words[start].start + longest / 2
+    candidates = [i for i in range(start + 1, end + 1) if words[i - 1].end >= halfway] or [end]
+    return max(candidates, key=lambda i: (words[i].start - words[i - 1].end, i))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How captions look; the options of the same name of whisper.
+
+    Args:
+        word_timestamps: words with their times in json.
+        max_line_width: characters of a line of srt and vtt; longer ones are broken between words.
+        max_line_count: lines of a subtitle; together with ``max_line_width`` subtitles no longer follow the segments.
+        max_words_per_line: words of a subtitle.
+        highlight_words: underline each word while it is spoken, in srt and vtt.
+
+    Raises:
+        InputError: a number is not positive, or an option needs ``word_timestamps``.
+    """
+
+    word_timestamps: bool = True
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    highlight_words: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_line_width", "max_line_count", "max_words_per_line"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{name}={value!r} must be an integer of 1 or more")
+        if self.by_words and not self.word_timestamps:
+            raise InputError(
+                "max_line_width, max_line_count, max_words_per_line and highlight_words need word_timestamps"
+            )
+
+    @property
+    def by_words(self) -> bool:
+        """Whether subtitles are put together from words."""
+        limits = (self.max_line_width, self.max_line_count, self.max_words_per_line)
+        return self.highlight_words or any(limit is not None for limit in limits)
+
+
+def to_dict(
+    segments: Sequence[Segment], *, language: str | None = None, word_timestamps: bool = True
+) -> dict[str, Any]:
+    """JSON-ready, in the layout of whisper's JSON files: seconds, ``probability`` between 0 and 1."""
+    entries = []
+    for index, segment in enumerate(segments):
+        entry: dict[str, Any] = {"id": index, **_span(segment), "text": segment.text}
+        if word_timestamps:
+            entry["words"] = [
+                {"word": word.text, **_span(word), "probability": round(word.probability, 4)} for word in segment.words
+            ]
+        entries.append(entry)
+    return {"text": " ".join(segment.text for segment in segments), "segments": entries, "language": language}
+
+
+def render(
+    segments: Sequence[Segment],
+    output_format: str,
+    *,
+    layout: Layout | None = None,
+    language: str | None = None,
+    name: str = "recording",
+    duration: float | None = None,
+) -> str:
+    """The content of a file of one of ``FORMATS``.
+
+    Args:
+        segments: in order of time.
+        output_format: a key of ``FORMATS``.
+        layout: looks of captions; by default a subtitle for each segment.
+        language: for json.
+        name: the recording's, for ctm.
+        duration: the recording's in seconds, for textgrid; by default where the last word ends.
+
+    Raises:
+        InputError: the format is unknown; for textgrid also: words overlap, last no time or reach beyond ``duration``.
+    """
+    layout = layout or Layout()
+    match output_format:
+        case "txt":
+            return "".join(f"{_one_line(segment.text)}\n" for segment in segments)
+        case "srt":
+            cues = enumerate(_cues(segments, layout), start=1)
+            return "".join(
+                f"{i}\n{_clock(a, ',', True)} --> {_clock(b, ',', True)}\n{text}\n\n" for i, (a, b, text) in cues
+            )
+        case "vtt":
+            cues = _cues(segments, layout)
+            return "WEBVTT\n\n" + "".join(f"{_clock(a)} --> {_clock(b)}\n{text}\n\n" for a, b, text in cues)
+        case "tsv":
+            rows = [(_milliseconds(s.start), _milliseconds(s.end), _one_line(s.text)) for s in segments]
+            return "".join(f"{a}\t{b}\t{text}\n" for a, b, text in [("start", "end", "text"), *rows])
+        case "json":
+            content = to_dict(segments, language=language, word_timestamps=layout.word_timestamps)
+            return json.dumps(content, ensure_ascii=False) + "\n"
+        case "ctm":
+            return "".join(_ctm_line(word, name) for word in _words(segments))
+        case "textgrid":
+            return _textgrid(_words(segments), duration)
+        case "audacity":
+            return "".join(f"{w.start:.6f}\t{w.end:.6f}\t{_one_line(w.text)}\n" for w in _words(segments))
+    raise InputError(f"output format {output_format!r} is unknown: use one of {', '.join(FORMATS)}")
+
+
+def _words(segments: Iterable[Segment]) -> list[TimedWord]:
+    """All words; a segment without words counts as one."""
+    return [word for segment in segments for word in _words_of(segment)]
+
+
+def _words_of(segment: Segment) -> tuple[TimedWord, ...]:
+    return segment.words or (TimedWord(segment.text, segment.start, segment.end, 1.0),)
+
+
+def _span(timed: Segment | TimedWord) -> dict[str, float]:
+    return {"start": round(timed.start, 3), "end": round(timed.end, 3)}
+
+
+def _one_line(text: str) -> str:
+    """White space of any kind becomes one space: none of these formats has room for another."""
+    return " ".join(text.split())
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def _clock(milliseconds: int, mark: str = ".", hours: bool = False) -> str:
+    """``MM:SS.mmm``, with ``HH:`` before it from an hour on or where ``hours`` asks for it."""
+    seconds, rest = divmod(milliseconds, 1000)
+    hour = f"{seconds // 3600:02d}:" if hours or seconds >= 3600 else ""
+    return f"{hour}{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
+
+
+# ---- subtitles ------------------------------------------------------------------------------------------------------
+
+
+def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds and text of every subtitle."""
+    if not layout.by_words:
+        for segment in segments:
+            yield _milliseconds(segment.start), _milliseconds(segment.end), _harmless(segment.text)
+        return
+    for words, pieces in _subtitles(segments, layout):
+        text = "".join(pieces)
+        if not layout.highlight_words:
+            yield _milliseconds(words[0].start), _milliseconds(words[-1].end), text
+            continue
+        shown = _milliseconds(words[0].start)
+        for i, word in enumerate(words):
+            start, end = _milliseconds(word.start), _milliseconds(word.end)
+            if shown != start:
+                yield shown, start, text  # between two words none is underlined
+            yield start, end, "".join([*pieces[:i], _underlined(pieces[i]), *pieces[i + 1 :]])
+            shown = end
+
+
+def _harmless(text: str) -> str:
+    """Text without the mark that both formats take for a line of times."""
+    return _one_line(text).replace("-->", "->")
+
+
+def _underlined(piece: str) -> str:
+    return re.sub(r"\S.*", lambda found: f"<u>{found[0]}</u>", piece)
+
+
+def _subtitles(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[list[TimedWord], list[str]]]:
+    """Words of every subtitle, and as shown: with the space or line break before them.
+
+    With both a width and a count of lines, words flow from segment to segment and only a long pause or a full subtitle
+    begins the next; otherwise every segment, and every ``max_words_per_line`` words of one, begin a subtitle.
+    """
+    flowing = layout.max_line_width is not None and layout.max_line_count is not None
+    words: list[TimedWord] = []
+    pieces: list[str] = []
+    width, lines = 0, 1
+    for word, opens in _openings(segments, layout.max_words_per_line):
+        text = _harmless(word.text)
+        paused = flowing and bool(words) and word.start - words[-1].start > _SUBTITLE_PAUSE
+        fits = layout.max_line_width is None or width + 1 + len(text) <= layout.max_line_width
+        opens = opens and not flowing
+        full = layout.max_line_count is not None and lines >= layout.max_line_count
+        if words and not opens and not paused and fits:
+            piece = f" {text}"
+            width += len(piece)
+        else:
+            if words and (opens or (layout.max_line_count is not None and (paused or full))):
+                yield words, pieces
+                words, pieces, lines = [], [], 1
+            lines += bool(words)
+            piece = f"\n{text}" if words else text
+            width = len(text)
+        words.append(word)
+        pieces.append(piece)
+    if words:
+        yield words, pieces
+
+
+def _openings(segments: Sequence[Segment], most: int | None) -> Iterator[tuple[TimedWord, bool]]:
+    """Every word, and whether a segment or a group of ``most`` words begins with it."""
+    for segment in segments:
+        for i, word in enumerate(_words_of(segment)):
+            yield word, i % (most or len(segment.words) or 1) == 0
+
+
+# ---- label files ----------------------------------------------------------------------------------------------------
+
+
+def _ctm_line(word: TimedWord, name: str) -> str:
+    """NIST's time-marked conversation: recording, channel, start, duration, word, confidence, between spaces."""
+    recording, text = ("_".join(field.split()) or "_" for field in (name, word.text))
+    return f"{recording} 1 {word.start:.3f} {word.end - word.start:.3f} {text} {word.probability:.4f}\n"
+
+
+def _textgrid(words: Sequence[TimedWord], duration: float | None) -> str:
+    """Praat's long text format: a tier of words and, where they are known, one of characters."""
+    if duration is None:
+        duration = words[-1].end if words else 0.0
+    tiers = {"words": words}
+    characters = [character for word in words for character in word.characters]
+    if characters:
+        tiers["characters"] = characters
+    lines = [
+        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(duration)}",
+        "tiers? <exists>", f"size = {len(tiers)}", "item []:",
+    ]  # fmt: skip
+    for i, (tier, labels) in enumerate(tiers.items(), start=1):
+        intervals = _filled(labels, duration)
+        lines += [
+            f"    item [{i}]:", '        class = "IntervalTier"', f'        name = "{tier}"', "        xmin = 0",
+            f"        xmax = {_number(duration)}", f"        intervals: size = {len(intervals)}",
+        ]  # fmt: skip
+        for j, (start, end, text) in enumerate(intervals, start=1):
+            quoted = _one_line(text).replace('"', '""')
+            lines += [f"        intervals [{j}]:", f"            xmin = {start}", f"            xmax = {end}"]
+            lines.append(f'            text = "{quoted}"')
+    return "\n".join(lines) + "\n"
+
+
+def _filled(labels: Sequence[TimedWord], duration: float) -> list[tuple[str, str, str]]:
+    """Intervals without a gap from 0 to ``duration``: Praat takes no others. Raises ``InputError``."""
+    intervals: list[tuple[str, str, str]] = []
+    borders = [(0.0, 0.0, ""), *((label.start, label.end, label.text) for label in labels), (duration, duration, "")]
+    for (_, former, _), (start, end, text) in pairwise(borders):
+        if start < former or (end <= start and text):
+            raise InputError(
+                f"{text or 'the end'!r} from {start:g} to {end:g} s follows what ends at {former:g} s: intervals of a "
+                "TextGrid must last and not overlap, nor reach beyond the recording"
+            )
+        if start > former:
+            intervals.append((_number(former), _number(start), ""))
+        if text:
+            intervals.append((_number(start), _number(end), text))
+    return intervals or [("0", _number(duration), "")]
+
+
+def _number(seconds: float) -> str:
+    """Seconds to the microsecond, without needless zeros."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")

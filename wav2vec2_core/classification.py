@@ -1,0 +1,220 @@
+"""Labels and speaker vectors of recordings of any length, with any back end.
+
+Long recordings go through the transformer in windows. How their parts become one answer:
+
+- utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last linear layer, so the
+  mean of the windows' logits, weighted by their frames, is what it gives for all frames together;
+- frame labels (``ForAudioFrameClassification``): windows overlap, and each frame's logits come from the middle of one;
+- speaker vectors (``ForXVector``): the mean of the windows' vectors, each scaled to length 1, weighted by their frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wav2vec2_core.audio import Recording
+from wav2vec2_core.backend import InferenceModel, load_backend
+from wav2vec2_core.checkpoint import open_checkpoint, open_model
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.decoding import Timeline
+from wav2vec2_core.embedding import exact_window, measured
+from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.long_audio import FeatureWindow, Window, feature_windows
+from wav2vec2_core.parameters import head_of
+from wav2vec2_core.prefetching import prefetched
+
+UTTERANCES, FRAMES, SPEAKERS = "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector"
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class of a recording and its probability."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class LabelledSpan:
+    """Frames that follow each other with the same label. start, end: seconds; probability: mean over the frames."""
+
+    name: str
+    start: float
+    end: float
+    probability: float
+
+
+class Classifier:
+    """A model with labels for recordings or frames, or with vectors for speakers."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        backend: str = "torch",
+        device: str = "auto",
+        dtype: str = "float32",
+        local_files_only: bool = False,
+        window: Window | None = None,
+    ) -> None:
+        """Load a model with the head that its checkpoint has; arguments as of ``Transcriber``.
+
+        Raises:
+            CheckpointError: no such model, or it classifies nothing.
+            BackendError: the back end or the device is not available.
+            InputError: the window is of the legacy kind.
+        """
+        self.window = exact_window(window)
+        source = open_model(model, local_files_only=local_files_only)
+        #: Name of the head.
+        self.head = head_of(Wav2Vec2Config.from_source(source).architectures, open_checkpoint(source).shapes)
+        if self.head not in (UTTERANCES, FRAMES, SPEAKERS):
+            raise CheckpointError(
+                f"model {source.name!r} is a Wav2Vec2{self.head}, which has no labels: name one with a classification "
+                f"head ({UTTERANCES}, {FRAMES}) or for speaker vectors ({SPEAKERS})"
+            )
+        self.extractor = Wav2Vec2FeatureExtractor.from_pretrained(model, local_files_only=local_files_only)
+        self.model: InferenceModel = load_backend(backend).load_model(
+            model, head=self.head, device=device, dtype=dtype, local_files_only=local_files_only
+        )
+        self.timeline = Timeline.of(self.model.config, self.extractor.sampling_rate)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names in the order of the logits."""
+        named = self.model.config.id2label or {}
+        return [named[index] for index in sorted(named)]
+
+    def probabilities(self, path: str | os.PathLike[str], progress: Progress | None = None) -> np.ndarray:
+        """(labels,) float64 of a recording: softmax, or a sigmoid each where the model's problem has several labels.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            InputError: the model has no labels for whole recordings.
+        """
+        self._check(UTTERANCES, "labels of whole recordings")
+        total, frames = np.zeros(len(self.labels)), 0
+        for part, logits in self._windows(path, self._apart, progress):
+            total += logits.astype(np.float64) * len(part.features)
+            frames += len(part.features)
+        return self._as_probabilities(total / frames)
+
+    def classify(
+        self, path: str | os.PathLike[str], top: int | None = None, progress: Progress | None = None
+    ) -> list[Label]:
+        """The most probable labels of a recording, best first, all or the ``top`` ones. Raises as ``probabilities``."""
+        if top is not None and top < 1:
+            raise InputError(f"top={top} must be 1 or more")
+        probabilities = self.probabilities(path, progress)
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        return [Label(self.labels[index], float(probabilities[index])) for index in order]
+
+    def frame_probabilities(
+        self, path: str | os.PathLike[str], progress: Progress | None = None
+    ) -> Iterator[np.ndarray]:
+        """(frames, labels) float64 in pieces that follow each other; softmax or sigmoid as ``probabilities``.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            InputError: the model has no labels for frames.
+        """
+        self._check(FRAMES, "labels of frames")
+        for part, logits in self._windows(path, self.window, progress):
+            yield self._as_probabilities(part.kept(self.model.config, logits).astype(np.float64))
+
+    def spans(self, path: str | os.PathLike[str], progress: Progress | None = None) -> list[LabelledSpan]:
+        """Stretches of the most probable label; of every label above one half where several may hold at a time.
+
+        Raises as ``frame_probabilities``.
+        """
+        tracks: dict[int, _Track] = {}
+        done: list[LabelledSpan] = []
+        frame = 0
+        for block in self.frame_probabilities(path, progress):
+            for row in block:
+                active = set(np.flatnonzero(row > 0.5)) if self._several else {int(row.argmax())}
+                done += [self._span(label, tracks.pop(label), frame) for label in sorted(tracks.keys() - active)]
+                for label in active:
+                    track = tracks.setdefault(label, _Track(frame))
+                    track.total += float(row[label])
+                frame += 1
+        done += [self._span(label, track, frame) for label, track in sorted(tracks.items())]
+        return sorted(done, key=lambda span: (span.start, span.name))
+
+    def speaker(self, path: str | os.PathLike[str], progress: Progress | None = None) -> np.ndarray:
+        """(xvector_output_dim,) float32 of length 1: the speaker of a recording, to be compared by cosine.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            InputError: the model has no speaker vectors, or the recording is too short for its head.
+        """
+        self._check(SPEAKERS, "speaker vectors")
+        total = np.zeros(self.model.config.xvector_output_dim)
+        for part, vector in self._windows(path, self._apart, progress):
+            total += _unit(vector.astype(np.float64)) * len(part.features)
+        return _unit(total).astype(np.float32)
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _apart(self) -> Window:
+        """Windows of the same length side by side: a head that pools counts every frame once."""
+        return Window(self.window.longest, 0.0)
+
+    @property
+    def _several(self) -> bool:
+        return getattr(self.model.config, "problem_type", None) == "multi_label_classification"
+
+    def _windows(
+        self, path: str | os.PathLike[str], window: Window, progress: Progress | None
+    ) -> Iterator[tuple[FeatureWindow, np.ndarray]]:
+        """Every window of a recording and what the model made of it."""
+        level = measured(path, self.model, self.extractor)
+        rate = self.extractor.sampling_rate
+        apply = self.model.embed if self.head == SPEAKERS else self.model.contextualize
+        reading = prefetched(Recording(path, sampling_rate=rate), 4)
+        try:
+            for part in feature_windows(self.model, reading, level, window, rate):
+                yield part, apply([part.features])[0]
+                if progress is not None:
+                    progress((part.last - part.first) * self.model.config.inputs_to_logits_ratio / rate)
+        finally:
+            reading.close()
+
+    def _as_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        if self._several:
+            return 1 / (1 + np.exp(-logits))
+        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+        return exponentials / exponentials.sum(-1, keepdims=True)
+
+    def _span(self, label: int, track: _Track, end: int) -> LabelledSpan:
+        seconds = self.timeline.seconds
+        return LabelledSpan(self.labels[label], seconds(track.start), seconds(end), track.total / (end - track.start))
+
+    def _check(self, head: str, wanted: str) -> None:
+        if self.head != head:
+            raise InputError(f"the model is a Wav2Vec2{self.head}, {wanted} come from a Wav2Vec2{head}: name one")
+
+
+@dataclass
+class _Track:
+    """A label that holds. start: its first frame; total: its probabilities, added up."""
+
+    start: int
+    total: float = 0.0
+
+
+def similarity(one: np.ndarray, other: np.ndarray) -> float:
+    """Cosine of two vectors, between -1 and 1."""
+    return float(_unit(one.astype(np.float64)) @ _unit(other.astype(np.float64)))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -1,0 +1,93 @@
+"""``wav2vec2 classify``: labels of recordings or of their frames, and speaker vectors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wav2vec2_core.classification import Classifier
+
+
+def classify(
+    files: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Recordings and videos, folders, patterns, - for stdin.")
+    ],
+    model: Annotated[str, typer.Option(help="Model folder or hub id, with a classification or x-vector head.")],
+    top: Annotated[int, typer.Option(min=1, help="Labels of a recording.")] = 5,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Cosine similarity of the speakers of two recordings (x-vector models).")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
+    window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+) -> None:
+    """Classify recordings: a line of JSON for each. The exit code is 1 if a file fails.
+
+    Utterance heads give the most probable labels, frame heads spans of time, x-vector heads a speaker vector.
+    """
+    from wav2vec2_core.cli.console import stoppable
+
+    failed = 0
+    with stoppable():
+        from wav2vec2_core.classification import Classifier
+        from wav2vec2_core.cli.console import printable
+        from wav2vec2_core.cli.progress import audio_progress
+        from wav2vec2_core.errors import InputError, Wav2Vec2Error
+        from wav2vec2_core.long_audio import Window
+        from wav2vec2_core.recordings import find_sources
+
+        cut = Window.parse(window)
+        with find_sources(files, recursive=recursive) as sources:
+            if compare and len(sources) != 2:
+                raise InputError(f"--compare takes two recordings and {len(sources)} are named: name two")
+            classifier = Classifier(
+                model, backend=backend, device=device, dtype=dtype, local_files_only=offline, window=cut
+            )
+            if compare:
+                one, other = (source.path for source in sources)
+                typer.echo(f"{_similarity(classifier, one, other):.4f}")
+                return
+            with audio_progress("Classifying", [source.path for source in sources]) as bar:
+                for source in sources:
+                    try:
+                        found = _answer(classifier, source.path, top, bar.advance)
+                        bar.say(printable(json.dumps({"file": source.name, **found}, ensure_ascii=False)))
+                    except Wav2Vec2Error as error:
+                        failed += 1
+                        bar.complain(error, (str(source.path), source.name))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _similarity(classifier: Classifier, one: Path, other: Path) -> float:
+    from wav2vec2_core.classification import similarity
+
+    return similarity(classifier.speaker(one), classifier.speaker(other))
+
+
+def _answer(classifier: Classifier, path: Path, top: int, progress: Any) -> dict[str, Any]:
+    from wav2vec2_core.classification import FRAMES, UTTERANCES
+
+    if classifier.head == UTTERANCES:
+        labels = classifier.classify(path, top, progress)
+        return {"labels": [{"label": one.name, "probability": round(one.probability, 6)} for one in labels]}
+    if classifier.head == FRAMES:
+        return {
+            "spans": [
+                {
+                    "label": span.name,
+                    "start": round(span.start, 3),
+                    "end": round(span.end, 3),
+                    "probability": round(span.probability, 4),
+                }
+                for span in classifier.spans(path, progress)
+            ]
+        }
+    return {"embedding": [round(float(number), 7) for number in classifier.speaker(path, progress)]}

@@ -1,0 +1,85 @@
+"""``wav2vec2 embed``: hidden states of recordings to files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class EmbeddingFormat(StrEnum):
+    """Kind of the files."""
+
+    npz = "npz"
+    safetensors = "safetensors"
+
+
+def embed(
+    files: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Recordings and videos, folders, patterns, - for stdin.")
+    ],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for <stem>.<format>.")],
+    model: Annotated[str | None, typer.Option(help="Model folder or hub id; by default the embedded one.")] = None,
+    layers: Annotated[
+        str, typer.Option(help="Layers, with commas: 0 is the transformer's input, -1 its last one.")
+    ] = "-1",
+    output_format: Annotated[EmbeddingFormat, typer.Option("--output-format", "-f")] = EmbeddingFormat.npz,
+    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")] = False,
+    window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+) -> None:
+    """Write hidden states: an array layer_<n> (frames, hidden) for each layer. The exit code is 1 if a file fails."""
+    from wav2vec2_core.cli.console import stoppable
+
+    failed = 0
+    with stoppable("finished files are kept, --resume goes on with the others"):
+        from wav2vec2_core.cli.progress import audio_progress
+        from wav2vec2_core.embedding import Embedder
+        from wav2vec2_core.errors import Wav2Vec2Error
+        from wav2vec2_core.files import make_folder
+        from wav2vec2_core.long_audio import Window
+        from wav2vec2_core.recordings import find_sources, output_paths
+        from wav2vec2_core.transcription import EMBEDDED_MODEL
+
+        numbers, cut = _numbers(layers), Window.parse(window)
+        with find_sources(files, recursive=recursive) as sources:
+            targets = output_paths(sources, output_dir, [output_format.value])
+            make_folder(output_dir)
+            if resume:
+                sources = [source for source in sources if not targets[source.path][0].is_file()]
+            embedder = Embedder(
+                model or EMBEDDED_MODEL,
+                layers=numbers,
+                backend=backend,
+                device=device,
+                dtype=dtype,
+                local_files_only=offline,
+                window=cut,
+            )
+            with audio_progress("Embedding", [source.path for source in sources]) as bar:
+                for source in sources:
+                    target = targets[source.path][0]
+                    try:
+                        make_folder(target.parent)
+                        embedder.write(source.path, target, bar.advance)
+                    except Wav2Vec2Error as error:
+                        failed += 1
+                        bar.complain(error, (str(source.path), source.name))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _numbers(text: str) -> list[int]:
+    """Raises ``InputError``."""
+    from wav2vec2_core.errors import InputError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"layers {text!r} are no numbers: write them as 0,6,-1") from error

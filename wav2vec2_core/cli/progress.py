@@ -1,0 +1,85 @@
+"""A progress bar in seconds of audio, on stderr, where a person watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from wav2vec2_core.cli.console import print_error
+from wav2vec2_core.errors import Wav2Vec2Error
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
+
+
+class Quiet:
+    """No bar: results to stdout, errors to stderr, nothing else."""
+
+    def advance(self, seconds: float) -> None:
+        """So much audio is done."""
+
+    def say(self, line: str) -> None:
+        """One line of the result."""
+        print(line, flush=True)
+
+    def complain(self, error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> None:
+        """One line about what went wrong; see ``print_error``."""
+        print_error(error, name)
+
+
+class Bar(Quiet):
+    """The bar; what is printed meanwhile goes above it."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, seconds: float) -> None:
+        """So much audio is done."""
+        self._progress.advance(self._task, seconds)
+
+    def say(self, line: str) -> None:
+        """One line of the result, to stdout; through the bar where both are one terminal."""
+        if sys.stdout.isatty():
+            self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            super().say(line)
+
+
+@contextmanager
+def audio_progress(title: str, paths: Iterable[str | PathLike[str]]) -> Iterator[Quiet]:
+    """A bar over the recordings ``paths``, or none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield Quiet()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Audio(ProgressColumn):
+        """Audio done of all, and how many times faster than it plays."""
+
+        def render(self, task: Task) -> Text:
+            done = f"{_clock(task.completed)} / {_clock(task.total or 0)}"
+            return Text(f"{done}  {task.speed:.1f}x" if task.speed else done)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Audio(), TextColumn("ETA"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, speed_estimate_period=60) as progress:
+        yield Bar(progress, progress.add_task(title, total=sum(map(_seconds, paths))))
+
+
+def _seconds(path: str | PathLike[str]) -> float:
+    """By its header; 0 for a file that will be an error later."""
+    from wav2vec2_core.audio import audio_duration
+
+    try:
+        return audio_duration(path)
+    except Wav2Vec2Error:
+        return 0.0
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,0 +1,141 @@
+"""The labels of a CTC model as a beam search reads them, and ``alphabet.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.files import read_json, write_text
+
+#: How ``alphabet.json`` writes the CTC blank, the word delimiter and the unknown letter.
+BLANK, DELIMITER, UNKNOWN = "", " ", "⁇"
+#: Starts a word in the labels of a byte pair encoding; at the end of a label, the next label starts a word.
+WORD_START = "▁"
+#: Continues a word in the older notation of word pieces.
+CONTINUATION = "##"
+FILE = "alphabet.json"
+_BLANK_TOKEN = re.compile(r"[<\[]pad[>\]]", re.IGNORECASE)
+_SPECIAL_TOKEN = re.compile(r"<.+>")
+_UNKNOWN_TOKEN = re.compile(r"[<\[]unk[>\]]", re.IGNORECASE)
+
+
+def label_of(token: str, word_delimiter: str | None = "|") -> str:
+    """How ``alphabet.json`` writes a token of a letter vocabulary: ``<pad>`` "", ``|`` " ", ``<unk>`` "⁇"."""
+    if _BLANK_TOKEN.fullmatch(token):
+        return BLANK
+    if token == word_delimiter:
+        return DELIMITER
+    return UNKNOWN if _UNKNOWN_TOKEN.fullmatch(token) else token
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Labels in the order of the logits.
+
+    labels: the CTC blank is ``""``; of letters, the space is ``" "``. A label may be several characters long.
+    is_bpe: labels are pieces of words, and those that start a word start with ``▁``.
+
+    Raises:
+        InputError: two labels are equal, or none is the blank.
+    """
+
+    labels: tuple[str, ...]
+    is_bpe: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        places: dict[str, int] = {}
+        for place, label in enumerate(self.labels):
+            if not isinstance(label, str):
+                raise InputError(f"label {place} of the alphabet is {label!r}: labels are strings")
+            if label in places:
+                raise InputError(
+                    f"labels {places[label]} and {place} of the alphabet are both {label!r}: each label must differ"
+                )
+            places[label] = place
+        if BLANK not in places:
+            raise InputError(f"the alphabet has no blank among its {len(self.labels)} labels: write it as {BLANK!r}")
+
+    @classmethod
+    def build(cls, labels: Iterable[str]) -> Alphabet:
+        """Read a model's own labels: ``<pad>``/``[PAD]`` (or ``_``) is the blank, ``|`` the space, ``<unk>`` unknown.
+
+        Labels with ``▁`` or ``##`` are a byte pair encoding. Where no label is the blank, it is added at the end.
+
+        Raises:
+            InputError: two labels are equal, or none is given.
+        """
+        if isinstance(labels, str):
+            raise InputError(f"labels is the string {labels!r}: give a list with one string for each output")
+        given = list(labels)
+        if not given or not all(isinstance(label, str) for label in given):
+            raise InputError("labels must be a list of strings, one for each output of the model")
+        is_bpe = any(label.startswith((WORD_START, CONTINUATION)) for label in given)
+        found = _read_pieces(given) if is_bpe else _read_letters(given)
+        return cls(tuple(found) if BLANK in found else (*found, BLANK), is_bpe)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Alphabet:
+        """Read ``alphabet.json``. Raises ``CheckpointError``."""
+        content = read_json(path)
+        labels, is_bpe = content.get("labels"), content.get("is_bpe")
+        if not isinstance(labels, list) or not isinstance(is_bpe, bool):
+            raise CheckpointError(
+                f"{path} needs a list 'labels' and true or false as 'is_bpe', it has {sorted(map(str, content))}: "
+                "write it again"
+            )
+        try:
+            return cls(tuple(labels), is_bpe)
+        except InputError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``alphabet.json`` into a folder. Raises ``OutputError``."""
+        write_text(Path(folder) / FILE, json.dumps({"labels": list(self.labels), "is_bpe": self.is_bpe}))
+
+    @property
+    def blank(self) -> int:
+        """Place of the CTC blank."""
+        return self.labels.index(BLANK)
+
+    def starts_word(self, label: str) -> bool:
+        """Whether the word before ends where this label comes."""
+        return label.startswith(WORD_START) if self.is_bpe else label == DELIMITER
+
+    def ends_word(self, label: str) -> bool:
+        """Whether a word starts with the label after this one, whatever it is."""
+        return self.is_bpe and len(label) > 1 and label.endswith(WORD_START)
+
+    def text_of(self, label: str) -> str:
+        """What a label adds to its word."""
+        if not self.is_bpe:
+            return "" if label == DELIMITER else label
+        return label.removeprefix(WORD_START).removesuffix(WORD_START)
+
+
+def _read_letters(labels: Sequence[str]) -> list[str]:
+    found = [label_of(label, None) for label in labels]
+    if BLANK not in found:
+        found = [BLANK if label == "_" else label for label in found]
+    if DELIMITER not in found:
+        found = [DELIMITER if label == "|" else label for label in found]
+    return found
+
+
+def _read_pieces(labels: Sequence[str]) -> list[str]:
+    unknown = f"{WORD_START}{UNKNOWN}{WORD_START}"
+    found = [unknown if _UNKNOWN_TOKEN.fullmatch(label) else label_of(label, None) for label in labels]
+    if not any(label.startswith(CONTINUATION) for label in found):
+        return found
+    whole = (BLANK, unknown)  # as are special tokens such as <s>
+    return [
+        label.removeprefix(CONTINUATION)
+        if label.startswith(CONTINUATION) or label in whole or _SPECIAL_TOKEN.fullmatch(label)
+        else WORD_START + label
+        for label in found
+    ]

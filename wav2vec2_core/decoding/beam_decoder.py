@@ -1,0 +1,256 @@
+"""BeamSearchDecoder: logits to text with beam search, a language model and hotwords."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wav2vec2_core.decoding.alphabet import Alphabet
+from wav2vec2_core.decoding.beam_search import EMPTY_PATH, LanguageModelState, Search
+from wav2vec2_core.decoding.log_probabilities import checked_logits, log_probabilities
+from wav2vec2_core.decoding.resources import Resources
+from wav2vec2_core.decoding.search_options import SearchOptions
+from wav2vec2_core.decoding.spoken import Hypothesis, Speller
+from wav2vec2_core.decoding.timeline import Word
+from wav2vec2_core.errors import InputError
+
+if TYPE_CHECKING:
+    from wav2vec2_core.decoding.ngram import NgramModel
+
+#: Numbers whose log probabilities are computed at a time.
+BLOCK = 1 << 21
+
+
+class BeamSearchDecoder:
+    """Decodes with beam search; ``decode`` and ``stream`` as every ``Decoder``, ``decode_beams`` for several readings.
+
+    May be used by several threads at once; the search itself releases the GIL. Can be pickled: the language model goes
+    by its path.
+
+    Args:
+        alphabet: labels in the order of the logits.
+        model: language model; ``None`` decodes without.
+        unigrams: words that count as known. Without them those of the model do, and every incomplete word counts as
+            unknown until it is complete, which finds less: ``model.unigrams`` has all words of a model.
+        options: of all searches, unless a call says otherwise.
+    """
+
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        model: NgramModel | None = None,
+        unigrams: Sequence[str] | None = None,
+        options: SearchOptions | None = None,
+    ) -> None:
+        if unigrams is not None and model is None:
+            raise InputError("unigrams are given without a language model: give its file as well")
+        #: Of all searches, unless a call says otherwise.
+        self.options = options or SearchOptions()
+        self._resources = Resources(alphabet, model, unigrams)
+
+    def changed(self, **options: Any) -> BeamSearchDecoder:
+        """A decoder with other options (see ``SearchOptions``; ``None`` means unchanged) that shares everything else.
+
+        Raises:
+            InputError: an option is unknown or out of range.
+        """
+        other = copy.copy(self)
+        other.options = self.options.changed(**options)
+        return other
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Labels in the order of the logits."""
+        return self._resources.alphabet
+
+    @property
+    def model(self) -> NgramModel | None:
+        """The language model, if there is one."""
+        return self._resources.model
+
+    @property
+    def unigrams(self) -> list[str] | None:
+        """The words that count as known, if they were given."""
+        return self._resources.unigrams
+
+    def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
+        """The best reading of one recording: text, and words with frames.
+
+        Args:
+            logits: (frames, vocab) before the softmax, or probabilities; rows that sum to 1 are taken as such.
+
+        Raises:
+            InputError: ``logits`` is of another shape, or not finite.
+        """
+        best = self.decode_beams(logits, prune_history=True)[0]
+        return best.text, best.words
+
+    def decode_beams(
+        self,
+        logits: np.ndarray,
+        n_best: int | None = 1,
+        *,
+        lm_start_state: LanguageModelState | None = None,
+        **options: Any,
+    ) -> list[Hypothesis]:
+        """The best readings of one recording, best first.
+
+        Args:
+            logits: (frames, vocab) before the softmax, or probabilities; rows that sum to 1 are taken as such.
+            n_best: how many; ``None`` all that are left. There may be fewer.
+            lm_start_state: ``last_lm_state`` of the recording before, if this one goes on.
+            options: those of ``SearchOptions`` that are to differ.
+
+        Raises:
+            InputError: ``logits`` is of another shape or not finite, or an option is unknown or out of range.
+        """
+        if n_best is not None and (isinstance(n_best, bool) or not isinstance(n_best, int) or n_best < 1):
+            raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
+        array = checked_logits(logits, len(self.alphabet.labels))
+        search = self._resources.begin(self.options.changed(**options), lm_start_state)
+        for _, logp in _blocks(array, 0):
+            search.feed(logp)
+        speller = self._resources.speller
+        found = [
+            Hypothesis(
+                speller.text(ranked.path), ranked.logit_score, ranked.lm_score, ranked.state, ranked.path, speller
+            )
+            for ranked in search.results(n_best)
+        ]
+        self._resources.end(search)
+        return found
+
+    def stream(self, lm_start_state: LanguageModelState | None = None) -> BeamStream:
+        """Start a recording whose logits come in pieces; its words are those of ``decode``."""
+        search = self._resources.begin(self.options.changed(prune_history=True), lm_start_state)
+        return BeamStream(search, self._resources.speller, len(self.alphabet.labels))
+
+    def reset_params(
+        self,
+        alpha: float | None = None,
+        beta: float | None = None,
+        unk_score_offset: float | None = None,
+        lm_score_boundary: bool | None = None,
+    ) -> None:
+        """Change options of all later searches. Raises ``InputError``."""
+        self.options = self.options.changed(
+            alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
+        )
+
+    @classmethod
+    def load_from_dir(cls, folder: str | os.PathLike[str]) -> BeamSearchDecoder:
+        """Read ``alphabet.json`` and ``language_model`` of a folder, as pyctcdecode writes them.
+
+        Raises:
+            CheckpointError: a file is missing or damaged; the message names it.
+        """
+        from wav2vec2_core.decoding.decoder_folder import load_decoder
+        from wav2vec2_core.source import open_model
+
+        return load_decoder(open_model(Path(folder)))
+
+    def save_to_dir(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``alphabet.json`` and ``language_model`` into a folder, created where missing.
+
+        Raises:
+            InputError: there is no language model. OutputError: the folder cannot be written.
+        """
+        from wav2vec2_core.decoding.decoder_folder import save_decoder
+
+        save_decoder(self, folder)
+
+
+def build_ctcdecoder(
+    labels: Iterable[str],
+    kenlm_model_path: str | os.PathLike[str] | None = None,
+    unigrams: Iterable[str] | None = None,
+    alpha: float = SearchOptions.alpha,
+    beta: float = SearchOptions.beta,
+    unk_score_offset: float = SearchOptions.unk_score_offset,
+    lm_score_boundary: bool = SearchOptions.lm_score_boundary,
+) -> BeamSearchDecoder:
+    """A decoder from a model's labels and a language model's file: pyctcdecode's function of that name.
+
+    Args:
+        labels: in the order of the logits, as ``Alphabet.build`` takes them.
+        kenlm_model_path: an ARPA file, plain or gzipped, or a KenLM binary; ``None`` decodes without.
+        unigrams: words that count as known; by default those of an ARPA file, and none of a binary: see
+            ``BeamSearchDecoder``.
+        alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
+
+    Raises:
+        InputError: labels are no list or not distinct, or an option is out of range. CheckpointError: the file cannot be
+            read.
+    """
+    options = SearchOptions(
+        alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
+    )
+    alphabet = Alphabet.build(labels)
+    if kenlm_model_path is None:
+        return BeamSearchDecoder(alphabet, None, None if unigrams is None else list(unigrams), options)
+    from wav2vec2_core.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
+
+    model = NgramModel.open(kenlm_model_path)
+    words = None if unigrams is None else list(unigrams)
+    if words is None and model.path.name.endswith((".arpa", ".arpa.gz")):
+        words = [word for word in model.unigrams or () if word not in (BEGIN, END, UNKNOWN)]
+    return BeamSearchDecoder(alphabet, model, words, options)
+
+
+class BeamStream:
+    """A recording decoded as its logits come: a ``DecodingStream``. Words are final once every beam has them."""
+
+    def __init__(self, search: Search, speller: Speller, labels: int) -> None:
+        self._search, self._speller, self._labels = search, speller, labels
+        self._settled, self._start, self._frames = EMPTY_PATH, 0, 0
+        self.last_lm_state: LanguageModelState | None = None
+        self._finished = False
+
+    def feed(self, logits: np.ndarray) -> list[Word]:
+        """Search the frames that follow, (frames, vocab); returns the words that are now final.
+
+        Raises:
+            InputError: as ``BeamSearchDecoder.decode``; nothing was searched then. Or the stream is finished.
+        """
+        self._check_open()
+        for frame, logp in list(_blocks(checked_logits(logits, self._labels), self._frames)):
+            self._search.feed(logp)
+            self._frames = frame
+        self._settled += self._search.settle()
+        words, closed = self._speller.words(self._settled, self._start)
+        start = words[closed].start if closed < len(words) else self._start + len(self._settled.labels)
+        self._settled, self._start = self._settled.after(start - self._start), start
+        return words[:closed]
+
+    def partial(self) -> list[Word]:
+        """The words after the final ones if the recording ended here."""
+        self._check_open()
+        return self._rest()
+
+    def finish(self) -> list[Word]:
+        """The words that were not final yet; ``last_lm_state`` is then that after the last word."""
+        self._check_open()
+        self._finished = True
+        return self._rest()
+
+    def _rest(self) -> list[Word]:
+        best = next(iter(self._search.results(1)))
+        self.last_lm_state = best.state
+        return self._speller.words(self._settled + best.path, self._start)[0]
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise InputError("the stream is finished: start another one for the next recording")
+
+
+def _blocks(logits: np.ndarray, first_frame: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Log probabilities of checked logits, a few frames at a time, with the number of the frame after them."""
+    rows = max(1, BLOCK // logits.shape[1])
+    for start in range(0, len(logits), rows):
+        block = logits[start : start + rows]
+        yield first_frame + start + len(block), log_probabilities(block, first_frame + start)

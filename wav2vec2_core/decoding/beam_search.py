@@ -1,0 +1,132 @@
+"""One running beam search: log probabilities in, ranked paths out. The arrays are ``beam_state``'s, the loops ``beam_kernels``'.
+
+What is searched, as pyctcdecode 0.5.0 has it: A beam is the text so far, the partial word and the last label, so readings
+that end in a blank and in a letter are two beams. Equal beams add up. A beam's score is the log probability of its paths,
+plus the language model's for complete words (``alpha * ln 10 * (log10 p + offset if unknown) + beta`` each), plus
+``hotword_weight`` for each hotword, plus a bonus or a penalty for the partial word: its share of the shortest hotword that
+starts like it, or ``unk_score_offset`` if no unigram does. At the end the partial word is complete; without one an empty
+word is scored, as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from wav2vec2_core.decoding.beam_state import Model, Settings, State
+
+
+@dataclass(frozen=True)
+class LanguageModelState:
+    """What a language model knows of the words before: their ids, newest first."""
+
+    words: tuple[int, ...]
+
+
+class Path(NamedTuple):
+    """One way through the frames. labels: (frames,) int32; logp: (frames,) float32, of the label of each frame."""
+
+    labels: np.ndarray
+    logp: np.ndarray
+
+    def __add__(self, other: Path) -> Path:
+        return Path(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
+
+    def after(self, frames: int) -> Path:
+        """The path without its first frames."""
+        return Path(self.labels[frames:], self.logp[frames:])
+
+
+EMPTY_PATH = Path(np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+class Ranked(NamedTuple):
+    """A result of a search. logit_score: of the paths; lm_score: with language model and hotwords, what ranks it."""
+
+    path: Path
+    logit_score: float
+    lm_score: float
+    state: LanguageModelState | None
+
+
+class Search:
+    """A search over one recording; ``feed`` it frames, ask for ``results`` at any time."""
+
+    def __init__(
+        self, model: Model, settings: Settings, start: LanguageModelState | None, idle: State | None = None
+    ) -> None:
+        """Begin. start: of the language model; idle: arrays of an earlier search over the same labels and order."""
+        from wav2vec2_core.decoding.beam_state import new_state, restart
+
+        self.model, self.settings = model, settings
+        if idle is None or len(idle.beams) < settings.beam_width:
+            idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
+        self.state = idle
+        restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
+
+    def feed(self, logp: np.ndarray) -> None:
+        """Search the frames of ``logp``, (frames, labels) float64."""
+        from wav2vec2_core.decoding.beam_kernels import advance
+
+        frame = 0
+        while True:
+            frame = advance(self.model, self.settings, self.state, logp, frame)
+            if frame == len(logp):
+                return
+            self._grow()
+
+    def results(self, most: int | None = None) -> Iterator[Ranked]:
+        """What was said if nothing follows, the ``most`` best, best first; the search can go on."""
+        from wav2vec2_core.decoding.beam_kernels import finish, has_room
+        from wav2vec2_core.decoding.beam_state import CONTEXT, FRAMES, LAST, LOGIT, PARENT, SCORE
+
+        if not has_room(self.model, self.settings, self.state, 1):
+            self._grow()
+        count = finish(self.model, self.settings, self.state)
+        state = self.state
+        rows = state.order[: count if most is None else min(most, count)].tolist()
+        frames = int(state.counts[FRAMES])
+        for row in rows:
+            history = int(state.candidates[row, LAST])
+            known = None
+            if self.model.order:
+                words = state.contexts[history, : state.histories[history, CONTEXT]]
+                known = LanguageModelState(tuple(words.tolist()))
+            path = self._path(frames, int(state.candidates[row, PARENT]))
+            yield Ranked(
+                path, float(state.candidate_scores[row, LOGIT]), float(state.candidate_scores[row, SCORE]), known
+            )
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.state)
+
+    def settle(self) -> Path:
+        """Hand out, and forget, the frames that all beams read the same way: nothing that follows can change them."""
+        from wav2vec2_core.decoding.beam_kernels import settled
+        from wav2vec2_core.decoding.beam_state import forget
+
+        frames, beam = settled(self.state)
+        if not frames:
+            return EMPTY_PATH
+        path = self._path(int(frames), int(beam))
+        self.state = forget(self.state, int(frames))
+        return path
+
+    def _path(self, frames: int, beam: int) -> Path:
+        from wav2vec2_core.decoding.beam_kernels import trace_back
+
+        path = Path(np.empty(frames, np.int32), np.empty(frames, np.float32))
+        trace_back(self.state, frames, beam, *path)
+        return path
+
+    def _grow(self) -> None:
+        from wav2vec2_core.decoding.beam_state import grown, needed
+
+        rows = needed(self.state, self.model.longest, self.model.order, self.settings.beam_width)
+        self.state = grown(self.state, rows)

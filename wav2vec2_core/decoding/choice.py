@@ -1,0 +1,78 @@
+"""Which decoder a transcription uses: greedy, or beam search with or without a language model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wav2vec2_core.decoding.decoder import Decoder
+from wav2vec2_core.decoding.greedy import GreedyDecoder
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.source import ModelSource, open_model
+
+if TYPE_CHECKING:
+    from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+
+
+@dataclass(frozen=True)
+class DecoderChoice:
+    """How logits become text.
+
+    lm: ``auto`` for the language model in the model's folder ``language_model``, if there is one; ``none`` for none; the
+    path of an ARPA file or a KenLM binary, or of a folder that ``wav2vec2 lm attach`` made. hotwords: words to prefer.
+    beam_width, alpha, beta: of the search; by default what is stored beside the language model, then pyctcdecode's.
+
+    Without a language model and without any of the others, decoding is greedy.
+    """
+
+    lm: str | os.PathLike[str] = "auto"
+    hotwords: Sequence[str] = ()
+    beam_width: int | None = None
+    alpha: float | None = None
+    beta: float | None = None
+
+    def decoder(self, source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> Decoder:
+        """The decoder for a model that is open already.
+
+        Raises:
+            CheckpointError: the language model cannot be read. InputError: an option is out of its range, or weights are
+                given without a language model.
+        """
+        search = self._with_model(source, tokenizer)
+        if search is None:
+            if self.alpha is not None or self.beta is not None:
+                raise InputError("alpha and beta weigh a language model and there is none: name one with lm")
+            if not self.hotwords and self.beam_width is None:
+                return GreedyDecoder(tokenizer)
+            from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+            from wav2vec2_core.language_model.folder import alphabet_of
+
+            search = BeamSearchDecoder(alphabet_of(tokenizer))
+        return search.changed(
+            hotwords=tuple(self.hotwords) or None, beam_width=self.beam_width, alpha=self.alpha, beta=self.beta
+        )
+
+    def _with_model(self, source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder | None:
+        if self.lm == "none":
+            return None
+        if self.lm == "auto":
+            if not source.file_names("language_model"):
+                return None
+            from wav2vec2_core.decoding.decoder_folder import load_decoder
+
+            return load_decoder(source)
+        path = Path(self.lm)
+        if not path.exists():
+            raise InputError(f"language model {str(path)!r} does not exist: name a file, a folder, auto or none")
+        if path.is_dir():
+            from wav2vec2_core.decoding.decoder_folder import load_decoder
+
+            return load_decoder(open_model(path.parent if path.name == "language_model" else path))
+        from wav2vec2_core.decoding.beam_decoder import build_ctcdecoder
+        from wav2vec2_core.language_model.folder import alphabet_of
+
+        return build_ctcdecoder(alphabet_of(tokenizer).labels, path)

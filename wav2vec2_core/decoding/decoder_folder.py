@@ -1,0 +1,69 @@
+"""A decoder in a model's folder: ``alphabet.json`` and the folder ``language_model``, as pyctcdecode has them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from wav2vec2_core.decoding.alphabet import FILE as ALPHABET
+from wav2vec2_core.decoding.alphabet import Alphabet
+from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+from wav2vec2_core.decoding.ngram import NgramModel
+from wav2vec2_core.decoding.search_options import SearchOptions
+from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.files import make_folder
+from wav2vec2_core.language_model.folder import (
+    ATTRIBUTES,
+    FOLDER,
+    SUFFIXES,
+    UNIGRAMS,
+    Attributes,
+    find_model,
+    read_unigrams,
+    write_language_model,
+)
+from wav2vec2_core.source import ModelSource
+
+
+def load_decoder(source: ModelSource, **weights: Any) -> BeamSearchDecoder:
+    """Read the decoder of a model.
+
+    ``weights`` that are not ``None`` take the place of those in ``attrs.json``.
+
+    Raises:
+        CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
+    """
+    alphabet = Alphabet.load(source.require(ALPHABET))
+    folder = _fetched(source)
+    attributes = vars(Attributes.load(folder)) | {name: value for name, value in weights.items() if value is not None}
+    options = SearchOptions(lm_score_boundary=attributes.pop("score_boundary"), **attributes)
+    model = NgramModel.open(find_model(folder))
+    return BeamSearchDecoder(alphabet, model, read_unigrams(folder / UNIGRAMS) or None, options)
+
+
+def _fetched(source: ModelSource) -> Path:
+    """The folder ``language_model`` with all files that are needed. Raises ``CheckpointError``."""
+    names = [name for name in source.file_names(FOLDER) if not name.startswith(".")]
+    if not names:
+        raise CheckpointError(
+            f"model {source.name!r} has no folder {FOLDER}: attach a language model (wav2vec2 lm attach)"
+        )
+    models = [name for name in names if name.endswith(SUFFIXES)]
+    paths = [source.require(f"{FOLDER}/{name}") for name in (ATTRIBUTES, UNIGRAMS, *models)]
+    return paths[0].parent
+
+
+def save_decoder(decoder: BeamSearchDecoder, folder: str | os.PathLike[str]) -> None:
+    """Write the decoder into a folder, created where missing; an earlier language model there is replaced.
+
+    Raises:
+        InputError: the decoder has no language model. OutputError: the folder cannot be written.
+    """
+    if decoder.model is None:
+        raise InputError("the decoder has no language model to save: save the tokenizer alone")
+    options = decoder.options
+    attributes = Attributes(options.alpha, options.beta, options.unk_score_offset, bool(options.lm_score_boundary))
+    target = make_folder(folder)
+    write_language_model(target, decoder.model.path, decoder.unigrams or (), attributes)
+    decoder.alphabet.save(target)

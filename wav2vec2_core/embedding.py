@@ -1,0 +1,220 @@
+"""Hidden states of recordings of any length, to files, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wav2vec2_core.audio import Recording
+from wav2vec2_core.backend import InferenceModel, load_backend
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.files import atomic_path
+from wav2vec2_core.level import Level
+from wav2vec2_core.long_audio import Window, feature_windows, too_short
+from wav2vec2_core.prefetching import prefetched
+
+#: Ends of the names of files that ``write_embeddings`` writes.
+EMBEDDING_FORMATS = ("npz", "safetensors")
+
+
+class Embedder:
+    """A model's hidden states for recordings of any length; a model with any head will do."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        layers: Sequence[int] = (-1,),
+        backend: str = "torch",
+        device: str = "auto",
+        dtype: str = "float32",
+        local_files_only: bool = False,
+        window: Window | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: folder or hub id.
+            layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
+            backend, device, dtype, local_files_only: as ``Transcriber`` takes them.
+            window: how the transformer sees long recordings.
+
+        Raises:
+            CheckpointError, BackendError: the model or the back end cannot be used.
+            InputError: the model has no such layer, or the window is of the legacy kind.
+        """
+        self.window = exact_window(window)
+        self.extractor = Wav2Vec2FeatureExtractor.from_pretrained(model, local_files_only=local_files_only)
+        self.model: InferenceModel = load_backend(backend).load_model(
+            model, head="Model", device=device, dtype=dtype, local_files_only=local_files_only
+        )
+        config = self.model.config
+        count = config.num_hidden_layers + 1
+        for layer in layers:
+            if not -count <= layer < count:
+                raise InputError(f"layer {layer} does not exist: use 0 to {count - 1}, or -1 to {-count} from the last")
+        if not layers:
+            raise InputError("no layer is named: name one or more")
+        #: Layers counted from the first, each once, in ascending order.
+        self.layers = tuple(sorted({layer % count for layer in layers}))
+        #: Samples from one frame to the next.
+        self.hop = config.inputs_to_logits_ratio
+
+    def frames(self, level: Level) -> int:
+        """Frames of a recording whose level was gathered."""
+        return self.model.config.num_frames(level.count, add_adapter=False)
+
+    def level(self, path: str | os.PathLike[str]) -> Level:
+        """The first reading of a recording. Raises ``AudioError``."""
+        return measured(path, self.model, self.extractor)
+
+    def blocks(
+        self, path: str | os.PathLike[str], level: Level | None = None, progress: Callable[[float], None] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Hidden states in pieces that follow each other: (len(layers), frames, hidden) float32 each.
+
+        Args:
+            path: recording.
+            level: of it, where it is known already.
+            progress: called with the seconds that are done.
+
+        Raises:
+            AudioError: the recording cannot be read, or is shorter than one frame.
+        """
+        level = level or self.level(path)
+        rate = self.extractor.sampling_rate
+        reading = prefetched(Recording(path, sampling_rate=rate), 4)
+        try:
+            for part in feature_windows(self.model, reading, level, self.window, rate):
+                states = self.model.hidden_states([part.features], self.layers)[0]
+                yield states[:, part.first : part.last]
+                if progress is not None:
+                    progress((part.last - part.first) * self.hop / rate)
+        finally:
+            reading.close()
+
+    def embed(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """(len(layers), frames, hidden) float32 of a whole recording, in memory. Raises ``AudioError``."""
+        return np.concatenate(list(self.blocks(path)), axis=1)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Embed a recording into a ``.npz`` or ``.safetensors`` file: an array ``layer_<n>`` (frames, hidden) for each layer.
+
+        ``hop`` (samples) and ``sampling_rate`` (hertz) are arrays of the former and metadata of the latter.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            InputError: the target has another end.
+            OutputError: the file cannot be written.
+        """
+        level = self.level(path)
+        write_embeddings(
+            target,
+            [f"layer_{layer}" for layer in self.layers],
+            (self.frames(level), self.model.config.hidden_size),
+            self.blocks(path, level, progress),
+            {"hop": self.hop, "sampling_rate": self.extractor.sampling_rate},
+        )
+
+
+def exact_window(window: Window | None) -> Window:
+    """The window, or the default one. Raises ``InputError`` for the legacy kind, which is for text alone."""
+    if window is not None and window.legacy:
+        raise InputError("legacy windows are for transcripts: use auto or SECONDS[:CONTEXT]")
+    return window or Window()
+
+
+def measured(path: str | os.PathLike[str], model: InferenceModel, extractor: Wav2Vec2FeatureExtractor) -> Level:
+    """The level of a recording that has a frame at least. Raises ``AudioError``."""
+    rate = extractor.sampling_rate
+    level = Level.of(model.config, extractor, Recording(path, sampling_rate=rate))
+    if level.count < model.config.receptive_field:
+        raise too_short(path, level.count, model.config, rate)
+    return level
+
+
+def write_embeddings(
+    target: str | os.PathLike[str],
+    names: Sequence[str],
+    shape: tuple[int, int],
+    blocks: Iterable[np.ndarray],
+    facts: dict[str, int],
+) -> None:
+    """Write arrays that come in pieces; on the way they are beside the target, not in memory.
+
+    Args:
+        target: ends in ``.npz`` or ``.safetensors``; appears complete or not at all.
+        names: of the arrays.
+        shape: of each, (frames, width).
+        blocks: (len(names), some frames, width) float32 each.
+        facts: numbers to keep beside the arrays.
+
+    Raises:
+        InputError: the target has another end.
+        OutputError: it cannot be written.
+    """
+    target = Path(target)
+    kind = target.suffix.removeprefix(".")
+    if kind not in EMBEDDING_FORMATS:
+        raise InputError(f"{target.name} ends in neither .npz nor .safetensors: choose one of them")
+    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(dir=target.parent, prefix=".layers-") as folder:
+        parts = [Path(folder, f"{name}.npy") for name in names]
+        with ExitStack() as stack:
+            files = [stack.enter_context(part.open("wb")) for part in parts]
+            for file in files:
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            starts = [file.tell() for file in files]
+            for block in blocks:
+                for file, rows in zip(files, block, strict=True):
+                    file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+        if kind == "npz":
+            _write_npz(temporary, parts, facts)
+        else:
+            _write_safetensors(temporary, dict(zip(names, zip(parts, starts, strict=True), strict=True)), shape, facts)
+
+
+def _write_npz(target: Path, parts: Sequence[Path], facts: dict[str, int]) -> None:
+    with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
+        for part in parts:
+            archive.write(part, part.name)
+        for name, value in facts.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(value))
+
+
+def _write_safetensors(
+    target: Path, parts: dict[str, tuple[Path, int]], shape: tuple[int, int], facts: dict[str, int]
+) -> None:
+    """The format's own layout: length of the header, header, and the arrays one after the other.
+
+    parts: name -> file and where in it the numbers begin.
+    """
+    size = 4 * shape[0] * shape[1]
+    entries: dict[str, Any] = {
+        name: {"dtype": "F32", "shape": list(shape), "data_offsets": [index * size, (index + 1) * size]}
+        for index, name in enumerate(parts)
+    }
+    header = json.dumps({"__metadata__": {name: str(value) for name, value in facts.items()}, **entries}).encode()
+    header += b" " * (-len(header) % 8)  # numbers begin at a multiple of 8
+    with target.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for part, start in parts.values():
+            with part.open("rb") as numbers:
+                numbers.seek(start)
+                shutil.copyfileobj(numbers, file)

@@ -1,0 +1,253 @@
+"""ARPA files, plain or gzipped: read in blocks of lines, a column at a time, with every line checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wav2vec2_core.language_model.kenlm_binary import MAX_ORDER, MAX_WORDS
+from wav2vec2_core.language_model.line_blocks import LineBlocks
+
+#: Lines before ``\data\`` that are looked at; toolkits write a few comments there.
+MAX_PREAMBLE = 1000
+#: What toolkits write for the logarithm of zero; ``-inf`` is read as this.
+LOG_ZERO = np.float32(-99)
+#: log10 probability of the unknown word where the file has none.
+MISSING_UNKNOWN = np.float32(-100)
+UNKNOWN_WORDS = (b"<unk>", b"<UNK>")
+COUNT_LINE = re.compile(rb"\s*ngram\s+(\d{1,3})\s*=\s*(\d{1,19})\s*")
+BLANKS = re.compile(rb"[ \t]+")
+TAB, NEWLINE, BLANK = 9, 10, 32
+
+
+@dataclass(frozen=True)
+class NgramBlock:
+    """Some n-grams of one order. ids: (ngrams, order) uint32, oldest word first; the others (ngrams,) float32.
+
+    first_line: of the file, for messages; a back-off that the file leaves out is -0.0.
+    """
+
+    ids: np.ndarray
+    probabilities: np.ndarray
+    backoffs: np.ndarray
+    first_line: int
+
+
+class ArpaReader:
+    """Reads an ARPA file from top to bottom: ``counts``, ``unigrams()``, ``ngrams(2)`` and so on, ``finish()``.
+
+    Every method raises ``CheckpointError`` with the line where the file breaks a rule.
+    """
+
+    def __init__(self, lines: LineBlocks) -> None:
+        """Read the counts, and refuse counts that a file of its size cannot hold."""
+        self._lines = lines
+        self.counts = self._read_counts()
+        self.order = len(self.counts)
+        self.ids: dict[bytes, int] = {}
+
+    def _read_counts(self) -> tuple[int, ...]:
+        lines = self._lines
+        for number in range(MAX_PREAMBLE):
+            line = lines.next_line()
+            if line is None:
+                break
+            if number == 0:
+                self._check_kind(line)
+            if line.removeprefix(b"\xef\xbb\xbf").strip() == b"\\data\\":
+                return self._count_lines()
+        lines.fail("no line \\data\\ so far", "this is no ARPA file, name one", 1)
+
+    def _check_kind(self, line: bytes) -> None:
+        if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            self._lines.fail("the text is UTF-16", "save the file as UTF-8", 1)
+        if line[:4] == b"blmt" or line.strip() == b"iARPA":
+            self._lines.fail("this is a file of IRSTLM", "convert it with compile-lm --text=yes", 1)
+
+    def _count_lines(self) -> tuple[int, ...]:
+        lines, counts = self._lines, []
+        for block in lines.blocks(b"\\"):
+            for line in block.split(b"\n")[:-1]:
+                matched = COUNT_LINE.fullmatch(line)
+                if matched:
+                    if int(matched[1]) != len(counts) + 1 or len(counts) == MAX_ORDER:
+                        lines.fail(f"{line!r} is not the count of order {len(counts) + 1}", "restore the counts")
+                    counts.append(int(matched[2]))
+                elif line.strip():
+                    lines.fail(f"{line[:60]!r} is not a line like 'ngram 1=1000'", "restore the counts")
+                lines.line += 1
+        if not counts:
+            lines.fail("there is no line like 'ngram 1=1000' after \\data\\", "restore the counts")
+        # The shortest line of order n is a digit, a tab, n letters with n - 1 blanks between them, and a newline.
+        needed = sum(count * (2 * size + 2) for size, count in enumerate(counts, 1))
+        if needed > lines.text_size or counts[0] > MAX_WORDS:
+            lines.fail(f"the counts {counts} are more than a file of {lines.size} bytes can hold", "restore the counts")
+        return tuple(counts)
+
+    def unigrams(self) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+        """Words of the ids 1, 2, ...; probabilities and back-offs of the ids 0, 1, 2, ..., float32.
+
+        Id 0 is the unknown word, with ``MISSING_UNKNOWN`` where the file has none.
+        """
+        words: list[bytes] = []
+        columns = [(np.array([MISSING_UNKNOWN]), np.zeros(1, np.float32))]
+        unknown_seen = False
+        for block in self._rows(1):
+            keep = np.ones(len(block.words), bool)
+            for row, word in enumerate(block.words):
+                if word in UNKNOWN_WORDS and not unknown_seen:
+                    unknown_seen, keep[row] = True, False
+                    columns[0] = (block.probabilities[row : row + 1], block.backoffs[row : row + 1])
+                    continue
+                number = len(self.ids) + 1
+                if word in UNKNOWN_WORDS or self.ids.setdefault(word, number) != number:
+                    self._lines.fail(f"{_text([word])} is listed a second time", "remove one", block.first_line + row)
+                words.append(word)
+            self._check_encoding(words[-len(block.words) :], block.first_line)
+            columns.append((block.probabilities[keep], block.backoffs[keep]))
+        self.ids.update(dict.fromkeys(UNKNOWN_WORDS, 0))
+        probabilities, backoffs = zip(*columns, strict=True)
+        return words, np.concatenate(probabilities), np.concatenate(backoffs)
+
+    def _check_encoding(self, words: list[bytes], line: int) -> None:
+        try:
+            b" ".join(words).decode("utf-8")
+        except UnicodeDecodeError as error:
+            wrong = error.object[: error.start].rpartition(b" ")[2] + error.object[error.start :].partition(b" ")[0]
+            self._lines.fail(f"the word {wrong!r} near here is not UTF-8", "convert the file with iconv -t UTF-8", line)
+
+    def ngrams(self, order: int) -> Iterator[NgramBlock]:
+        """The n-grams of one order from 2 on, in the order of the file."""
+        for block in self._rows(order):
+            try:
+                ids = np.fromiter(map(self.ids.__getitem__, block.words), np.uint32, len(block.words))
+            except KeyError as error:
+                row = block.words.index(error.args[0]) // order
+                self._lines.fail(
+                    f"the word {_text(error.args)} is not among the 1-grams", "add it there", block.first_line + row
+                )
+            yield NgramBlock(ids.reshape(-1, order), block.probabilities, block.backoffs, block.first_line)
+
+    def finish(self) -> None:
+        """Check that the file ends as it should."""
+        line = self._lines.next_line()
+        while line is not None and not line.strip():
+            line = self._lines.next_line()
+        if line is None or line.strip() != b"\\end\\":
+            found = "the end of the file" if line is None else repr(line[:60])
+            self._lines.fail(f"found {found} where \\end\\ is needed", "the file is truncated, copy or build it again")
+
+    def _rows(self, order: int) -> Iterator[_Rows]:
+        """The section of one order, as many rows as the counts say."""
+        lines = self._lines
+        header = lines.next_line()
+        while header is not None and not header.strip():
+            header = lines.next_line()
+        expected = b"\\%d-grams:" % order
+        if header is None or header.strip() != expected:
+            found = "the end of the file" if header is None else repr(header[:60])
+            lines.fail(f"found {found} where {expected.decode()} starts", "restore the section", lines.line - 1)
+        count = 0
+        for block in lines.blocks(b"\\"):
+            text = block.rstrip(b"\n \t\r")
+            if text:
+                rows = _parse(text, order, order == self.order, lines.line) or self._parse_carefully(text, order)
+                count += len(rows.probabilities)
+                yield rows
+            lines.line += block.count(b"\n")
+        if count != self.counts[order - 1]:
+            lines.fail(
+                f"{count} {order}-grams end here, the header names {self.counts[order - 1]}",
+                "the file is truncated or damaged, copy or build it again",
+            )
+
+    def _parse_carefully(self, text: bytes, order: int) -> _Rows:
+        """Parse line by line: for unusual spacing, and to name the first line that breaks a rule."""
+        words: list[bytes] = []
+        probabilities, backoffs = [], []
+        longest = order == self.order
+        for number, line in enumerate(text.split(b"\n"), self._lines.line):
+            tokens = [token for token in BLANKS.split(line.strip(b" \t\r")) if token]
+            if not tokens:
+                continue
+            if len(tokens) not in (order + 1, order + 2) or b"\0" in line:
+                self._lines.fail(
+                    f"{_text(tokens)} is not a probability, {order} words and perhaps a back-off",
+                    "mend the line",
+                    number,
+                )
+            probabilities.append(self._number(tokens[0], "log10 probability", number))
+            if probabilities[-1] > 0:
+                self._lines.fail(
+                    f"the log10 probability {_text(tokens[:1])} is above 0", "estimate the model again", number
+                )
+            words += tokens[1 : order + 1]
+            backoffs.append(self._number(tokens[-1], "back-off", number) if len(tokens) == order + 2 else -0.0)
+            if (longest and backoffs[-1] != 0) or math.isinf(backoffs[-1]):
+                rule = "none is possible for the longest n-grams" if longest else "it must be finite"
+                self._lines.fail(f"the back-off is {_text(tokens[-1:])}, {rule}", "mend the line", number)
+        return _Rows(words, _float32(probabilities), _float32(backoffs), self._lines.line)
+
+    def _number(self, token: bytes, what: str, line: int) -> float:
+        try:
+            value = float(token)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            self._lines.fail(f"{_text([token])} is no {what}", "mend the line", line)
+        return value
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a section, words (rows x order) in one list."""
+
+    words: list[bytes]
+    probabilities: np.ndarray
+    backoffs: np.ndarray
+    first_line: int
+
+
+def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | None:
+    """Parse lines as toolkits write them, or return None where anything is unusual."""
+    letters = np.frombuffer(text, np.uint8)
+    breaks = np.flatnonzero(letters <= BLANK)
+    kinds = letters[breaks]
+    if not np.isin(kinds, (TAB, NEWLINE, BLANK)).all() or (np.diff(breaks, prepend=-1) == 1).any():
+        return None
+    last = np.append(np.flatnonzero(kinds == NEWLINE), len(breaks))
+    sizes = np.diff(last, prepend=-1)
+    with_backoff = sizes == order + 2
+    if (longest and with_backoff.any()) or not (with_backoff | (sizes == order + 1)).all():
+        return None
+    tokens = np.array(text.split(), object)
+    first = last - sizes + 1
+    words = tokens[first[:, None] + np.arange(1, order + 1)].ravel().tolist()
+    backoffs = np.full(len(first), -0.0, np.float32)
+    try:
+        probabilities = _float32(tokens[first].tolist())
+        backoffs[with_backoff] = _float32(tokens[last[with_backoff]].tolist())
+    except ValueError:
+        return None
+    backoffs[backoffs == 0] = -0.0
+    if not ((probabilities <= 0).all() and np.isfinite(backoffs).all()):
+        return None
+    return _Rows(words, probabilities, backoffs, first_line)
+
+
+def _float32(numbers: list[bytes] | list[float]) -> np.ndarray:
+    """(numbers,) float32 of numbers or their decimal spelling; minus infinity becomes ``LOG_ZERO``."""
+    values = np.fromiter(map(float, numbers), np.float64, len(numbers))
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    values[values == -np.inf] = LOG_ZERO
+    return values
+
+
+def _text(tokens: list[bytes] | tuple[bytes, ...]) -> str:
+    """Tokens of a line for a message."""
+    return repr(b" ".join(tokens).decode("utf-8", "replace")[:80])

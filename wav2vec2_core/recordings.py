@@ -1,0 +1,186 @@
+"""From what a user names (files, folders, patterns, standard input) to recordings and where their results go."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wav2vec2_core.errors import AudioError, InputError, OutputError
+
+#: The name of standard input.
+STANDARD_INPUT = "-"
+#: What is taken for a recording in a folder, by the end of its name. Files that are named are read whatever theirs is.
+SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".amr",
+        ".ape",
+        ".au",
+        ".avi",
+        ".caf",
+        ".dts",
+        ".eac3",
+        ".flac",
+        ".flv",
+        ".m2ts",
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".mp1",
+        ".mp2",
+        ".mp3",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".oga",
+        ".ogg",
+        ".ogv",
+        ".opus",
+        ".ra",
+        ".rf64",
+        ".snd",
+        ".sph",
+        ".spx",
+        ".ts",
+        ".tta",
+        ".vob",
+        ".w64",
+        ".wav",
+        ".wave",
+        ".weba",
+        ".webm",
+        ".wma",
+        ".wmv",
+        ".wv",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording that was asked for.
+
+    path: of the file; name: as the user would write it; relative: where its results go below the output folder,
+    without the end of the name.
+    """
+
+    path: Path
+    name: str
+    relative: Path
+
+
+@contextmanager
+def find_sources(named: Sequence[str], *, recursive: bool = False) -> Iterator[list[Source]]:
+    """What ``named`` stands for, each recording once; standard input is kept in a temporary file meanwhile.
+
+    Args:
+        named: files; folders, for the recordings in them; patterns with ``*``, ``?``, ``[...]`` or ``**``; ``-``.
+        recursive: folders in folders too.
+
+    Raises:
+        InputError: a folder or a pattern holds no recording.
+        AudioError: standard input is empty.
+    """
+    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as folder:
+        found: dict[Path, Source] = {}
+        for name in named:
+            for source in _sources(name, recursive, Path(folder)):
+                found.setdefault(source.path, source)
+        yield list(found.values())
+
+
+def output_paths(sources: Sequence[Source], folder: Path, suffixes: Sequence[str]) -> dict[Path, list[Path]]:
+    """Recording -> its files below ``folder``, one for each suffix. Two recordings never share a file.
+
+    Raises:
+        InputError: two would.
+    """
+    taken: dict[Path, Source] = {}
+    targets: dict[Path, list[Path]] = {}
+    for source in sources:
+        files = [folder / f"{source.relative}.{suffix}" for suffix in suffixes]
+        other = taken.setdefault(files[0], source)
+        if other is not source:
+            raise InputError(
+                f"{other.name} and {source.name} would both be written to {files[0]}: use two output folders"
+            )
+        targets[source.path] = files
+    return targets
+
+
+def _sources(name: str, recursive: bool, scratch: Path) -> Iterator[Source]:
+    if name == STANDARD_INPUT:
+        yield Source(_kept_input(scratch), STANDARD_INPUT, Path("stdin"))
+        return
+    path = Path(name)
+    if path.is_dir() and path.suffix.lower() not in SUFFIXES:
+        paths = [*_in_folder(path, recursive)]
+        base = path
+        what = f"folder {name} holds no recording" + ("" if recursive else ": name another or add --recursive")
+    elif any(mark in name for mark in "*?[") and not path.exists():
+        paths = sorted(Path(match) for match in glob.iglob(name, recursive=True))
+        paths = [match for match in paths if not match.is_dir()]
+        base = _fixed_part(path)
+        what = f"pattern {name!r} matches no file: check it"
+    else:
+        yield Source(path, name, Path(path.stem))
+        return
+    if not paths:
+        raise InputError(what)
+    for match in paths:
+        yield Source(match, str(match), match.relative_to(base).with_suffix(""))
+
+
+def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
+    """Recordings in a folder, by name; hidden files and folders and links to folders are left out."""
+
+    def refuse(error: OSError) -> None:
+        raise AudioError(f"folder {error.filename} cannot be read ({error.strerror}): check its permissions")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent, name)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folders before the first one with a pattern in it."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if any(mark in part for mark in "*?["):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _kept_input(scratch: Path) -> Path:
+    """Standard input as a file: recordings are read more than once, and many formats only from a file."""
+    path = scratch / "stdin"
+    if not path.exists():
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        except OSError as error:
+            raise OutputError(
+                f"standard input cannot be kept in {scratch.parent} ({error.strerror}): free some space, or set TMPDIR"
+            ) from error
+    if path.stat().st_size == 0:
+        raise AudioError("standard input is empty: pipe a recording into it")
+    return path

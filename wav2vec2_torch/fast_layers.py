@@ -1,0 +1,141 @@
+"""Layers for inference on packed frames, (frames, features) without a batch dimension, with weights made ready once.
+
+A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of rows;
+in 8 bits a block is never of two utterances, as its scale is that of its largest value.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wav2vec2_core.errors import BackendError
+from wav2vec2_torch import layers
+
+#: Rows of a block: a feed-forward layer's 4-fold width then stays in a processor's cache.
+BLOCK_ROWS = 512
+#: Kernels of the positional convolution from which on a Fourier transform is faster on a CPU.
+FFT_KERNEL = 32
+#: Whether this torch has attention over packed utterances; it is for GPUs and half precision only.
+VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+
+Linear = Callable[[Tensor], Tensor]
+
+
+def activation_(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation with this transformers name, in place where that is possible: large fresh tensors are slow."""
+    function = layers.activation(name)
+    if function is F.gelu:
+        return torch.ops.aten.gelu_
+    return function
+
+
+def linear(weight: Tensor, bias: Tensor | None, *, int8: bool = False) -> Linear:
+    """x -> x weight^T + bias for (rows, inputs), in 8 bits where asked for."""
+    if int8:
+        return Int8Linear(weight, bias)
+    return lambda x: F.linear(x, weight, bias)
+
+
+class Int8Linear:
+    """A linear layer with 8-bit weights, one scale per output, and inputs quantised call by call with one scale.
+
+    Where a CPU lacks VNNI, pairs of products are added in 16 bits. Weights of 7 bits keep such a sum in range whatever
+    the inputs are; inputs of 7 bits, the other remedy, would lose more, as a whole call shares their scale.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        limit = 127 if torch.cpu._is_vnni_supported() else 63
+        weight = weight.detach().float()
+        scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny).double() / limit
+        try:
+            with warnings.catch_warnings():
+                # The tensor type is to go, and the only fast 8-bit kernels for every CPU take it.
+                warnings.filterwarnings("ignore", message=".*deprecated", category=UserWarning)
+                rows = torch.zeros(len(weight), dtype=torch.long)
+                quantised = torch.quantize_per_channel(weight, scale, rows, 0, torch.qint8)
+                self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.float())
+        except (AttributeError, RuntimeError) as error:
+            raise BackendError(
+                f"this torch ({torch.__version__}) has no 8-bit layers for this CPU: use dtype float32 or bfloat16"
+            ) from error
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, inputs) float32 -> (rows, outputs) float32."""
+        return torch.ops.quantized.linear_dynamic(x, self._packed, False)
+
+
+def in_blocks(function: Linear, x: Tensor, blocks: Sequence[int]) -> Tensor:
+    """``function`` of (rows, features), block by block."""
+    parts = [function(block) for block in x.split(list(blocks))]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class PositionalConvolution:
+    """The grouped convolution over frames, its weight norm folded; by overlap-save Fourier transforms on a CPU."""
+
+    def __init__(self, convolution: layers.WeightNormConv1d) -> None:
+        v, g = convolution.weight_v.detach(), convolution.weight_g.detach()
+        weight = v * (g / torch.linalg.vector_norm(v, dim=(0, 1), keepdim=True))
+        self.bias, self.groups, self.kernel = convolution.bias.detach(), convolution.groups, weight.shape[2]
+        self.weight, self.spectrum = weight, None
+        if weight.device.type == "cpu" and self.kernel >= FFT_KERNEL:
+            wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+            self.size = 1 << (2 * self.kernel - 1).bit_length()
+            # A convolution layer correlates: conjugate. (outputs, inputs, frequency) -> (frequency, group, in, out)
+            spectrum = torch.fft.rfft(wide, n=self.size).conj().unflatten(0, (self.groups, -1))
+            self.spectrum = spectrum.permute(3, 0, 2, 1).resolve_conj().contiguous()
+
+    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """(frames, hidden) of utterances with these lengths -> the same; each utterance is padded with zeros."""
+        if self.spectrum is None:
+            return torch.cat([self._direct(one) for one in hidden.split(list(lengths))])
+        return self._by_fourier(hidden, lengths, self.spectrum).to(hidden.dtype)
+
+    def _direct(self, hidden: Tensor) -> Tensor:
+        made = F.conv1d(hidden.T[None], self.weight, self.bias, padding=self.kernel // 2, groups=self.groups)
+        return made[0, :, : len(hidden)].T  # an even kernel gives one frame too many
+
+    def _by_fourier(self, hidden: Tensor, lengths: Sequence[int], spectrum: Tensor) -> Tensor:
+        size, before = self.size, self.kernel // 2
+        hop = size - self.kernel + 1  # outputs of a block that no wrap-around touches
+        counts = [-(-frames // hop) for frames in lengths]
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        blocks = [
+            F.pad(one, (0, 0, before, count * hop + self.kernel - 1 - before - len(one))).unfold(0, size, hop)
+            for one, count in zip(wide.split(list(lengths)), counts, strict=True)
+        ]
+        waves = torch.fft.rfft(torch.cat(blocks))  # (blocks, hidden, frequencies)
+        waves = waves.unflatten(1, (self.groups, -1)).permute(3, 1, 0, 2)
+        waves = (waves @ spectrum).permute(2, 1, 3, 0).flatten(1, 2)
+        made = torch.fft.irfft(waves, n=size)[:, :, :hop].transpose(1, 2)  # (blocks, hop, hidden)
+        parts = [part.flatten(0, 1)[:frames] for part, frames in zip(made.split(counts), lengths, strict=True)]
+        return torch.cat(parts).add_(self.bias)
+
+
+def attend(qkv: Tensor, heads: int, lengths: Sequence[int]) -> Tensor:
+    """Self-attention inside each utterance: (frames, 3 * hidden) of queries, keys and values -> (frames, hidden)."""
+    split = qkv.unflatten(1, (3, heads, -1))
+    if VARLEN and qkv.device.type == "cuda" and qkv.dtype in (torch.float16, torch.bfloat16):
+        return attend_at_once(split, lengths)
+    parts = []
+    for one in split.split(list(lengths)):
+        query, key, value = one.permute(1, 2, 0, 3)[:, None].unbind(0)
+        parts.append(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def attend_at_once(split: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The same by the GPU kernel that takes all utterances: (frames, 3, heads, head_dim) -> (frames, hidden)."""
+    from torch.nn.attention import varlen
+
+    ends = torch.tensor([0, *lengths], device=split.device).cumsum(0, dtype=torch.int32)
+    query, key, value = split.unbind(1)
+    attended: Any = varlen.varlen_attn(query, key, value, ends, ends, max(lengths), max(lengths))
+    return attended.flatten(1)
