@@ -84,6 +84,8 @@ class Opened(Protocol):
     """A back end ready on a device."""
 
     name: str
+    #: The device, as ``wav2vec2_<name>.inference.devices()`` calls it.
+    place: str
     #: Ways to run a model, the plain one first.
     modes: Sequence[str]
     #: What ``save`` can write, safetensors first.

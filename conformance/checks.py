@@ -5,15 +5,25 @@ A check that finds nothing to compare fails; limits come from ``tolerances.py`` 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
+
+from conformance import reference
 
 from conformance.backends import Arrays
 from conformance.bench import STEPS, Bench, Expected, inference_call, training_call
 from conformance.cases import Case
 from conformance.results import INFINITE, StageError, compare, equal
 from conformance.tolerances import tolerance
+from wav2vec2_core.backend import load_backend
+from wav2vec2_core.window_statistics import WindowStatistics
+
+#: Frames of the recording that is computed in parts.
+TILED_FRAMES = 150
 
 Compared = tuple[StageError, ...]
 Check = Callable[[Bench, Expected], Compared]
@@ -139,29 +149,31 @@ def check_batch(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_tiles(bench: Bench, expected: Expected) -> Compared:
-    """Inference in parts: features of a stretch of a recording are those of the whole, and parts give the model's logits.
+    """The inference engine: features in tiles, those of a stretch of a recording, and logits at once and from features.
 
-    The recording is longer than a tile. A stretch gets the window statistics of the whole recording.
+    A stretch gets the window statistics of the whole recording. Tiles are made small, so that there are several.
     """
     case, name = expected.case, bench.backend.name
-    config, hop = case.config, case.config.inputs_to_logits_ratio
-    recording = np.random.default_rng(0).standard_normal(TILED_FRAMES * hop + config.receptive_field).astype(np.float32)
-    with TemporaryDirectory() as folder:
-        bench.model(expected).save(folder, "safetensors")
-        model = load_backend(name).load_model(folder, head=case.head, device=bench.device)
-    whole, _ = reference_features(expected, recording)
-    features = model.encode([recording])
+    config, hop, context = case.config, case.config.inputs_to_logits_ratio, case.config.receptive_field
+    recording = np.random.default_rng(0).standard_normal(TILED_FRAMES * hop + context).astype(np.float32)
+    stages = reference.forward(config, case.head, expected.parameters, recording[None])
+    features = stages[f"feature_extractor.conv_layers.{len(config.conv_dim) - 1}"][0]
     first, last = TILED_FRAMES // 3, TILED_FRAMES // 2
-    stretch = recording[first * hop : (last - 1) * hop + config.receptive_field]
-    part = model.encode([stretch], [WindowStatistics.of(config, recording)])
-    logits = model.logits([recording])
-    exact = {"features": whole, "features of a stretch": whole[first:last], "logits from features": logits[0]}
-    found = {
-        "features": features[0],
-        "features of a stretch": part[0],
-        "logits from features": model.contextualize(features)[0],
-    }
-    return compare({key: np.float64(array) for key, array in exact.items()}, found, tolerance("stages").limit)
+    stretch = recording[first * hop : (last - 1) * hop + context]
+    tiling = importlib.import_module(f"wav2vec2_{name}.tiled_encoder")
+    with TemporaryDirectory() as folder, patch.object(tiling, "TILE_SAMPLES", TILED_FRAMES * hop // 5):
+        bench.model(expected).save(folder, "safetensors")
+        model = load_backend(name).load_model(folder, head=case.head, device=bench.backend.place)
+        whole = model.encode([recording])
+        found = {
+            "features": whole[0],
+            "features of a stretch": model.encode([stretch], [WindowStatistics.of(config, recording)])[0],
+            "logits": model.logits([recording])[0],
+            "logits from features": model.contextualize(whole)[0],
+        }
+    logits = stages["logits"][0]
+    exact = dict(zip(found, (features, features[first:last], logits, logits), strict=True))
+    return compare(exact, found, tolerance("stages").limit)
 
 
 def check_agreement(one: Bench, other: Bench, expected: Expected) -> Compared:

@@ -24,8 +24,7 @@ from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places,
 def open_on(device: str) -> FlaxBackend:
     """The back end on one of ``wav2vec2_flax.inference.devices()``; float32 stays float32."""
     jax.config.update("jax_default_matmul_precision", "highest")
-    platform, _, index = device.partition(":")
-    return FlaxBackend(jax.local_devices(backend=platform)[int(index or 0)])
+    return FlaxBackend(device)
 
 
 class FlaxBackend:
@@ -34,8 +33,9 @@ class FlaxBackend:
     name = "flax"
     modes, file_kinds = ABILITIES["flax"]
 
-    def __init__(self, device: Any) -> None:
-        self.device = device
+    def __init__(self, device: str) -> None:
+        platform, _, index = device.partition(":")
+        self.place, self.device = device, jax.local_devices(backend=platform)[int(index or 0)]
 
     def build(
         self,

@@ -34,7 +34,9 @@ class Mutation:
 
 def replaced(owner: Any, name: str, made: Callable[[Any], Any]) -> Patch:
     """A patch that sets ``owner.name`` to what ``made`` makes of it."""
-    return lambda: patch.object(owner, name, made(vars(owner)[name] if isinstance(owner, type) else getattr(owner, name)))
+    return lambda: patch.object(
+        owner, name, made(vars(owner)[name] if isinstance(owner, type) else getattr(owner, name))
+    )
 
 
 def activation(wrong: Any) -> Patch:

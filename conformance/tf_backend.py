@@ -34,7 +34,7 @@ class TfBackend:
     modes, file_kinds = ABILITIES["tf"]
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.place = self.device = device
 
     def build(
         self,

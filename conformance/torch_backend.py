@@ -34,7 +34,7 @@ class TorchBackend:
     modes, file_kinds = ABILITIES["torch"]
 
     def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
+        self.place, self.device = device, torch.device(device)
 
     def build(
         self,
