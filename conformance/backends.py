@@ -1,7 +1,7 @@
 """One interface over the back ends, for checks: build a model from arrays, run it, look inside, differentiate, train.
 
-``open_backend("torch")`` and so on import ``conformance.<name>_backend``. All arrays are numpy; parameters go by checkpoint
-name. Everything random is an array in the call, so what a model computes is a function of its call.
+``open_backend("torch")`` and so on import ``conformance.<name>_backend``. All arrays are numpy; parameters go by
+checkpoint name. Everything random is an array in the call, so what a model computes is a function of its call.
 """
 
 from __future__ import annotations

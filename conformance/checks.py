@@ -13,7 +13,6 @@ from unittest.mock import patch
 import numpy as np
 
 from conformance import reference
-
 from conformance.backends import Arrays
 from conformance.bench import STEPS, Bench, Expected, inference_call, training_call
 from conformance.cases import Case
@@ -67,7 +66,7 @@ def check_inference(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_bfloat16(bench: Bench, expected: Expected) -> Compared:
-    """Every stage of inference in bfloat16. Parameters are rounded for the reference too: that is no error of a model."""
+    """Every stage of inference in bfloat16. The reference has the rounded parameters too."""
     case = expected.case
     found = bench.model(expected, dtype="bfloat16").forward(inference_call(case))
     return compare(expected.rounded, found, limits(case, expected.rounded, "bfloat16"))

@@ -1,4 +1,4 @@
-"""The suite as a command: check the arguments, run, print, write reports. ``wav2vec2 conformance`` calls ``run_command``."""
+"""The suite as a command, for ``wav2vec2 conformance``: check the arguments, run, print, write reports."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from jax import Array
 
 import wav2vec2_flax
 from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
-from conformance.reference import probe
 from conformance.recording import Recorder, definer, module_paths, walk, watched_calls, watched_methods
+from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_flax.train import init_state, loss_function, train_step
 from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places, with_params

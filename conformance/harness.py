@@ -39,7 +39,7 @@ class Laboratory:
         note, compared = "", ()
         try:
             compared = self._compared(task)
-        except Exception as error:  # noqa: BLE001  whatever a framework throws is a finding about it
+        except Exception as error:
             note = describe(error)
         seconds = time.perf_counter() - started
         return Result("-".join(task.backends), task.check, task.case.name, compared, note, seconds)

@@ -30,7 +30,7 @@ table { width: 100%; border-collapse: collapse; background: var(--card); border:
   border-radius: 8px; overflow: hidden; }
 th { text-align: left; font-weight: 600; font-size: .8rem; color: var(--soft); }
 th, td { padding: .38rem .7rem; border-bottom: 1px solid var(--line); vertical-align: middle; }
-tr:last-child td { border-bottom: 0; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums;
+tr:last-child td { border-bottom: 0; } td.n, th.n, span.n { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; } tr.bad td { background: var(--bad-soft); }
 details { background: var(--card); border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0; }
 details > table { border: 0; border-top: 1px solid var(--line); border-radius: 0 0 8px 8px; }
@@ -105,8 +105,12 @@ def _group(backend: str, check: str, results: Sequence[Result]) -> str:
 def _result(result: Result, *, shown: bool) -> str:
     telling = result.telling
     first = next((stage for stage in result.stages if stage.wrong), None)
-    rows = "".join(_stage(stage, first=stage is first) for stage in result.stages)
+    # Of arrays that must be equal bit for bit there is something to see in the wrong ones only.
+    seen = [stage for stage in result.stages if stage.limit or stage.wrong]
+    equal = len(result.stages) - len(seen)
+    rows = "".join(_stage(stage, first=stage is first) for stage in seen)
     stages = f"<div class=wide><table>{rows}</table></div>" if rows else ""
+    stages += f"<p class=soft style='margin:.5rem .8rem'>{equal} arrays equal, bit for bit</p>" if equal else ""
     wrong = ""
     if result.verdict != PASS:
         reason = f": {escape(result.explanation)}" if result.explanation else ""
@@ -155,7 +159,7 @@ def _tolerances() -> str:
     rows = [
         (
             f"{what}, {size}, {dtype}",
-            f"{row.limit:.0e}",
+            f"<span class=n>{row.limit:.0e}</span>",
             ", ".join(f"{name} {error:.1e}" for name, error in row.measured.items()),
             escape(row.reason),
         )

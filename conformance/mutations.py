@@ -4,6 +4,8 @@ A mutation is a patch and the tasks of the plan that could see it. What no check
 ``faults.INVISIBLE``, with its reason.
 """
 
+# ruff: noqa: E501  the list is a table: a line for each mistake
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,7 +1,6 @@
-"""A user's own checkpoint on a user's own recordings: the same stages, compared across back ends and with the reference."""
+"""A user's own checkpoint on own recordings: the same stages, compared across back ends and with the reference."""
 
 from __future__ import annotations
-
 
 import os
 from collections.abc import Iterator, Sequence
@@ -141,7 +140,7 @@ def check_own(model: OwnModel, cases: Sequence[OwnCase], backends: Sequence[Open
             compared = equal(*(_without_mask_embedding(arrays) for arrays in (model.values, found)))
             config = cases[0].config
             loaded[backend.name] = backend.build(config, model.head, model.values, dtype=dtype)
-        except Exception as error:  # noqa: BLE001  whatever a framework throws is a finding about it
+        except Exception as error:
             note = describe(error)
         yield Result(backend.name, "loading", model.name, compared, note)
     for case in cases:
@@ -156,7 +155,7 @@ def check_own(model: OwnModel, cases: Sequence[OwnCase], backends: Sequence[Open
                 if expected is None:  # too large for numpy: the first back end is what the others are compared with
                     expected, against = {stage: np.float64(array) for stage, array in found.items()}, f"as {name}"
                 compared = compare(expected, found, tolerance("stages", "full", dtype).limit)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 note = describe(error)
             yield Result(name, against, case.name, compared, note)
 

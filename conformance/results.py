@@ -61,7 +61,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """``PASS``, ``FAIL`` or ``XFAIL``. A check that compared nothing fails, as does an expected failure that passes."""
+        """``PASS``, ``FAIL`` or ``XFAIL``. Nothing compared is a failure, as is an expected failure that passes."""
         failed = bool(self.note) or not self.stages or any(stage.wrong for stage in self.stages)
         if self.id in XFAILS:
             return XFAIL if failed else FAIL

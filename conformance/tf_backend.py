@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import wav2vec2_tf
 from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
-from conformance.reference import probe
 from conformance.recording import Recorder, module_paths, walk, watched_calls, watched_methods
+from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_tf import layers
 from wav2vec2_tf.layers import Tensor

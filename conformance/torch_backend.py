@@ -12,8 +12,8 @@ from torch import Tensor
 
 import wav2vec2_torch
 from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
-from conformance.reference import probe
 from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
+from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_torch import layers
 from wav2vec2_torch.weights import export_weights, fill_weights, to_array
