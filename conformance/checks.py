@@ -132,7 +132,7 @@ def check_steps(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_batch(bench: Bench, expected: Expected) -> Compared:
-    """Each utterance of a padded batch has the numbers that it has alone: the logits, or what the head gives instead."""
+    """Each utterance of a padded batch has the numbers that it has alone: logits, or what the head gives instead."""
     case = expected.case
     model = bench.model(expected)
     together = model.forward(inference_call(case))

@@ -99,7 +99,8 @@ def _group(backend: str, check: str, results: Sequence[Result]) -> str:
     verdict = verdict_of(results)
     title = f"{escape(backend)} / {escape(check)} <span class=soft>{len(results)} cases</span> {_verdict(verdict)}"
     inner = "".join(_result(result, shown=len(results) == 1) for result in results)
-    return f"<details class='{_colour(verdict)}'><summary>{title}</summary><div style='padding:0 .8rem'>{inner}</div></details>"
+    inner = f"<div style='padding:0 .8rem'>{inner}</div>"
+    return f"<details class='{_colour(verdict)}'><summary>{title}</summary>{inner}</details>"
 
 
 def _result(result: Result, *, shown: bool) -> str:

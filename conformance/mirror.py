@@ -109,7 +109,7 @@ EXCEPTIONS: dict[str, str] = {
 
 
 def differences(root: Path) -> list[str]:
-    """How the back ends in ``root`` differ from PyTorch's, each as ``back end:file:what``; files as ``back end:file``."""
+    """How back ends in ``root`` differ from PyTorch's: ``back end:file:what`` each, and ``back end:file`` for files."""
     sources = {name: declared(root / package, prefix) for name, (package, prefix) in PACKAGES.items()}
     found = []
     for name in sorted(set().union(*sources.values())):

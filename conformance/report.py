@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,15 +57,16 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
+        tolerances = [
+            {"what": what, "size": size, "dtype": dtype, **dataclasses.asdict(row)}
+            for (what, size, dtype), row in TOLERANCES.items()
+        ]
         return {
             "passed": self.passed,
             "headline": self.headline,
             "environment": dict(self.environment),
             "seconds": round(self.seconds, 1),
-            "tolerances": [
-                {"what": what, "size": size, "dtype": dtype, "limit": row.limit, "reason": row.reason, "measured": row.measured}
-                for (what, size, dtype), row in TOLERANCES.items()
-            ],
+            "tolerances": tolerances,
             "results": [result.to_dict() for result in self.results],
         }  # fmt: skip
 

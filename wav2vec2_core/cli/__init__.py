@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
-from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.info import info
