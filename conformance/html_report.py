@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from conformance.report import Run, grouped, number, verdict_of, worst
-from conformance.results import FAIL, PASS, Result, StageError
+from conformance.results import FAIL, INFINITE, PASS, Result, StageError
 from conformance.tolerances import TOLERANCES
 
 #: Ends of the logarithmic scale of the error bars.
@@ -135,7 +135,7 @@ def _stage(stage: StageError, *, first: bool) -> str:
 
 
 def _bar(stage: StageError) -> str:
-    mark = f"<b style='left:{_position(stage.limit):.1f}%'></b>" if stage.limit else ""
+    mark = f"<b style='left:{_position(stage.limit):.1f}%'></b>" if 0 < stage.limit < INFINITE else ""
     return f"<div class=bar><i style='width:{_position(stage.error):.1f}%'></i>{mark}</div>"
 
 

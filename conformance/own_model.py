@@ -13,9 +13,9 @@ import numpy as np
 from conformance.backends import Arrays, Model, Opened
 from conformance.bench import Expected
 from conformance.cases import Case
+from conformance.checks import limits
 from conformance.reference_body import Randomness
 from conformance.results import Result, compare, describe, equal
-from conformance.tolerances import tolerance
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model, plan_loading
 from wav2vec2_core.config import Wav2Vec2Config
@@ -154,7 +154,7 @@ def check_own(model: OwnModel, cases: Sequence[OwnCase], backends: Sequence[Open
                 found = built.forward(case.inputs())
                 if expected is None:  # too large for numpy: the first back end is what the others are compared with
                     expected, against = {stage: np.float64(array) for stage, array in found.items()}, f"as {name}"
-                compared = compare(expected, found, tolerance("stages", "full", dtype).limit)
+                compared = compare(expected, found, limits(case, expected, dtype))
             except Exception as error:
                 note = describe(error)
             yield Result(name, against, case.name, compared, note)

@@ -27,7 +27,7 @@ class StageError:
     @property
     def wrong(self) -> bool:
         """Whether the error is above the limit; what is not a number is wrong."""
-        return not self.error <= self.limit
+        return not (np.isfinite(self.error) and self.error <= self.limit)
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,14 @@ class Result:
         return self.note or self.telling.note
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; an infinite error is null."""
+        """JSON-ready; what is infinite is null: the error of what is missing, the limit of what has none."""
         telling = self.telling
-        stages = [{**asdict(stage), "error": _finite(stage.error)} for stage in self.stages]
+        stages = [
+            {**asdict(stage), "error": _finite(stage.error), "limit": _finite(stage.limit)} for stage in self.stages
+        ]
         return {
             "id": self.id, "backend": self.backend, "check": self.check, "case": self.case, "stage": telling.name,
-            "error": _finite(telling.error), "tolerance": telling.limit, "verdict": self.verdict,
+            "error": _finite(telling.error), "tolerance": _finite(telling.limit), "verdict": self.verdict,
             "note": self.explanation, "seconds": round(self.seconds, 3), "stages": stages,
         }  # fmt: skip
 

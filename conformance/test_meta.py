@@ -77,6 +77,12 @@ def test_equal_means_every_bit_and_name(found: dict[str, Any]) -> None:
     assert any(stage.wrong for stage in equal(expected, found))
 
 
+def test_without_a_limit_there_is_still_a_number() -> None:
+    assert not StageError("a", 0.3, float("inf")).wrong
+    assert StageError("a", float("inf"), float("inf"), "missing").wrong
+    assert StageError("a", float("nan"), float("inf")).wrong
+
+
 # ---- verdicts -----------------------------------------------------------------------------------------------------
 
 
