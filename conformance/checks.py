@@ -40,7 +40,7 @@ def limits(case: Case, expected: Mapping[str, np.ndarray], dtype: str = "float32
         loss = tolerance("loss", _size(case)).limit
         return {name: loss if name in LOSSES else stages for name in expected}
     last = list(expected)[-1]
-    return {name: stages if name in (last, *RESULTS, *LOSSES) else INFINITE for name in expected}
+    return {name: stages if name in (last, *RESULTS, *FINALS, *LOSSES) else INFINITE for name in expected}
 
 
 def _size(case: Case) -> str:
