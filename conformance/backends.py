@@ -83,13 +83,25 @@ class Model(Protocol):
 class Opened(Protocol):
     """A back end ready on a device."""
 
-    name: str
-    #: The device, as ``wav2vec2_<name>.inference.devices()`` calls it.
-    place: str
-    #: Ways to run a model, the plain one first.
-    modes: Sequence[str]
-    #: What ``save`` can write, safetensors first.
-    file_kinds: Sequence[str]
+    @property
+    def name(self) -> str:
+        """A key of ``wav2vec2_core.backend.BACKENDS``."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The device, as ``wav2vec2_<name>.inference.devices()`` calls it."""
+        ...
+
+    @property
+    def modes(self) -> Sequence[str]:
+        """Ways to run a model, the plain one first."""
+        ...
+
+    @property
+    def file_kinds(self) -> Sequence[str]:
+        """What ``save`` can write, safetensors first."""
+        ...
 
     def build(
         self,
