@@ -26,10 +26,10 @@ TILED_FRAMES = 150
 
 Compared = tuple[StageError, ...]
 Check = Callable[[Bench, Expected], Compared]
-#: Stages of the reference that are losses, or are summed over frames as losses are.
-#: Stages of the reference, and outputs of the models, that are results.
+#: Results among the stages of the reference, and among the outputs of models.
 RESULTS = ("logits", "embeddings", "project_hid", "project_q")
 FINALS = ("logits", "embeddings", "last_hidden_state", "projected_states", "projected_quantized_states")
+#: Stages, called as the outputs are, that are losses or summed over frames as losses are.
 LOSSES = ("loss", "contrastive_loss", "diversity_loss", "codevector_perplexity")
 
 
