@@ -49,7 +49,7 @@ class GumbelVectorQuantizer(nnx.Module):
 
     def __call__(
         self, features: Array, mask: Array | None, noise: Array | None, temperature: Any
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         """Choose codevectors.
 
         Args:
@@ -59,7 +59,8 @@ class GumbelVectorQuantizer(nnx.Module):
             temperature: of the choice with noise.
 
         Returns:
-            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
+            codevectors, (batch, frames, groups).
         """
         shape = (*features.shape[:2], self.groups, self.entries)
         logits = layers.widened(self.weight_proj(features).reshape(shape))
@@ -72,7 +73,7 @@ class GumbelVectorQuantizer(nnx.Module):
             perplexity = losses.codevector_perplexity(choice, mask)
         codebook = layers.value(self.codevectors).astype(self.dtype).reshape(self.groups, self.entries, -1)
         chosen = jnp.einsum("btge,ged->btgd", choice.astype(self.dtype), codebook)
-        return chosen.reshape(*features.shape[:2], -1), perplexity
+        return chosen.reshape(*features.shape[:2], -1), perplexity, choice.argmax(-1)
 
 
 class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
@@ -155,13 +156,13 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             shape = (*features.shape[:2], self.quantizer.groups, self.quantizer.entries)
             gumbel_noise = jax.random.gumbel(own_gumbel_key if gumbel_rng is None else gumbel_rng, shape)
         temperature = self.gumbel_temperature if gumbel_temperature is None else gumbel_temperature
-        quantized, perplexity = self.quantizer(features, mask, gumbel_noise, temperature)
+        quantized, perplexity, codes = self.quantizer(features, mask, gumbel_noise, temperature)
         quantized = self.project_q(quantized)
         terms: dict[str, Array] = {}
         if sampled_negative_indices is not None:
             if mask is None:
                 raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
+            terms = self._losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -173,7 +174,13 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
 
     def _losses(
-        self, projected: Array, quantized: Array, perplexity: Array, mask: Array, negative_indices: Any
+        self,
+        projected: Array,
+        quantized: Array,
+        perplexity: Array,
+        codes: Array,
+        mask: Array,
+        negative_indices: Any,
     ) -> dict[str, Array]:
         """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
         config = self.config
@@ -185,11 +192,13 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         batch, frames, width = quantized.shape
         shape = jnp.shape(negative_indices)
         check_shape("sampled_negative_indices", shape, (batch, frames, shape[-1]), "(batch, frames, negatives)")
-        negatives = quantized.reshape(-1, width)[jnp.asarray(negative_indices)].transpose(2, 0, 1, 3)
+        chosen = jnp.asarray(negative_indices).transpose(2, 0, 1)
+        negatives = quantized.reshape(-1, width)[chosen]
         logits = self.compute_contrastive_logits(
             quantized[None], negatives, projected, config.contrastive_logits_temperature
         )
-        same = (quantized == negatives).all(-1)
+        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
+        same = (codes == codes.reshape(-1, codes.shape[-1])[chosen]).all(-1)
         contrastive = losses.contrastive_loss(logits, same, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)

@@ -44,7 +44,7 @@ class GumbelVectorQuantizer(layers.Layer):
 
     def call(
         self, features: Tensor, counted: Tensor | None, noise: Tensor | None = None, training: bool | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Choose codevectors.
 
         Args:
@@ -54,7 +54,8 @@ class GumbelVectorQuantizer(layers.Layer):
             training: whether the choice is random.
 
         Returns:
-            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
+            codevectors, (batch, frames, groups).
         """
         shape = (layers.size(features, 0), layers.size(features, 1), self.groups, self.entries)
         logits = tf.cast(tf.reshape(self.weight_proj(features), shape), tf.float32)
@@ -68,7 +69,7 @@ class GumbelVectorQuantizer(layers.Layer):
             perplexity = losses.codevector_perplexity(choice, counted)
         codebook = tf.reshape(self.codevectors, (self.groups, self.entries, -1))
         chosen = tf.einsum("btge,ged->btgd", tf.cast(choice, codebook.dtype), codebook)
-        return tf.reshape(chosen, (shape[0], shape[1], self.width)), perplexity
+        return tf.reshape(chosen, (shape[0], shape[1], self.width)), perplexity, tf.argmax(choice, axis=-1)
 
 
 @layers.savable
@@ -134,13 +135,13 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         projected = self.project_hid(outputs.last_hidden_state)
         mask = None if mask_time_indices is None else tf.cast(mask_time_indices, tf.bool)
         features = self.dropout_features(outputs.extract_features, training=training)
-        quantized, perplexity = self.quantizer(features, mask, gumbel_noise, training=training)
+        quantized, perplexity, codes = self.quantizer(features, mask, gumbel_noise, training=training)
         quantized = self.project_q(quantized)
         terms: dict[str, Tensor] = {}
         if sampled_negative_indices is not None:
             if mask is None:
                 raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._pretraining_losses(projected, quantized, perplexity, mask, sampled_negative_indices)
+            terms = self._pretraining_losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -152,7 +153,13 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
 
     def _pretraining_losses(
-        self, projected: Tensor, quantized: Tensor, perplexity: Tensor, mask: Tensor, negative_indices: Tensor
+        self,
+        projected: Tensor,
+        quantized: Tensor,
+        perplexity: Tensor,
+        codes: Tensor,
+        mask: Tensor,
+        negative_indices: Tensor,
     ) -> dict[str, Tensor]:
         """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
         config = self.config
@@ -166,11 +173,13 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         expected = (batch, frames, negative_indices.shape[-1])
         layers.check_shape("sampled_negative_indices", negative_indices, expected, "(batch, frames, negatives)")
         flat = tf.reshape(quantized, (-1, width))
-        negatives = tf.gather(flat, tf.transpose(negative_indices, (2, 0, 1)))
+        chosen = tf.transpose(negative_indices, (2, 0, 1))
+        negatives = tf.gather(flat, chosen)
         logits = self.compute_contrastive_logits(
             tf.expand_dims(quantized, 0), negatives, projected, config.contrastive_logits_temperature
         )
-        same = tf.reduce_all(quantized == negatives, axis=-1)
+        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
+        same = tf.reduce_all(codes == tf.gather(tf.reshape(codes, (-1, codes.shape[-1])), chosen), axis=-1)
         contrastive = losses.contrastive_loss(logits, same, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)

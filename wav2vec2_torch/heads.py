@@ -39,7 +39,9 @@ class GumbelVectorQuantizer(nn.Module):
         self.weight_proj = nn.Linear(config.conv_dim[-1], self.groups * self.entries)
         self.temperature = 2.0  # fairseq starts here and anneals; see set_gumbel_temperature
 
-    def forward(self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Choose codevectors.
 
         Args:
@@ -48,7 +50,8 @@ class GumbelVectorQuantizer(nn.Module):
             noise: (batch, frames, groups, entries) Gumbel noise of training, drawn where None.
 
         Returns:
-            (batch, frames, codevector_dim) and the perplexity of the codebook, a scalar.
+            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
+            codevectors, (batch, frames, groups).
         """
         logits = self.weight_proj(features).unflatten(2, (self.groups, self.entries)).float()
         if self.training:
@@ -61,7 +64,7 @@ class GumbelVectorQuantizer(nn.Module):
             perplexity = losses.codevector_perplexity(choice, mask)
         codebook = self.codevectors.view(self.groups, self.entries, -1)
         chosen = torch.einsum("btge,ged->btgd", choice.to(codebook.dtype), codebook)
-        return chosen.flatten(2), perplexity
+        return chosen.flatten(2), perplexity, choice.argmax(-1)
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
@@ -122,13 +125,15 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         )
         projected = self.project_hid(outputs.last_hidden_state)
         mask = None if mask_time_indices is None else mask_time_indices.bool()
-        quantized, perplexity = self.quantizer(self.dropout_features(outputs.extract_features), mask, gumbel_noise)
+        quantized, perplexity, codes = self.quantizer(
+            self.dropout_features(outputs.extract_features), mask, gumbel_noise
+        )
         quantized = self.project_q(quantized)
         terms: dict[str, Tensor] = {}
         if sampled_negative_indices is not None:
             if mask is None:
                 raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._losses(projected, quantized, perplexity, mask, sampled_negative_indices)
+            terms = self._losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -140,7 +145,13 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
 
     def _losses(
-        self, projected: Tensor, quantized: Tensor, perplexity: Tensor, mask: Tensor, negative_indices: Tensor
+        self,
+        projected: Tensor,
+        quantized: Tensor,
+        perplexity: Tensor,
+        codes: Tensor,
+        mask: Tensor,
+        negative_indices: Tensor,
     ) -> dict[str, Tensor]:
         """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
         config = self.config
@@ -152,11 +163,13 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         batch, frames, _ = quantized.shape
         expected = (batch, frames, negative_indices.shape[-1])
         check_shape("sampled_negative_indices", negative_indices.shape, expected, "(batch, frames, negatives)")
-        negatives = quantized.flatten(0, 1)[negative_indices.long()].permute(2, 0, 1, 3)
+        chosen = negative_indices.long().permute(2, 0, 1)
+        negatives = quantized.flatten(0, 1)[chosen]
         logits = self.compute_contrastive_logits(
             quantized[None], negatives, projected, config.contrastive_logits_temperature
         )
-        same = (quantized == negatives).all(-1)
+        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
+        same = (codes == codes.flatten(0, 1)[chosen]).all(-1)
         contrastive = losses.contrastive_loss(logits, same, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)

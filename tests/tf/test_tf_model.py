@@ -138,10 +138,10 @@ def test_gumbel_choice_follows_the_noise_in_training_and_the_logits_otherwise():
     noise = np.zeros((3, FRAMES, 2, 8), np.float32)
     noise[..., 5] = 1e6
     features = tf.constant(np.random.default_rng(0).standard_normal((3, FRAMES, 24)), tf.float32)
-    chosen, _ = quantizer(features, None, noise, training=True)
+    chosen, *_ = quantizer(features, None, noise, training=True)
     codebook = quantizer.codevectors.numpy().reshape(2, 8, 8)
     assert np.allclose(chosen, np.broadcast_to(codebook[:, 5].reshape(-1), (3, FRAMES, 16)), atol=1e-5)
-    first, perplexity = quantizer(features, None, noise)
+    first, perplexity, _ = quantizer(features, None, noise)
     assert np.array_equal(first, quantizer(features, None)[0])
     assert 2 < perplexity <= 16
 
@@ -154,7 +154,7 @@ def test_gumbel_temperature_reaches_graphs_that_exist():
     @tf.function
     def gradient():
         with tf.GradientTape() as tape:
-            chosen, _ = model.quantizer(features, None, noise, training=True)
+            chosen, *_ = model.quantizer(features, None, noise, training=True)
             total = tf.reduce_sum(chosen**3)
         return tape.gradient(total, model.quantizer.weight_proj.kernel.value)
 

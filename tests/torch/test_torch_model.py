@@ -247,10 +247,10 @@ def test_gumbel_choice_follows_the_noise_in_training_and_the_logits_in_eval_mode
     noise[..., 5] = 1e6
     quantizer = model.quantizer.train()
     features = torch.randn(3, FRAMES, 24)
-    chosen, _ = quantizer(features, None, noise)
+    chosen, *_ = quantizer(features, None, noise)
     codebook = model.quantizer.codevectors.view(2, 8, 8)
     assert torch.allclose(chosen, codebook[:, 5].flatten().expand(3, FRAMES, 16), atol=1e-5)
-    first, perplexity = quantizer.eval()(features, None, noise)
+    first, perplexity, _ = quantizer.eval()(features, None, noise)
     assert torch.equal(first, quantizer(features, None)[0])
     assert 2 < perplexity <= 16
 

@@ -1,0 +1,188 @@
+"""One interface over the back ends, for checks: build a model from arrays, run it, look inside, differentiate, train.
+
+``open_backend("torch")`` and so on import ``conformance.<name>_backend``. All arrays are numpy; parameters go by
+checkpoint name. Everything random is an array in the call, so what a model computes is a function of its call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from wav2vec2_core.backend import BACKENDS, load_backend
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import BackendError, InputError
+
+Arrays = dict[str, np.ndarray]
+#: What a device of the command is called in the frameworks' own lists.
+PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "gpu", "mps"), "tpu": ("tpu",)}
+#: Fields of an output that are one array.
+SCALARS_AND_ARRAYS = (
+    "loss",
+    "logits",
+    "embeddings",
+    "last_hidden_state",
+    "extract_features",
+    "projected_states",
+    "projected_quantized_states",
+    "codevector_perplexity",
+    "contrastive_loss",
+    "diversity_loss",
+)
+#: What the objective of a call without a loss is made of, with the perplexity of pretraining.
+PROBED = ("last_hidden_state", "projected_states", "projected_quantized_states")
+MOMENTUM = 0.9
+
+
+class Model(Protocol):
+    """A model of one back end, filled with given parameters."""
+
+    config: Wav2Vec2Config
+
+    def fill(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters new values, in place; what was compiled stays compiled."""
+        ...
+
+    def weights(self) -> Arrays:
+        """Copies of all parameters."""
+        ...
+
+    def forward(self, call: Mapping[str, Any], *, train: bool = False, attentions: bool = False) -> Arrays:
+        """Every stage by module path (body prefix removed) and every output.
+
+        Sequences are (batch, frames, features); ``hidden_states.<i>`` and ``attentions.<i>`` are numbered.
+        ``call``: arguments of the model and ``gumbel_temperature``. ``train``: training mode.
+        """
+        ...
+
+    def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
+        """The objective in training mode and its gradient by every parameter, zeros where there is none.
+
+        The objective is that of ``conformance.reference.gradients``.
+        """
+        ...
+
+    def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
+        """Objectives before each of ``count`` steps of gradient descent with ``MOMENTUM``, and the parameters after.
+
+        The framework's own optimizer: v = momentum * v + gradient; parameter = parameter - rate * v. The model keeps
+        its first values.
+        """
+        ...
+
+    def save(self, folder: str, kind: str) -> None:
+        """``save_pretrained`` in one of the back end's ``file_kinds``."""
+        ...
+
+
+class Opened(Protocol):
+    """A back end ready on a device."""
+
+    @property
+    def name(self) -> str:
+        """A key of ``wav2vec2_core.backend.BACKENDS``."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The device, as ``wav2vec2_<name>.inference.devices()`` calls it."""
+        ...
+
+    @property
+    def modes(self) -> Sequence[str]:
+        """Ways to run a model, the plain one first."""
+        ...
+
+    @property
+    def file_kinds(self) -> Sequence[str]:
+        """What ``save`` can write, safetensors first."""
+        ...
+
+    def build(
+        self,
+        config: Wav2Vec2Config,
+        head: str,
+        values: Mapping[str, np.ndarray],
+        *,
+        dtype: str = "float32",
+        mode: str | None = None,
+    ) -> Model:
+        """A model with these parameters. ``dtype``: of parameters and computation; ``mode``: the first where None."""
+        ...
+
+    def load(self, folder: str, head: str) -> Model:
+        """``from_pretrained``."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Library -> version, and the device's name under ``device``."""
+        ...
+
+
+def open_backend(name: str, device: str = "cpu") -> Opened:
+    """The back end ``name`` on a device, with silent down-casts of float32 switched off.
+
+    Raises:
+        InputError: name or device is unknown.
+        BackendError: the framework is not installed, or has no such device here.
+    """
+    place = find_device(name, device)
+    return importlib.import_module(f"conformance.{name}_backend").open_on(place)
+
+
+#: Back end -> its modes and kinds of files, the plain ones first; known without importing it.
+ABILITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "torch": (("eager", "compile"), ("safetensors",)),
+    "tf": (("eager", "graph", "xla"), ("safetensors", "h5")),
+    "flax": (("eager", "jit", "scan"), ("safetensors", "msgpack")),
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a plan needs to know of a back end."""
+
+    name: str
+    modes: Sequence[str]
+    file_kinds: Sequence[str]
+
+
+def named_like(names: Sequence[str]) -> list[Named]:
+    """The back ends of these names for a plan. Raises ``InputError`` for an unknown one."""
+    for name in names:
+        if name not in ABILITIES:
+            raise InputError(f"back end {name!r} is unknown: use one or more of {', '.join(ABILITIES)}")
+    return [Named(name, *ABILITIES[name]) for name in names]
+
+
+def find_device(name: str, device: str) -> str:
+    """The back end's own name of its first device of this kind. Raises as ``open_backend``."""
+    if device not in PLATFORMS:
+        raise InputError(f"device {device!r} is unknown: use one of {', '.join(PLATFORMS)}")
+    # Before jax is imported: it would otherwise take most of a GPU's memory from the others in this process.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    devices = load_backend(name).devices()
+    for found in devices:
+        if found.split(":")[0] in PLATFORMS[device]:
+            return found
+    raise BackendError(
+        f"back end {name!r} finds no {device} here, only {', '.join(devices)}: choose another --device, or install the "
+        f"build of {BACKENDS[name][1]} for it"
+    )
+
+
+def output_arrays(output: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model's output, tuples numbered, arrays still of the framework."""
+    found = {}
+    for name in ("hidden_states", "attentions"):
+        for index, item in enumerate(output.get(name) or ()):
+            if item is not None:
+                found[f"{name}.{index}"] = item
+    found.update({name: output[name] for name in SCALARS_AND_ARRAYS if output.get(name) is not None})
+    return found

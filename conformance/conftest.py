@@ -1,0 +1,36 @@
+"""Which back ends the tests of this folder are for: ``--backends torch,tf,flax``, all three by default.
+
+A back end that was asked for and is missing is a failure, never a skip.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before any framework is imported: tiny models are fastest on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+from conformance.harness import Laboratory
+from wav2vec2_core.backend import BACKENDS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--backends``; the environment variable WAV2VEC2_BACKENDS does the same."""
+    default = os.environ.get("WAV2VEC2_BACKENDS", ",".join(BACKENDS))
+    parser.addoption("--backends", default=default, help="back ends to check, joined by commas; a missing one fails")
+    parser.addoption("--full-size", action="store_true", help="check models of released sizes instead of tiny ones")
+
+
+def backend_names(config: pytest.Config) -> list[str]:
+    """The back ends asked for."""
+    return [name.strip() for name in config.getoption("--backends").split(",") if name.strip()]
+
+
+@pytest.fixture(scope="session")
+def laboratory(request: pytest.FixtureRequest) -> Laboratory:
+    """All back ends asked for, and what they computed last. Raises ``BackendError`` for one that is missing."""
+    return Laboratory.of(backend_names(request.config))

@@ -1,0 +1,180 @@
+"""The PyTorch back end behind the interface of ``conformance.backends``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import wav2vec2_torch
+from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
+from conformance.reference import probe
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_torch import layers
+from wav2vec2_torch.weights import export_weights, fill_weights, to_array
+
+
+def open_on(device: str) -> TorchBackend:
+    """The back end on one of ``wav2vec2_torch.inference.devices()``; float32 stays float32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    return TorchBackend(device)
+
+
+class TorchBackend:
+    """Builds and loads models."""
+
+    name = "torch"
+    modes, file_kinds = ABILITIES["torch"]
+
+    def __init__(self, device: str) -> None:
+        self.place, self.device = device, torch.device(device)
+
+    def build(
+        self,
+        config: Wav2Vec2Config,
+        head: str,
+        values: Mapping[str, np.ndarray],
+        *,
+        dtype: str = "float32",
+        mode: str | None = None,
+    ) -> TorchModel:
+        """A model with copies of these parameters."""
+        with layers.without_values():
+            model = _class_of(head)(config)
+        copies = ((name, array.copy()) for name, array in values.items())  # fill_weights shares memory with its arrays
+        fill_weights(model, copies, device=self.device, dtype=getattr(torch, dtype))
+        return TorchModel(model, mode or self.modes[0])
+
+    def load(self, folder: str, head: str) -> TorchModel:
+        """``from_pretrained``."""
+        return TorchModel(_class_of(head).from_pretrained(folder).to(self.device), self.modes[0])
+
+    def versions(self) -> dict[str, str]:
+        """PyTorch and the device."""
+        cuda = self.device.type == "cuda"
+        return {"torch": torch.__version__, "device": torch.cuda.get_device_name(self.device) if cuda else "cpu"}
+
+
+class TorchModel:
+    """One model; ``mode`` "compile" runs it through torch.compile, where outputs are seen and modules are not."""
+
+    def __init__(self, model: Any, mode: str) -> None:
+        self.model, self.mode = model, mode
+        self.config: Wav2Vec2Config = model.config
+        self._run = model
+        if mode == "compile":
+            # On a CPU the captured graph runs as it is: code generation there is torch's business, and slow.
+            cuda = model.device.type == "cuda"
+            self._run = torch.compile(model, backend="inductor" if cuda else "aot_eager")
+
+    def fill(self, values: Mapping[str, np.ndarray]) -> None:
+        """New values, in place."""
+        fill_weights(self.model, ((name, array.copy()) for name, array in values.items()))
+
+    def weights(self) -> Arrays:
+        """Copies of all parameters."""
+        return {name: array.copy() for name, array in export_weights(self.model).items()}
+
+    @torch.no_grad()
+    def forward(self, call: Mapping[str, Any], *, train: bool = False, attentions: bool = False) -> Arrays:
+        """Stages and outputs."""
+        recorder = Recorder(call.get("layer_keep"))
+        arguments = self._prepared(call, train)
+        with self._recorded(recorder):
+            output = self._run(**arguments, output_hidden_states=True, output_attentions=attentions, return_dict=True)
+        stages = {path: self._stage(path, tensor) for path, tensor in recorder.stages().items()}
+        return {**stages, **{name: _numpy(tensor) for name, tensor in output_arrays(output).items()}}
+
+    def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
+        """Objective and gradients in training mode."""
+        self.model.zero_grad()
+        objective = self._objective(call)
+        objective.backward()
+        found = {
+            name: np.zeros(parameter.shape, np.float32) if parameter.grad is None else _numpy(parameter.grad)
+            for name, parameter in self.model.named_parameters()
+        }
+        self.model.zero_grad()
+        return objective.item(), found
+
+    def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
+        """Steps of ``torch.optim.SGD``."""
+        before = self.weights()
+        optimizer = torch.optim.SGD(self.model.parameters(), learning_rate, momentum=MOMENTUM)
+        objectives = []
+        for _ in range(count):
+            optimizer.zero_grad()
+            objective = self._objective(call)
+            objective.backward()
+            optimizer.step()
+            objectives.append(objective.item())
+        after = self.weights()
+        self.model.zero_grad()
+        self.fill(before)
+        return objectives, after
+
+    def save(self, folder: str, kind: str) -> None:
+        """``save_pretrained``."""
+        self.model.save_pretrained(folder)
+
+    def _prepared(self, call: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+        arguments = dict(call)
+        temperature = arguments.pop("gumbel_temperature", None)
+        if temperature is not None:
+            self.model.set_gumbel_temperature(float(temperature))
+        self.model.train(train)
+        return {
+            name: torch.from_numpy(np.array(array)).to(self.model.device)
+            for name, array in arguments.items()
+            if array is not None
+        }
+
+    def _objective(self, call: Mapping[str, Any]) -> Tensor:
+        output = self._run(**self._prepared(call, train=True), return_dict=True)
+        if output.get("loss") is not None:
+            return output.loss.sum()
+        states = [output[name] for name in PROBED if name in output]
+        products = [(state * torch.from_numpy(probe(state.shape)).to(state)).sum() for state in states]
+        return sum(products, output.get("codevector_perplexity", torch.zeros(())))
+
+    @contextmanager
+    def _recorded(self, recorder: Recorder) -> Iterator[None]:
+        if self.mode == "compile":
+            yield
+            return
+        paths = module_paths(self.model.named_modules())
+        hooks = [
+            module.register_forward_hook(
+                lambda module, inputs, result: recorder.record(paths[id(module)], inputs, result)
+            )
+            for module in self.model.modules()
+            if id(module) in paths
+        ]
+        try:
+            with watched_calls(watched_methods(self.model), recorder):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @staticmethod
+    def _stage(path: str, tensor: Tensor) -> np.ndarray:
+        array = _numpy(tensor)
+        last = path.rpartition(".")[2]
+        return array.swapaxes(1, 2) if path.startswith(CHANNELS_FIRST) and last.isdigit() else array
+
+
+def _class_of(head: str) -> Any:
+    return getattr(wav2vec2_torch, f"Wav2Vec2{head}")
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    array = to_array(tensor)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array.copy()
