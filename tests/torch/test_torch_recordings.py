@@ -1,4 +1,4 @@
-"""Real recordings: packed, batched, tiled and windowed results are those of one pass, words and times."""
+"""Real recordings: packed, tiled and streamed results are those of one pass, words and times."""
 
 import io
 import tarfile
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from wav2vec2_core.audio import resample
-from wav2vec2_core.long_audio import Window, recording_logits
+from wav2vec2_core.long_audio import recording_logits
 from wav2vec2_core.transcription import Transcriber
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -93,15 +93,4 @@ def test_tiled_and_streamed_to_the_decoder(transcriber, recordings, one_pass):
         words = [word for part in np.array_split(logits, 5) for word in stream.feed(part)]
         words += stream.finish()
         results.append((" ".join(word.text for word in words), words))
-    assert differing(recordings, results, one_pass) == []
-
-
-def test_windowed(transcriber, recordings, one_pass):
-    """Windows of 7 seconds, 2 of them context on either side."""
-    extractor, window = transcriber.processor.feature_extractor, Window(3, 2)
-    results = [
-        transcriber.decoder.decode(recording_logits(transcriber.model, extractor, [samples], window=window))
-        for _, samples in recordings
-    ]
-    assert any(len(samples) > 7 * 16_000 for _, samples in recordings)
     assert differing(recordings, results, one_pass) == []
