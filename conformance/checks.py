@@ -146,7 +146,7 @@ def check_batch(bench: Bench, expected: Expected) -> Compared:
     alone, cut = {}, {}
     for index, samples in enumerate(case.lengths):
         single = {"input_values": values[index : index + 1, :samples]}
-        alone[f"{field} of utterance {index}"] = np.float64(model.forward(single)[field][0])
+        alone[f"{field} of utterance {index}"] = model.forward(single)[field][0].astype(np.float64)
         frames = len(alone[f"{field} of utterance {index}"]) if together[field].ndim == 3 else None
         cut[f"{field} of utterance {index}"] = together[field][index][:frames]
     return compare(alone, cut, tolerance("stages").limit)
@@ -184,12 +184,12 @@ def check_agreement(one: Bench, other: Bench, expected: Expected) -> Compared:
     """Two back ends give the same losses, final numbers and, where they were computed, gradients."""
     case = expected.case
     first, second = one.training(expected), other.training(expected)
-    finals = {name: np.float64(array) for name, array in first.items() if name in FINALS or name in LOSSES}
+    finals = {name: array.astype(np.float64) for name, array in first.items() if name in FINALS or name in LOSSES}
     compared = compare(finals, second, limits(case, finals))
     if not (one.has_gradients(expected) and other.has_gradients(expected)):
         return compared
     (_, exact), (_, found) = one.gradients(expected), other.gradients(expected)
-    exact = {name: np.float64(array) for name, array in exact.items() if name not in case.unseen()}
+    exact = {name: array.astype(np.float64) for name, array in exact.items() if name not in case.unseen()}
     return compared + compare(exact, found, tolerance("gradients", _size(case)).limit)
 
 

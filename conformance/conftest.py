@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def backend_names(config: pytest.Config) -> list[str]:
     """The back ends asked for."""
-    return [name.strip() for name in config.getoption("--backends").split(",") if name.strip()]
+    return [name.strip() for name in str(config.getoption("--backends")).split(",") if name.strip()]
 
 
 @pytest.fixture(scope="session")

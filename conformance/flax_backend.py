@@ -168,7 +168,10 @@ class FlaxModel:
             return loss_function(self.model)(params, batch, key)[0]
         output = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)
         states = [output[name] for name in PROBED if name in output]
-        return sum(((state * probe(state.shape)).sum() for state in states), output.get("codevector_perplexity", 0.0))
+        total: Any = output.get("codevector_perplexity", 0.0)
+        for state in states:
+            total = total + (state * probe(state.shape)).sum()
+        return total
 
     def _by_name(self, params: Any) -> Arrays:
         flat = flatten(params)

@@ -166,7 +166,9 @@ def check_own(model: OwnModel, cases: Sequence[OwnCase], backends: Sequence[Open
 def _outputs(found: Arrays) -> Arrays:
     """What every back end returns alike: hidden states and results."""
     return {
-        name: np.float64(array) for name, array in found.items() if name in FINALS or name.startswith("hidden_states.")
+        name: array.astype(np.float64)
+        for name, array in found.items()
+        if name in FINALS or name.startswith("hidden_states.")
     }
 
 

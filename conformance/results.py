@@ -100,7 +100,7 @@ def compare(
     """
     compared = []
     for name, array in expected.items():
-        limit = limits if isinstance(limits, float) else limits[name]
+        limit = limits[name] if isinstance(limits, Mapping) else limits
         if name not in found:
             compared.append(StageError(name, INFINITE, limit, "missing"))
             continue

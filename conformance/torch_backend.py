@@ -142,7 +142,7 @@ class TorchModel:
             return output.loss.sum()
         states = [output[name] for name in PROBED if name in output]
         products = [(state * torch.from_numpy(probe(state.shape)).to(state)).sum() for state in states]
-        return sum(products, output.get("codevector_perplexity", torch.zeros(())))
+        return torch.stack(products).sum() + output.get("codevector_perplexity", 0.0)
 
     @contextmanager
     def _recorded(self, recorder: Recorder) -> Iterator[None]:
