@@ -10,11 +10,9 @@ import typer
 
 from wav2vec2_core.cli.align import align
 from wav2vec2_core.cli.classify import classify
-from wav2vec2_core.cli.console import print_error
-from wav2vec2_core.cli.convert import convert
-from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
+from wav2vec2_core.cli.convert import convert
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.evaluate import evaluate
