@@ -14,6 +14,10 @@ PYTEST = ("pytest", "-q", "-n", "auto")
 CONSTRAINTS = ("-c", "constraints.txt")
 #: Tests that run for whichever back end is installed.
 EVERY_BACKEND = ("tests/test_imports.py", "tests/test_bad_input.py")
+#: Tests of the core that also read tf_model.h5 where h5py is.
+H5 = ("tests/core/test_conversion.py", "tests/core/test_damaged_files.py")
+#: Tests of the command.
+COMMAND = ("tests/test_cli.py", "tests/test_cli_align.py")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
@@ -53,15 +57,15 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def torch(session: nox.Session) -> None:
     """The PyTorch back end and the command."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,media,test]")
-    session.run(*PYTEST, "tests/torch", "tests/test_cli.py", *EVERY_BACKEND, *session.posargs)
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]")
+    session.run(*PYTEST, "tests/torch", *COMMAND, *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session
 def tf(session: nox.Session) -> None:
     """The TensorFlow back end."""
     session.install(*CONSTRAINTS, "-e", ".[tf,media,test]")
-    session.run(*PYTEST, "tests/tf", *EVERY_BACKEND, *session.posargs)
+    session.run(*PYTEST, "tests/tf", *H5, *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session
@@ -109,23 +113,26 @@ def oracle_lm(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """All three back ends against the float64 reference, in one environment: small models of every kind, and faults."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")
-    session.run(*PYTEST, "conformance", *session.posargs)
+    """Every back end against the float64 reference: small models of every kind, faults, the mirror."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,test]")
+    # All checks of a case stay on one worker and share its numbers.
+    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs)
 
 
 @nox.session
 def conformance_full(session: nox.Session) -> None:
-    """The same for a full-size base and a full-size large model."""
+    """The same for a base and a large model of full size, one back end after the other."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")
-    session.run("wav2vec2", "conformance", "--full-size", *session.posargs)
+    session.run("pytest", "-q", "tests/full_size", *session.posargs)
+    for name in ("torch", "tf", "flax"):
+        session.run("pytest", "-q", "conformance/test_backends.py", "--full-size", "--backends", name, *session.posargs)
 
 
 @nox.session
 def tpu(session: nox.Session) -> None:
-    """Forward passes, losses and gradients compile ahead of time for a TPU; no TPU is needed."""
-    session.install(*CONSTRAINTS, "-e", ".[tpu,test]")
-    session.run("pytest", "-q", "tests/tpu", *session.posargs)
+    """Forward passes, losses and gradients of every case compile ahead of time for a TPU; none is needed."""
+    session.install(*CONSTRAINTS, "-e", ".[flax,tpu,test]")
+    session.run(*PYTEST, "tests/tpu", *session.posargs)
 
 
 @nox.session

@@ -139,7 +139,7 @@ class Classifier:
         frame = 0
         for block in self.frame_probabilities(path, progress):
             for row in block:
-                active = set(np.flatnonzero(row > 0.5)) if self._several else {int(row.argmax())}
+                active = set(np.flatnonzero(row > 0.5).tolist()) if self._several else {int(row.argmax())}
                 done += [self._span(label, tracks.pop(label), frame) for label in sorted(tracks.keys() - active)]
                 for label in active:
                     track = tracks.setdefault(label, _Track(frame))

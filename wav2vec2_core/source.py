@@ -162,8 +162,8 @@ class FileSource(ModelSource):
     def find(self, *names: str) -> Path | None:
         return None
 
-    def file_names(self) -> list[str]:
-        return [self.path.name]
+    def file_names(self, folder: str = "") -> list[str]:
+        return [] if folder else [self.path.name]
 
     def config_values(self) -> dict[str, Any]:
         return self.content.config.to_dict()
