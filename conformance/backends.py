@@ -139,7 +139,7 @@ def open_backend(name: str, device: str = "cpu") -> Opened:
 ABILITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "torch": (("eager", "compile"), ("safetensors",)),
     "tf": (("eager", "graph", "xla"), ("safetensors", "h5")),
-    "flax": (("eager", "jit", "scan"), ("safetensors", "msgpack")),
+    "flax": (("jit", "eager", "scan"), ("safetensors", "msgpack")),
 }
 
 
