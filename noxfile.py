@@ -1,4 +1,7 @@
-"""All checks: `nox` runs what CI runs, `nox -s NAME` one part, `nox -l` lists them. Each installs what it needs."""
+"""All checks: `nox` runs what CI runs, `nox -s NAME` one part, `nox -l` lists them. Each installs what it needs.
+
+Those that are not marked with a star in the list take long and are run before a release.
+"""
 
 from __future__ import annotations
 
@@ -115,11 +118,13 @@ def oracle_lm(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Every back end against the float64 reference: small models of every kind, faults, the mirror."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,test]")
-    # All checks of a case stay on one worker and share its numbers.
-    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs)
+    # All checks of a case stay on one worker and share its numbers. JAX compiles some thousand small programs that run
+    # once: without the compiler's costly passes they take half the time.
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs, env=quick)
 
 
-@nox.session
+@nox.session(default=False)
 def conformance_full(session: nox.Session) -> None:
     """The same for a base and a large model of full size, one back end after the other."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")
@@ -128,7 +133,7 @@ def conformance_full(session: nox.Session) -> None:
         session.run("pytest", "-q", "conformance/test_backends.py", "--full-size", "--backends", name, *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def tpu(session: nox.Session) -> None:
     """Forward passes, losses and gradients of every case compile ahead of time for a TPU; none is needed."""
     session.install(*CONSTRAINTS, "-e", ".[flax,tpu,test]")
