@@ -11,6 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import (
+    BackendName,
+    DeviceName,
+    DtypeName,
+    HighlightWords,
+    Language,
+    MaxLineCount,
+    MaxLineWidth,
+    MaxWordsPerLine,
+    ModelName,
+    Offline,
+)
+
 if TYPE_CHECKING:
     from wav2vec2_core.alignment import Alignment
     from wav2vec2_core.captions import Layout
@@ -50,13 +63,11 @@ def align(
     manifest: Annotated[
         Path | None, typer.Option(help="Recordings with their texts (.jsonl, .csv, .tsv) instead of AUDIO and TEXT.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    model: ModelName = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
+    language: Language = None,
     untranscribed: Annotated[
         Untranscribed, typer.Option(help="Where speech may be that the text leaves out: around lines, around words.")
     ] = Untranscribed.lines,
@@ -65,13 +76,11 @@ def align(
     ] = None,
     output_format: Annotated[AlignmentFormat, typer.Option("--output-format", "-f")] = AlignmentFormat.json,
     characters: Annotated[bool, typer.Option("--characters", help="Times of characters in json too.")] = False,
-    max_line_width: Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")] = None,
-    max_line_count: Annotated[int | None, typer.Option(help="Lines of a caption.")] = None,
-    max_words_per_line: Annotated[int | None, typer.Option(help="Words of a caption.")] = None,
-    highlight_words: Annotated[
-        bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    max_line_width: MaxLineWidth = None,
+    max_line_count: MaxLineCount = None,
+    max_words_per_line: MaxWordsPerLine = None,
+    highlight_words: HighlightWords = False,
+    offline: Offline = False,
 ) -> None:
     """Find when each word of a known text is spoken.
 

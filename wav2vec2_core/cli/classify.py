@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Offline, Recursive
+
 if TYPE_CHECKING:
     from wav2vec2_core.classification import Classifier
 
@@ -21,12 +23,12 @@ def classify(
     compare: Annotated[
         bool, typer.Option("--compare", help="Cosine similarity of the speakers of two recordings (x-vector models).")
     ] = False,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
+    recursive: Recursive = False,
     window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Classify recordings: a line of JSON for each. The exit code is 1 if a file fails.
 

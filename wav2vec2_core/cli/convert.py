@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import Offline
+
 if TYPE_CHECKING:
     from wav2vec2_core.conversion import Receipt
 
@@ -42,7 +44,7 @@ def convert(
         Path | None, typer.Option(help="dict.ltr.txt or vocab.json of a file; without it that beside the file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The receipt as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Convert a model. DST appears when it is complete, with the receipt in conversion.json; SRC stays as it is."""
     from wav2vec2_core.conversion import convert as convert_model

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Offline, Recursive, Resume
+
 
 class EmbeddingFormat(StrEnum):
     """Kind of the files."""
@@ -26,13 +28,13 @@ def embed(
         str, typer.Option(help="Layers, with commas: 0 is the transformer's input, -1 its last one.")
     ] = "-1",
     output_format: Annotated[EmbeddingFormat, typer.Option("--output-format", "-f")] = EmbeddingFormat.npz,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")] = False,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
+    recursive: Recursive = False,
+    resume: Resume = False,
     window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Write hidden states: an array layer_<n> (frames, hidden) for each layer. The exit code is 1 if a file fails."""
     from wav2vec2_core.cli.console import stoppable

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Language, LanguageModel, ModelName, Offline
+
 if TYPE_CHECKING:
     from wav2vec2_core.evaluation import Evaluation, Scored
     from wav2vec2_core.manifest import Utterance
@@ -21,24 +23,16 @@ def evaluate(
         Path,
         typer.Argument(metavar="MANIFEST", help="Recordings with their texts: .jsonl, .csv, .tsv, fairseq's .tsv."),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
-    ] = None,
-    lm: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|none|PATH",
-            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
-        ),
-    ] = "auto",
+    model: ModelName = None,
+    lm: LanguageModel = "auto",
     hypotheses: Annotated[
         Path | None,
         typer.Option(help="Score these instead: a manifest with the same paths, or .txt with a line each."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
+    language: Language = None,
     lower_case: Annotated[bool, typer.Option("--lower-case", help="Compare without regard to case.")] = False,
     remove_punctuation: Annotated[
         bool, typer.Option("--remove-punctuation", help="Compare without punctuation, apostrophes in words excepted.")
@@ -47,7 +41,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Write a row for each utterance there: .tsv or .json.")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Print so many utterances with the highest error rates.")] = 5,
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Word and character error rates with 95 % confidence intervals.
 

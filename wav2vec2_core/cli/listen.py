@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Language, ModelName, Offline
+
 if TYPE_CHECKING:
     from wav2vec2_core.decoding import Timeline, Word
     from wav2vec2_core.streaming import Heard
 
 
 def listen(
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
+    model: ModelName = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
+    language: Language = None,
     sample_format: Annotated[str, typer.Option("--format", help="Of the samples: s16le or f32le.")] = "s16le",
     rate: Annotated[int, typer.Option(help="Of the samples, in hertz.")] = 16_000,
     channels: Annotated[int, typer.Option(min=1, help="Of the samples; they are averaged.")] = 1,
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Transcribe raw samples from standard input while they come: arecord -f S16_LE -r 16000 | wav2vec2 listen
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from wav2vec2_core.cli.options import Offline
+
 if TYPE_CHECKING:
     from wav2vec2_core.decoding.ngram import NgramModel
 
@@ -149,7 +151,7 @@ def attach(
         typer.Option("--output", "-o", help="Folder for model and language model; by default MODEL itself."),
     ] = None,
     language: Annotated[str | None, typer.Option("--language", help="Language of an MMS vocabulary.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Put a language model beside a speech model: alphabet.json and the folder language_model."""
     from wav2vec2_core.language_model.folder import attach_to_model

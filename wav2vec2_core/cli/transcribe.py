@@ -12,6 +12,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import (
+    BackendName,
+    DeviceName,
+    DtypeName,
+    HighlightWords,
+    Language,
+    LanguageModel,
+    MaxLineCount,
+    MaxLineWidth,
+    MaxWordsPerLine,
+    ModelName,
+    Offline,
+    Recursive,
+    Resume,
+    Window,
+)
+
 if TYPE_CHECKING:
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
@@ -44,12 +61,10 @@ def transcribe(
         list[str],
         typer.Argument(metavar="PATH...", help="Recordings and videos of any length, folders, patterns, - for stdin."),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    model: ModelName = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    dtype: DtypeName = "float32",
     batch_seconds: Annotated[float, typer.Option(help="Audio that goes through the model at a time.")] = 60.0,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Write <stem>.<format> there instead of to stdout.")
@@ -58,35 +73,21 @@ def transcribe(
         OutputFormat, typer.Option("--output-format", "-f", help="all: txt, srt, vtt, tsv and json.")
     ] = OutputFormat.txt,
     word_timestamps: Annotated[bool, typer.Option(help="Times and probabilities of words in json.")] = True,
-    max_line_width: Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")] = None,
-    max_line_count: Annotated[int | None, typer.Option(help="Lines of a caption.")] = None,
-    max_words_per_line: Annotated[int | None, typer.Option(help="Words of a caption.")] = None,
-    highlight_words: Annotated[
-        bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
-    ] = False,
-    language: Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")] = None,
-    lm: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|none|PATH",
-            help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
-        ),
-    ] = "auto",
+    max_line_width: MaxLineWidth = None,
+    max_line_count: MaxLineCount = None,
+    max_words_per_line: MaxWordsPerLine = None,
+    highlight_words: HighlightWords = False,
+    language: Language = None,
+    lm: LanguageModel = "auto",
     hotwords: Annotated[str | None, typer.Option(help="Words to prefer, with commas.")] = None,
     beam_width: Annotated[int | None, typer.Option(help="Beams of the search; greedy without it and an lm.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the language model.")] = None,
     beta: Annotated[float | None, typer.Option(help="Score for each word, with a language model.")] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")] = False,
+    recursive: Recursive = False,
+    resume: Resume = False,
     jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="How long recordings are cut: auto; SECONDS[:CONTEXT], a window and what is dropped on either side; "
-            "legacy[:SECONDS[:CONTEXT]], as transformers' pipeline does."
-        ),
-    ] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
+    window: Window = "auto",
+    offline: Offline = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what ran where.")] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""

@@ -1,0 +1,38 @@
+"""Options that several commands have, said once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ModelName = Annotated[
+    str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
+]
+BackendName = Annotated[str, typer.Option(help="Framework that runs the model: torch, tf or flax.")]
+DeviceName = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best one.")]
+DtypeName = Annotated[str, typer.Option(help="float32, bfloat16, float16, or int8 (torch, on the CPU).")]
+Language = Annotated[str | None, typer.Option(help="Language of an MMS model, such as fra.")]
+LanguageModel = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|PATH",
+        help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")]
+Window = Annotated[
+    str,
+    typer.Option(
+        help="How long recordings are cut: auto; SECONDS[:CONTEXT], a window and what is dropped on either side; "
+        "legacy[:SECONDS[:CONTEXT]], as transformers' pipeline does."
+    ),
+]
+MaxLineWidth = Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")]
+MaxLineCount = Annotated[int | None, typer.Option(help="Lines of a caption.")]
+MaxWordsPerLine = Annotated[int | None, typer.Option(help="Words of a caption.")]
+HighlightWords = Annotated[
+    bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
+]
