@@ -14,7 +14,7 @@ if _chosen != "tensorflow":  # importing Keras would load that framework, or fai
     )
 
 # TensorFlow leaves oneDNN off on some processors, and without it has no gradient of a grouped convolution on a CPU.
-# Where TensorFlow is imported already this comes too late: models run then, and do not train on such a processor.
+# Where TensorFlow is imported already this comes too late, and the groups are computed one by one.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import tensorflow  # noqa: E402, F401  first: where it is missing, the error shall say so

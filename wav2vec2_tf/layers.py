@@ -5,6 +5,7 @@ Shapes: everything, convolutions included, works on ``(batch, frames, features)`
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -179,6 +180,7 @@ class WeightNormConv1d(Layer):
         self.weight_g = self.add_weight(shape=(kernel, 1, 1), initializer="ones", name="weight_g")
         self.weight_v = self.add_weight(shape=shape, initializer="ones", name="weight_v")
         self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
+        self.one_by_one = groups > 1 and not has_grouped_gradients()
 
     def call(self, x: Tensor) -> Tensor:
         """(batch, frames, channels) -> the same: of an even kernel's frames the last one is left out."""
@@ -188,8 +190,27 @@ class WeightNormConv1d(Layer):
         before = self.kernel // 2
         after = before - (self.kernel + 1) % 2
         x = tf.pad(x, [[0, 0], [before, after], [0, 0]])
+        parts = [(x, weight)]
+        if self.one_by_one:
+            parts = zip(tf.split(x, self.groups, axis=2), tf.split(weight, self.groups, axis=2), strict=True)
+        convolved = [tf.nn.conv1d(part, kernel, stride=1, padding="VALID") for part, kernel in parts]
         # Not bias_add: graphs fuse it with the convolution, and some processors have no such kernel for groups.
-        return tf.nn.conv1d(x, weight, stride=1, padding="VALID") + tf.convert_to_tensor(self.bias)
+        return tf.concat(convolved, axis=2) + tf.convert_to_tensor(self.bias)
+
+
+@functools.cache
+def has_grouped_gradients() -> bool:
+    """Whether grouped convolutions have gradients here: TensorFlow has none on CPUs for which it leaves oneDNN off."""
+    shape, unit = (1, 1, 3, 4), [1, 1, 1, 1]
+    try:
+        with tf.init_scope():  # now, also while a graph is made
+            kernel, change = tf.ones((1, 2, 2, 4)), tf.ones((1, 1, 2, 4))
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=shape, filter=kernel, out_backprop=change, strides=unit, padding="VALID"
+            )
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return False
+    return True
 
 
 # ---- attention ------------------------------------------------------------------------------------------------
