@@ -118,7 +118,7 @@ def oracle_lm(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Every back end against the float64 reference: small models of every kind, faults, the mirror."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,test]")
-    # JAX compiles hundreds of small programs that run once: without the compiler's costly passes in a third of the time.
+    # JAX compiles hundreds of small programs that run once: in a third of the time without costly passes.
     flags = ("backend_optimization_level=0", "llvm_disable_expensive_passes=true", "cpu_use_fusion_emitters=false")
     quick = {"XLA_FLAGS": " ".join(f"--xla_{flag}" for flag in flags)}
     # All checks of a case stay on one worker and share its numbers.
