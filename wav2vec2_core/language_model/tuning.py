@@ -17,6 +17,7 @@ from wav2vec2_core.decoding.greedy import greedy_decode
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.language_model.folder import FOLDER, Attributes
 from wav2vec2_core.manifest import Utterance, read_manifest
+from wav2vec2_core.metrics import word_errors
 from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
 
 #: Trials of the search and the ranges of both weights: wav2vec 2.0 paper, appendix B, has 128 trials of Bayesian
@@ -89,7 +90,7 @@ def tune_model(
         folder = model / FOLDER
         replace(Attributes.load(folder), alpha=best.alpha, beta=best.beta).save(folder)
     greedy = sum(
-        word_errors(reference.split(), greedy_decode(frames, processor.tokenizer)[0].split())
+        word_errors(reference, greedy_decode(frames, processor.tokenizer)[0]).total
         for frames, reference in zip(logits, references, strict=True)
     )
     return Tuning(found, done[0], greedy / sum(len(reference.split()) for reference in references))
@@ -129,11 +130,11 @@ def tune(
 
     Raises:
         InputError: no recording, no reference words, or fewer than one trial.
+        BackendError: jiwer is not installed.
     """
     if len(logits) != len(references) or not len(logits):
         raise InputError(f"{len(logits)} recordings and {len(references)} references: give one for each, at least one")
-    words = [reference.split() for reference in references]
-    total = sum(map(len, words))
+    total = sum(len(reference.split()) for reference in references)
     if total == 0:
         raise InputError("the references have no words: give transcripts of what was said")
     if trials < 1:
@@ -143,28 +144,14 @@ def tune(
         while len(done) < trials:
             alpha, beta = _next_weights(done, trials, (decoder.options.alpha, decoder.options.beta))
 
-            def errors_of(frames: np.ndarray, said: list[str], alpha: float = alpha, beta: float = beta) -> int:
+            def errors_of(frames: np.ndarray, said: str, alpha: float = alpha, beta: float = beta) -> int:
                 best = decoder.decode_beams(frames, alpha=alpha, beta=beta, prune_history=True)[0]
-                return word_errors(said, best.text.split())
+                return word_errors(said, best.text).total
 
-            errors = sum(pool.map(errors_of, logits, words))
+            errors = sum(pool.map(errors_of, logits, references))
             done.append(Trial(alpha, beta, errors, errors / total))
             progress(done[-1])
     return sorted(done, key=_errors)
-
-
-def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    """Substitutions, deletions and insertions between two sequences of words, the fewest possible."""
-    numbers: dict[str, int] = {}
-    left, right = (
-        np.array([numbers.setdefault(word, len(numbers)) for word in words]) for words in (reference, hypothesis)
-    )
-    row = np.arange(len(right) + 1)
-    for deleted, word in enumerate(left, 1):
-        best = np.minimum(row[:-1] + (right != word), row[1:] + 1)
-        # An insertion costs 1 more than the cell before it: a running minimum of the cells less their place.
-        row = np.minimum.accumulate(np.concatenate([[deleted], best]) - np.arange(len(row))) + np.arange(len(row))
-    return int(row[-1])
 
 
 def _next_weights(done: Sequence[Trial], trials: int, own: tuple[float, float]) -> tuple[float, float]:
