@@ -8,6 +8,7 @@ from numpy_model import NumpyModel
 from numpy_transcriber import RATE, make_transcriber, recording, write
 
 from wav2vec2_core.decoding import BeamSearchDecoder, GreedyDecoder
+from wav2vec2_core.decoding.best_times import BestTimesDecoder
 from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.long_audio import Window
@@ -120,7 +121,8 @@ def test_numbers_that_cannot_be(files, tmp_path, monkeypatch):
 
 def test_which_decoder(tmp_path, monkeypatch):
     def decoder(**options):
-        return make_transcriber(tmp_path, monkeypatch, decoding=DecoderChoice(**options)).decoder
+        found = make_transcriber(tmp_path, monkeypatch, decoding=DecoderChoice(**options)).decoder
+        return found.decoder if isinstance(found, BestTimesDecoder) else found
 
     assert isinstance(decoder(), GreedyDecoder)
     assert isinstance(decoder(lm="none"), GreedyDecoder)

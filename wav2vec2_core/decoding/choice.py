@@ -52,9 +52,12 @@ class DecoderChoice:
             from wav2vec2_core.language_model.folder import alphabet_of
 
             search = BeamSearchDecoder(alphabet_of(tokenizer))
-        return search.changed(
+        from wav2vec2_core.decoding.best_times import BestTimesDecoder
+
+        search = search.changed(
             hotwords=tuple(self.hotwords) or None, beam_width=self.beam_width, alpha=self.alpha, beta=self.beta
         )
+        return BestTimesDecoder(search, tokenizer)
 
     def _with_model(self, source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder | None:
         if self.lm == "none":
