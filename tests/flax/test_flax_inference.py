@@ -90,7 +90,7 @@ def test_wrong_arguments(backend, tmp_path):
     assert backend.devices()[-1] == "cpu"
     with pytest.raises(InputError, match="head 'ForSpeech' is unknown"):
         backend.load_model(tmp_path, head="ForSpeech")
-    with pytest.raises(InputError, match="dtype 'int8' is unknown: use one of float32"):
+    with pytest.raises(InputError, match="dtype 'int8' works with the back end torch only: use that or one of float32"):
         backend.load_model(tmp_path, dtype="int8")
     for device in ("nonsense", "cpu:99", "cuda:99", "cpu:x"):
         with pytest.raises(BackendError, match=rf"device '{device}' is not available here: use one of .*cpu"):
@@ -164,4 +164,4 @@ def test_the_command_counts_shapes_when_asked(monkeypatch, capfd):
         main()
     out, err = capfd.readouterr()
     assert [line.split("\t")[1] for line in out.splitlines()] == ["three one four", "two seven one eight"]
-    assert err.splitlines()[-1].endswith("float32; 1 compiled shape (waveforms x samples): 1 x 45255")
+    assert err.splitlines()[-1].endswith("float32; 1 compiled shape (waveforms x samples): 2 x 45255")
