@@ -345,8 +345,11 @@ def test_random_configurations(head, seed):
         fields["use_weighted_layer_sum"] = False  # theirs then pools by the lengths of the adapter that it leaves out
         fields["adapter_kernel_size"] = 3  # theirs counts the frames of other sizes wrongly
     theirs, ours = make_pair(head, seed, **fields)
+    # In double precision: some of these models amplify the rounding of single precision, which differs by processor.
+    theirs, ours = theirs.double(), ours.double()
     for masked in (False, True):
         call = waveforms(masked, seed)
+        call["input_values"] = call["input_values"].double()
         with torch.no_grad():
             reference = theirs(**call, output_attentions=True, output_hidden_states=True)
             compare(ours(**call, output_attentions=True, output_hidden_states=True), reference)
