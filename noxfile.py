@@ -39,7 +39,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media]", "nox", "pyright==1.1.414")
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,lm,train,test]", "nox", "pyright==1.1.414")
     session.run("pyright")
 
 
