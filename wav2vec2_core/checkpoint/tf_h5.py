@@ -95,13 +95,13 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, Ar
         OutputError: the file cannot be written.
         BackendError: h5py is not installed.
     """
-    h5py = _h5py()
     for name, array in tensors.items():
         if array.dtype.name == "bfloat16" or array.dtype.name not in DTYPE_NAMES:
             raise InputError(
                 f"{name!r} has type {array.dtype.name}, {TF_H5} cannot store it: convert the model to float32, or "
                 "write safetensors"
             )
+    h5py = _h5py()
     scope = "tf_wav2_vec2_" + {"Model": "model", "ForCTC": "for_ctc", "ForXVector": "for_x_vector"}.get(
         head, re.sub(r"(?<!^)(?=[A-Z])", "_", head).lower()
     )
