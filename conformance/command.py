@@ -63,6 +63,7 @@ def run_command(
     if own is None and not full_size:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a framework is imported: fastest for tiny models
     opened = [open_backend(name, device) for name in names]
+    shown = environment(opened, device, dtype)
     started = time.perf_counter()
     if own is not None:
         steps = len(opened) * (1 + len(cases))
@@ -70,7 +71,6 @@ def run_command(
     else:
         chosen = list(tasks(full_size_cases() if full_size else tiny_cases(), opened, dtype))
         results = _watched(_carried_out(opened, chosen), len(chosen), lambda result: result.id)
-    shown = environment(opened, device, dtype)
     if own is not None:
         shown["model"] = f"{own.name} (Wav2Vec2{own.head})"
     run = Run(results, shown, own is not None, time.perf_counter() - started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -25,7 +26,7 @@ body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.25rem 5rem; backgroun
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2.4rem 0 .6rem; }
 .headline { display: inline-block; margin: .6rem 0 0; padding: .35rem .9rem; border-radius: 999px; font-weight: 600;
   border: 1.5px solid currentColor; } .pass { color: var(--good); } .fail { color: var(--bad); }
-.soft { color: var(--soft); } code { font: 12.5px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+.soft { color: var(--soft); } code { font: 12.5px/1.5 ui-monospace, monospace; }
 table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; overflow: hidden; }
 th { text-align: left; font-weight: 600; font-size: .8rem; color: var(--soft); }
@@ -36,10 +37,10 @@ details { background: var(--card); border: 1px solid var(--line); border-radius:
 details > table { border: 0; border-top: 1px solid var(--line); border-radius: 0 0 8px 8px; }
 summary { padding: .5rem .8rem; cursor: pointer; } details.bad { border-color: var(--bad); }
 .wrong { margin: 0; padding: .5rem .8rem; color: var(--bad); font-weight: 600; }
-.bar { position: relative; width: 15rem; height: .8rem; border-radius: 3px; background:
+.bar { position: relative; width: 11rem; height: .8rem; border-radius: 3px; background:
   repeating-linear-gradient(90deg, var(--line) 0 1px, transparent 1px calc(100% / 9)); }
 .bar i { position: absolute; inset: 2px auto 2px 0; border-radius: 3px; background: var(--good-bar); }
-.bad .bar i { background: var(--bad-bar); } .bar b { position: absolute; top: -2px; bottom: -2px; width: 2px;
+tr.bad .bar i { background: var(--bad-bar); } .bar b { position: absolute; top: -2px; bottom: -2px; width: 2px;
   background: var(--mark); } .first { display: inline-block; margin-left: .5rem; padding: 0 .45rem; border-radius: 4px;
   background: var(--bad); color: var(--card); font: 600 .72rem/1.5 system-ui, sans-serif; }
 .wide { overflow-x: auto; }
@@ -56,11 +57,11 @@ def page(run: Run) -> str:
         f"<title>Conformance: {escape(run.headline)}</title><style>{_STYLE}</style>",
         f"<h1>wav2vec 2.0 conformance</h1><div class='soft'>{subject}, against a float64 reference</div>",
         f"<div class='headline {verdict}'>{escape(run.headline)}</div>",
-        *_failures(run),
         "<h2>Summary</h2>",
         _overview(run),
         f"<p class='soft'>Bars are logarithmic, from {LOWEST:.0e} to {HIGHEST:.0f}, a line for every factor of 10; the "
         "dark mark is the tolerance. An error is the largest difference over the largest expected value.</p>",
+        *_failures(run),
         "<h2>Every check, stage by stage</h2>",
         *(_group(backend, check, results) for (backend, check), results in grouped(run.results).items()),
         "<h2>Tolerances</h2>",
@@ -85,8 +86,8 @@ def _overview(run: Run) -> str:
         telling = shown.telling
         verdict = verdict_of(results)
         cells = (
-            f"<td>{escape(backend)}<td>{escape(check)}<td class=n>{len(results)}<td><code>{escape(shown.case)}</code>"
-            f"<td><code>{escape(telling.name)}</code><td class=n>{number(telling.error)}<td>{_bar(telling)}"
+            f"<td>{escape(backend)}<td>{escape(check)}<td class=n>{len(results)}<td>{_code(shown.case)}"
+            f"<td>{_code(telling.name)}<td class=n>{number(telling.error)}<td>{_bar(telling)}"
             f"<td class=n>{number(telling.limit)}<td>{_verdict(verdict)}"
         )
         rows.append(f"<tr class='{_colour(verdict)}'>{cells}</tr>")
@@ -115,12 +116,12 @@ def _result(result: Result, *, shown: bool) -> str:
     wrong = ""
     if result.verdict != PASS:
         reason = f": {escape(result.explanation)}" if result.explanation else ""
-        place = f"first wrong stage <code>{escape(first.name)}</code>" if first else "did not run"
+        place = f"first wrong stage {_code(first.name)}" if first else "did not run"
         wrong = f"<p class=wrong>{place}{reason}</p>"
     facts = f"{number(telling.error)} of {number(telling.limit)}, {result.seconds:.1f} s"
     opened = " open" if shown and result.verdict == FAIL else ""
     return (
-        f"<details class='{_colour(result.verdict)}'{opened}><summary><code>{escape(result.id)}</code> "
+        f"<details class='{_colour(result.verdict)}'{opened}><summary>{_code(result.id)} "
         f"<span class=soft>{facts}</span> {_verdict(result.verdict)}</summary>{wrong}{stages}</details>"
     )
 
@@ -129,7 +130,7 @@ def _stage(stage: StageError, *, first: bool) -> str:
     mark = "<span class=first>first wrong stage</span>" if first else ""
     note = f" <span class=soft>{escape(stage.note)}</span>" if stage.note else ""
     return (
-        f"<tr class='{'bad' if stage.wrong else ''}'><td><code>{escape(stage.name)}</code>{mark}{note}<td>{_bar(stage)}"
+        f"<tr class='{'bad' if stage.wrong else ''}'><td>{_code(stage.name)}{mark}{note}<td>{_bar(stage)}"
         f"<td class=n>{number(stage.error)}<td class=n>{number(stage.limit)}</tr>"
     )
 
@@ -146,6 +147,11 @@ def _position(error: float) -> float:
     if error >= HIGHEST:
         return 100.0
     return 100 * math.log(error / LOWEST) / math.log(HIGHEST / LOWEST)
+
+
+def _code(name: str) -> str:
+    """A name that may break into lines after its separators only."""
+    return f"<code>{re.sub(r'(?<=[./_-])(?=[^./_-])', '<wbr>', escape(name))}</code>"
 
 
 def _verdict(verdict: str) -> str:
