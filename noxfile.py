@@ -26,6 +26,11 @@ TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
 #: Asks for numpy below 2, works with 2; its other requirements are installed beside it.
 PYCTCDECODE = "pyctcdecode==0.5.0"
+#: JAX compiles hundreds of small programs that run once: in a third of the time without costly passes.
+QUICK_COMPILER = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+}
 
 
 @nox.session
@@ -75,7 +80,7 @@ def tf(session: nox.Session) -> None:
 def flax(session: nox.Session) -> None:
     """The JAX back end."""
     session.install(*CONSTRAINTS, "-e", ".[flax,media,test]")
-    session.run(*PYTEST, "tests/flax", *EVERY_BACKEND, *session.posargs)
+    session.run(*PYTEST, "tests/flax", *EVERY_BACKEND, *session.posargs, env=QUICK_COMPILER)
 
 
 @nox.session
@@ -96,7 +101,7 @@ def oracle_tf(session: nox.Session) -> None:
 def oracle_flax(session: nox.Session) -> None:
     """Comparison of the JAX back end with transformers 4.57.6, which computes in PyTorch."""
     session.install(*CONSTRAINTS, "-e", ".[torch,flax,test]", TRANSFORMERS_4)
-    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs)
+    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs, env=QUICK_COMPILER)
 
 
 @nox.session
@@ -118,11 +123,8 @@ def oracle_lm(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Every back end against the float64 reference: small models of every kind, faults, the mirror."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,test]")
-    # JAX compiles hundreds of small programs that run once: in a third of the time without costly passes.
-    flags = ("backend_optimization_level=0", "llvm_disable_expensive_passes=true", "cpu_use_fusion_emitters=false")
-    quick = {"XLA_FLAGS": " ".join(f"--xla_{flag}" for flag in flags)}
     # All checks of a case stay on one worker and share its numbers.
-    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs, env=quick)
+    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs, env=QUICK_COMPILER)
 
 
 @nox.session(default=False)

@@ -78,12 +78,21 @@ class Case:
     full_size: bool = False
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Random float32 arrays by checkpoint name: states stay near unit size, no bias is 0 and no gain 1."""
+        """Random float32 arrays by checkpoint name: states stay near unit size, no bias is 0 and no gain 1.
+
+        A deep model's layers add little each. Else attention would make all frames alike on the way up, and nothing
+        that the upper layers do to positions would be seen: their queries' gradients would be 1e-7 of their values'.
+        """
         generator = self._generator("parameters")
-        return {
+        parameters = {
             name: _random_parameter(generator, name, row.shape)
             for name, row in parameter_table(self.config, self.head).items()
         }
+        if self.full_size:
+            for name in parameters:
+                if name.endswith(("attention.out_proj.weight", "feed_forward.output_dense.weight")):
+                    parameters[name] /= np.float32(math.sqrt(self.config.num_hidden_layers))
+        return parameters
 
     def inputs(self) -> dict[str, np.ndarray]:
         """``input_values`` (batch, samples) float32 and, where padded, ``attention_mask`` (batch, samples) int32."""
