@@ -124,7 +124,7 @@ def conformance(session: nox.Session) -> None:
     """Every back end against the float64 reference: small models of every kind, faults, the mirror."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,test]")
     # All checks of a case stay on one worker and share its numbers.
-    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs, env=QUICK_COMPILER)
+    session.run(*PYTEST, "--dist", "loadgroup", "conformance", *session.posargs)
 
 
 @nox.session(default=False)

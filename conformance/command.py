@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from conformance.backends import PLATFORMS, Opened, open_backend
+from conformance.backends import PLATFORMS, Opened, open_backend, prepare_for_tiny_models
 from conformance.cases import full_size_cases, tiny_cases
 from conformance.harness import Laboratory
 from conformance.html_report import page
@@ -60,8 +59,8 @@ def run_command(
             _check_writable(path)
     own = None if model is None else OwnModel.open(model)
     cases = [] if own is None else own.cases(audio)
-    if own is None and not full_size:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a framework is imported: fastest for tiny models
+    if own is None and not full_size and device == "cpu":
+        prepare_for_tiny_models()
     opened = [open_backend(name, device) for name in names]
     shown = environment(opened, device, dtype)
     started = time.perf_counter()

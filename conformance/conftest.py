@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 
-# Before any framework is imported: tiny models are fastest on one thread.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from conformance.backends import prepare_for_tiny_models
 from conformance.harness import Laboratory
 from wav2vec2_core.backend import BACKENDS
 
@@ -23,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     default = os.environ.get("WAV2VEC2_BACKENDS", ",".join(BACKENDS))
     parser.addoption("--backends", default=default, help="back ends to check, joined by commas; a missing one fails")
     parser.addoption("--full-size", action="store_true", help="check models of released sizes instead of tiny ones")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test imports a framework."""
+    if not config.getoption("--full-size"):
+        prepare_for_tiny_models()
 
 
 def backend_names(config: pytest.Config) -> list[str]:

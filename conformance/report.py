@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def environment(backends: Iterable[Opened], device: str, dtype: str) -> dict[str
         "machine": f"{platform.system()} {platform.machine()}",
         "requested": f"{device}, {dtype}; TF32 and other silent down-casts off",
     }
+    if flags := os.environ.get("XLA_FLAGS"):
+        found["XLA_FLAGS"] = flags
     for backend in backends:
         versions = backend.versions()
         device_name = versions.pop("device")

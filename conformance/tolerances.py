@@ -39,7 +39,7 @@ TOLERANCES: dict[tuple[str, str, str], Tolerance] = {
         {"torch": 2.4e-6, "tf": 4.9e-6, "flax": 2.7e-6},
     ),
     ("loss", "tiny", "float32"): Tolerance(
-        1e-5, "losses are sums of logits that agree to that", {"torch": 9.1e-7, "tf": 1.3e-6}
+        1e-5, "losses are sums of logits that agree to that", {"torch": 9.1e-7, "tf": 1.3e-6, "flax": 1.5e-6}
     ),
     ("loss", "full", "float32"): Tolerance(
         1e-5, "sums of logits whose errors cancel", {"torch": 1.6e-7, "tf": 6.7e-8, "flax": 1.6e-7}
@@ -47,7 +47,7 @@ TOLERANCES: dict[tuple[str, str, str], Tolerance] = {
     ("gradients", "tiny", "float32"): Tolerance(
         1e-4,
         "differences of products of two such errors; small gradients are sums of large terms that cancel",
-        {"torch": 7.6e-6, "tf": 3.6e-6, "flax": 2.3e-5},
+        {"torch": 7.6e-6, "tf": 6.9e-6, "flax": 2.3e-5},
     ),
     ("gradients", "full", "float32"): Tolerance(
         2e-4,
@@ -57,10 +57,12 @@ TOLERANCES: dict[tuple[str, str, str], Tolerance] = {
     ("steps", "tiny", "float32"): Tolerance(
         1e-4,
         "parameters after five steps of plain gradient descent: the gradients' errors, times steps that are small",
-        {"torch": 7.2e-7},
+        {"torch": 7.2e-7, "tf": 3.9e-7, "flax": 4.0e-7},
     ),
     ("stages", "tiny", "bfloat16"): Tolerance(
-        2e-2, "8 bits of mantissa: 4e-3 per rounding, a few of which add up", {"torch": 1.7e-2}
+        2e-2,
+        "8 bits of mantissa: 4e-3 per rounding, a few of which add up",
+        {"torch": 1.7e-2, "tf": 2.0e-2, "flax": 1.6e-2},
     ),
     ("stages", "full", "bfloat16"): Tolerance(
         3e-2,
