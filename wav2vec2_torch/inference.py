@@ -25,6 +25,7 @@ from wav2vec2_core.inputs import (
     layer_numbers,
 )
 from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_torch.cuda_graphs import Replayed, recorder_for
 from wav2vec2_torch.layers import masked_mean_and_std
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.packed_transformer import PackedTransformer
@@ -103,6 +104,7 @@ class InferenceModel:
         with torch.no_grad():  # not inference mode: the model stays fit for training
             self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
             self._transformer = PackedTransformer(self._body, int8=int8)
+        self._replayed = Replayed(self._transformer.prepared, recorder_for(model.device))
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -110,12 +112,14 @@ class InferenceModel:
         return self.model.config
 
     def summary(self) -> str:
-        """One line: library, device and type."""
+        """One line: library, device, type, and the shapes that are replayed on a GPU."""
         computed = str(self.model.dtype).removeprefix("torch.")
         note = "" if computed == self.dtype else f" (other layers in {computed})"
         if self.dtype != "int8" and note:
             note = f" computed in {computed}, as this processor has no instructions for it"
-        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}"
+        count = len(self._replayed)
+        graphs = f"; {count} CUDA graph{'' if count == 1 else 's'}" if self.model.device.type == "cuda" else ""
+        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}{graphs}"
 
     @torch.inference_mode()
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
@@ -225,7 +229,7 @@ class InferenceModel:
         lengths = [len(one) for one in features]
         weights: Tensor | None = getattr(self.model, "layer_weights", None)
         if weights is None:
-            hidden = self._transformer(torch.cat(list(features)), lengths)
+            hidden = self._replayed(torch.cat(list(features)), lengths)
         else:
             shares, parts = F.softmax(weights, dim=-1), []
 
