@@ -15,13 +15,12 @@ import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_features,
     check_speakers,
-    check_statistics,
-    check_waveforms,
     layer_numbers,
 )
 from wav2vec2_core.window_statistics import WindowStatistics
@@ -136,7 +135,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = self._checked(waveforms)
+        waveforms = checked_waveforms(self.config, waveforms)
         results: list[np.ndarray] = []
         for pack in _packs(waveforms, batch_samples):
             features = [torch.cat(list(self._encoder(waveform))) for waveform in pack]
@@ -157,19 +156,7 @@ class InferenceModel:
             InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
                 waveforms and statistics differ.
         """
-        waveforms = self._checked(waveforms)
-        given = [None] * len(waveforms) if statistics is None else list(statistics)
-        check_statistics(len(waveforms), len(given))
-        results = []
-        for waveform, known in zip(waveforms, given, strict=True):
-            frames = self.config.num_frames(len(waveform), add_adapter=False)
-            result = np.empty((frames, self.config.conv_dim[-1]), np.float32)
-            start = 0
-            for tile in self._encoder(waveform, known):
-                result[start : start + len(tile)] = _numpy(tile)
-                start += len(tile)
-            results.append(result)
-        return results
+        return encode_in_tiles(self.config, lambda *one: map(_numpy, self._encoder(*one)), waveforms, statistics)
 
     @torch.inference_mode()
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -274,12 +261,6 @@ class InferenceModel:
         if model.head == "ForXVector":
             model.check_frames(frames, dilated=True)
         check_adapter_frames(self.config, frames)
-
-    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
-        return waveforms
 
     def _feature_packs(self, features: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
         """Checked (frames, conv_dim[-1]) features where the model is, in packs of about a minute."""
