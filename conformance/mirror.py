@@ -64,6 +64,7 @@ EXCEPTIONS: dict[str, str] = {
     "*:train.py": "steps as pure functions over optax and meshes, which only JAX has",
     "*:fast_layers.py": "the engine's own layers exist where the framework's are slower",
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
+    "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
     # arguments
     "tf:*(+training)": "Keras passes the mode with the call, PyTorch keeps it in the module",
     "tf:*(+name)": "Keras layers are named when they are made",

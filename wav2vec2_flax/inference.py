@@ -19,13 +19,12 @@ from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
+from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_features,
     check_speakers,
-    check_statistics,
-    check_waveforms,
     layer_numbers,
 )
 from wav2vec2_core.window_statistics import WindowStatistics
@@ -120,14 +119,8 @@ class InferenceModel:
             InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
                 waveforms and statistics differ.
         """
-        waveforms = self._checked(waveforms)
-        given = [None] * len(waveforms) if statistics is None else list(statistics)
-        check_statistics(len(waveforms), len(given))
         with jax.default_device(self.device):
-            return [
-                np.concatenate([*self._encoder(waveform, known)])
-                for waveform, known in zip(waveforms, given, strict=True)
-            ]
+            return encode_in_tiles(self.config, self._encoder, waveforms, statistics)
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
@@ -181,7 +174,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = self._checked(waveforms)
+        waveforms = checked_waveforms(self.config, waveforms)
         batches: dict[int, list[int]] = {}
         for index, waveform in enumerate(waveforms):
             batches.setdefault(bucketed_length(len(waveform)), []).append(index)
@@ -213,12 +206,6 @@ class InferenceModel:
 
     def _frames(self, frames: int) -> int:
         return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
-
-    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
-        return waveforms
 
     def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
         features = [np.asarray(one, np.float32) for one in features]

@@ -14,13 +14,12 @@ from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
+from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_features,
     check_speakers,
-    check_statistics,
-    check_waveforms,
     layer_numbers,
 )
 from wav2vec2_core.window_statistics import WindowStatistics
@@ -106,14 +105,10 @@ class InferenceModel:
             InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
                 waveforms and statistics differ.
         """
-        waveforms = self._checked(waveforms)
-        given = [None] * len(waveforms) if statistics is None else list(statistics)
-        check_statistics(len(waveforms), len(given))
         with tf.device(self.device):
-            return [
-                np.concatenate([tile.numpy() for tile in self._encoder(waveform, known)])
-                for waveform, known in zip(waveforms, given, strict=True)
-            ]
+            return encode_in_tiles(
+                self.config, lambda *one: (tile.numpy() for tile in self._encoder(*one)), waveforms, statistics
+            )
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
@@ -166,7 +161,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = self._checked(waveforms)
+        waveforms = checked_waveforms(self.config, waveforms)
         results: dict[int, np.ndarray] = {}
         for batch in similar_lengths([len(waveform) for waveform in waveforms], batch_samples):
             results.update(zip(batch, self._batch([waveforms[index] for index in batch]), strict=True))
@@ -231,12 +226,6 @@ class InferenceModel:
                 return function(*arguments)
 
         return run
-
-    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
-        return waveforms
 
     def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
         features = [np.asarray(one, np.float32) for one in features]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -124,11 +125,27 @@ class PositionalConvolution:
         return torch.cat(parts).add_(self.bias)
 
 
-def attend(qkv: Tensor, heads: int, lengths: Sequence[int]) -> Tensor:
-    """Self-attention inside each utterance: (frames, 3 * hidden) of queries, keys and values -> (frames, hidden)."""
+def has_varlen(weight: Tensor, head_dim: int) -> bool:
+    """Whether the GPU kernel for all utterances of a pack, flash attention, works where and in what ``weight`` is."""
+    half = weight.dtype in (torch.float16, torch.bfloat16)
+    if not (VARLEN and half and weight.device.type == "cuda" and head_dim % 8 == 0 and head_dim <= 256):
+        return False
+    return torch.cuda.get_device_capability(weight.device) >= (8, 0)
+
+
+def ends_of(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Where utterances begin and end, as ``attend`` wants it: (utterances + 1,) int32."""
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+
+
+def attend(qkv: Tensor, heads: int, lengths: Sequence[int], ends: Tensor | None = None) -> Tensor:
+    """Self-attention inside each utterance: (frames, 3 * hidden) of queries, keys and values -> (frames, hidden).
+
+    ``ends``: of the utterances, where the GPU kernel for all of them is to be used.
+    """
     split = qkv.unflatten(1, (3, heads, -1))
-    if VARLEN and qkv.device.type == "cuda" and qkv.dtype in (torch.float16, torch.bfloat16):
-        return attend_at_once(split, lengths)
+    if ends is not None:
+        return attend_at_once(split, lengths, ends)
     parts = []
     for one in split.split(list(lengths)):
         query, key, value = one.permute(1, 2, 0, 3)[:, None].unbind(0)
@@ -136,11 +153,10 @@ def attend(qkv: Tensor, heads: int, lengths: Sequence[int]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def attend_at_once(split: Tensor, lengths: Sequence[int]) -> Tensor:
+def attend_at_once(split: Tensor, lengths: Sequence[int], ends: Tensor) -> Tensor:
     """The same by the GPU kernel that takes all utterances: (frames, 3, heads, head_dim) -> (frames, hidden)."""
     from torch.nn.attention import varlen
 
-    ends = torch.tensor([0, *lengths], device=split.device).cumsum(0, dtype=torch.int32)
     query, key, value = split.unbind(1)
     attended: Any = varlen.varlen_attn(query, key, value, ends, ends, max(lengths), max(lengths))
     return attended.flatten(1)

@@ -15,16 +15,16 @@ import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_features,
     check_speakers,
-    check_statistics,
-    check_waveforms,
     layer_numbers,
 )
 from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_torch.cuda_graphs import Replayed, recorder_for
 from wav2vec2_torch.layers import masked_mean_and_std
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.packed_transformer import PackedTransformer
@@ -103,6 +103,7 @@ class InferenceModel:
         with torch.no_grad():  # not inference mode: the model stays fit for training
             self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
             self._transformer = PackedTransformer(self._body, int8=int8)
+        self._replayed = Replayed(self._transformer.prepared, recorder_for(model.device))
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -110,12 +111,14 @@ class InferenceModel:
         return self.model.config
 
     def summary(self) -> str:
-        """One line: library, device and type."""
+        """One line: library, device, type, and the shapes that are replayed on a GPU."""
         computed = str(self.model.dtype).removeprefix("torch.")
         note = "" if computed == self.dtype else f" (other layers in {computed})"
         if self.dtype != "int8" and note:
             note = f" computed in {computed}, as this processor has no instructions for it"
-        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}"
+        count = len(self._replayed)
+        graphs = f"; {count} CUDA graph{'' if count == 1 else 's'}" if self.model.device.type == "cuda" else ""
+        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}{graphs}"
 
     @torch.inference_mode()
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
@@ -132,7 +135,7 @@ class InferenceModel:
         Raises:
             InputError: a waveform has another rank or is shorter than the receptive field.
         """
-        waveforms = self._checked(waveforms)
+        waveforms = checked_waveforms(self.config, waveforms)
         results: list[np.ndarray] = []
         for pack in _packs(waveforms, batch_samples):
             features = [torch.cat(list(self._encoder(waveform))) for waveform in pack]
@@ -153,19 +156,7 @@ class InferenceModel:
             InputError: a waveform has another rank or is shorter than the receptive field, or the numbers of
                 waveforms and statistics differ.
         """
-        waveforms = self._checked(waveforms)
-        given = [None] * len(waveforms) if statistics is None else list(statistics)
-        check_statistics(len(waveforms), len(given))
-        results = []
-        for waveform, known in zip(waveforms, given, strict=True):
-            frames = self.config.num_frames(len(waveform), add_adapter=False)
-            result = np.empty((frames, self.config.conv_dim[-1]), np.float32)
-            start = 0
-            for tile in self._encoder(waveform, known):
-                result[start : start + len(tile)] = _numpy(tile)
-                start += len(tile)
-            results.append(result)
-        return results
+        return encode_in_tiles(self.config, lambda *one: map(_numpy, self._encoder(*one)), waveforms, statistics)
 
     @torch.inference_mode()
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -225,7 +216,7 @@ class InferenceModel:
         lengths = [len(one) for one in features]
         weights: Tensor | None = getattr(self.model, "layer_weights", None)
         if weights is None:
-            hidden = self._transformer(torch.cat(list(features)), lengths)
+            hidden = self._replayed(torch.cat(list(features)), lengths)
         else:
             shares, parts = F.softmax(weights, dim=-1), []
 
@@ -270,12 +261,6 @@ class InferenceModel:
         if model.head == "ForXVector":
             model.check_frames(frames, dilated=True)
         check_adapter_frames(self.config, frames)
-
-    def _checked(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        waveforms = [np.asarray(waveform, np.float32) for waveform in waveforms]
-        for waveform in waveforms:
-            check_waveforms(self.config, (1, *waveform.shape))
-        return waveforms
 
     def _feature_packs(self, features: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
         """Checked (frames, conv_dim[-1]) features where the model is, in packs of about a minute."""

@@ -6,6 +6,8 @@ The numbers are those of ``model.Wav2Vec2Model`` for each utterance alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -18,6 +20,19 @@ from wav2vec2_torch.model import EncoderLayer, Wav2Vec2Model
 
 #: Called with a layer's number and its (frames, hidden) packed states.
 Observer = Callable[[int, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the utterances of a pack lie.
+
+    lengths: frames of each; blocks: rows that linear layers work on at a time; ends: (utterances + 1,) where each
+    begins and ends, on the GPU, for the kernel that takes all of them, ``None`` where there is no such kernel.
+    """
+
+    lengths: list[int]
+    blocks: list[int]
+    ends: Tensor | None
 
 
 class PackedLayer:
@@ -33,11 +48,11 @@ class PackedLayer:
             for module in (attention.out_proj, feed_forward.intermediate_dense, feed_forward.output_dense)
         )
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int], blocks: Sequence[int]) -> Tensor:
+    def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
         """(frames, hidden) -> the same, which may not be written to: it may be kept."""
-        layer = self.layer
+        layer, blocks = self.layer, layout.blocks
         normed = layer.layer_norm(hidden) if layer.pre_norm else hidden
-        attended = fast_layers.attend(in_blocks(self.qkv, normed, blocks), self.heads, lengths)
+        attended = fast_layers.attend(in_blocks(self.qkv, normed, blocks), self.heads, layout.lengths, layout.ends)
         hidden = in_blocks(self.out, attended, blocks).add_(hidden)
         if layer.pre_norm:
             hidden = in_blocks(self._feed_forward, layer.final_layer_norm(hidden), blocks).add_(hidden)
@@ -58,6 +73,7 @@ class PackedTransformer:
     def __init__(self, body: Wav2Vec2Model, *, int8: bool = False) -> None:
         config, encoder = body.config, body.encoder
         self.projection, self.encoder, self.int8 = body.feature_projection, encoder, int8
+        self.head_dim = config.head_dim
         self.positions = fast_layers.PositionalConvolution(encoder.pos_conv_embed.conv)
         self.activation = fast_layers.activation_(config.feat_extract_activation)
         modules = [cast("EncoderLayer", layer) for layer in encoder.layers]
@@ -74,24 +90,38 @@ class PackedTransformer:
         Returns:
             (frames, hidden).
         """
-        blocks = self._blocks(lengths)
+        return self.prepared(lengths)(features, observer)
+
+    def prepared(self, lengths: Sequence[int]) -> Callable[..., Tensor]:
+        """A call for these lengths, features and observer to be given.
+
+        It neither waits for the device nor takes anything there, so that a GPU's work in it can be recorded.
+        """
+        weight = self.projection.projection.weight
+        ends = fast_layers.ends_of(lengths, weight.device) if fast_layers.has_varlen(weight, self.head_dim) else None
+        lengths = list(lengths)
+        return partial(self._run, Layout(lengths, self._blocks(lengths), ends))
+
+    def _run(self, layout: Layout, features: Tensor, observer: Observer | None = None) -> Tensor:
         hidden = self.projection(features)[0]
-        hidden = self.activation(self.positions(hidden, lengths)).add_(hidden)
+        hidden = self.activation(self.positions(hidden, layout.lengths)).add_(hidden)
         if not self.encoder.pre_norm:
             hidden = self.encoder.layer_norm(hidden)
         for number, layer in enumerate(self.layers):
             if observer is not None:
                 observer(number, hidden)
-            hidden = layer(hidden, lengths, blocks)
+            hidden = layer(hidden, layout)
         if self.encoder.pre_norm:
             hidden = self.encoder.layer_norm(hidden)
         if observer is not None:
             observer(len(self.layers), hidden)
         return hidden
 
-    def _blocks(self, lengths: Sequence[int]) -> list[int]:
+    def _blocks(self, lengths: list[int]) -> list[int]:
         """Rows of each block that linear layers work on at a time."""
         whole = lengths if self.int8 else [sum(lengths)]
+        if self.projection.projection.weight.device.type != "cpu":  # a GPU wants few large products
+            return whole
         size = fast_layers.BLOCK_ROWS
         return [min(size, rows - start) for rows in whole for start in range(0, rows, size)]
 

@@ -24,6 +24,9 @@ from wav2vec2_torch.weights import to_tensor
 
 #: Samples of a tile, about: small enough for a processor's cache, large enough that the last layers have work.
 TILE_SAMPLES = 32_000
+#: The same for a GPU, which needs rows more than it needs a cache: 30 s, whose windows and frames of the two largest
+#: layers of a base model are 0.6 GB in float32.
+GPU_TILE_SAMPLES = 480_000
 #: Convolutions that 8 bits are for: three quarters of the encoder's work. Each adds as much error as the others.
 INT8_LAYERS = (1, 2)
 
@@ -33,10 +36,11 @@ class TiledEncoder:
 
     def __init__(self, encoder: FeatureEncoder, *, int8: bool = False) -> None:
         self.config = config = encoder.config
-        self.tile_frames = max(1, TILE_SAMPLES // config.inputs_to_logits_ratio)
         self.activation = fast_layers.activation_(config.feat_extract_activation)
         modules = [layer for layer in encoder.conv_layers if isinstance(layer, ConvLayer)]
         self.first = modules[0]
+        samples = TILE_SAMPLES if self.first.conv.weight.device.type == "cpu" else GPU_TILE_SAMPLES
+        self.tile_frames = max(1, samples // config.inputs_to_logits_ratio)
         self.convolutions = [
             fast_layers.linear(_flat(layer.conv.weight), layer.conv.bias, int8=int8 and index in INT8_LAYERS)
             for index, layer in enumerate(modules)
@@ -44,6 +48,8 @@ class TiledEncoder:
         #: Norms by frame; the group norm is in the first convolution.
         norms = [layer.layer_norm for layer in modules]
         self.norms = [norm if isinstance(norm, ChannelLayerNorm) else None for norm in norms]
+        #: What the group norm is folded from, on the host: a GPU would have to be waited for each time.
+        self.unfolded = _unfolded(self.first) if config.feat_extract_norm == "group" else None
 
     def __call__(self, waveform: np.ndarray, statistics: WindowStatistics | None = None) -> Iterator[Tensor]:
         """Yield (frames, conv_dim[-1]) tiles of a (samples,) waveform, in the type and on the device of the weights.
@@ -52,9 +58,10 @@ class TiledEncoder:
         """
         config, weight = self.config, self.first.conv.weight
         convolutions = self.convolutions
-        if config.feat_extract_norm == "group":
-            folded = self._fold(statistics or WindowStatistics.of(config, waveform))
-            convolutions = [folded, *convolutions[1:]]
+        if self.unfolded is not None:
+            folded = (statistics or WindowStatistics.of(config, waveform)).folded(*self.unfolded)
+            placed = (torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)
+            convolutions = [fast_layers.linear(*placed), *convolutions[1:]]
         samples = to_tensor(waveform)
         frames, hop = config.num_frames(len(waveform), add_adapter=False), config.inputs_to_logits_ratio
         for start in range(0, frames, self.tile_frames):
@@ -74,16 +81,15 @@ class TiledEncoder:
             x = self.activation(x)
         return x
 
-    def _fold(self, statistics: WindowStatistics) -> fast_layers.Linear:
-        """The first convolution with the group norm's mean, deviation, gain and shift in its weight and bias."""
-        norm = self.first.layer_norm
-        assert norm is not None
-        weight = self.first.conv.weight
-        kernels, gain, shift = (
-            tensor.detach().double().cpu().numpy() for tensor in (_flat(weight), norm.weight, norm.bias)
-        )
-        folded = statistics.folded(kernels, gain, shift, norm.eps)
-        return fast_layers.linear(*(torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded))
+
+def _unfolded(first: ConvLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Kernels (channels, kernel), gain, shift and epsilon of the first convolution and its group norm, float64."""
+    norm = first.layer_norm
+    assert norm is not None
+    kernels, gain, shift = (
+        tensor.detach().double().cpu().numpy() for tensor in (_flat(first.conv.weight), norm.weight, norm.bias)
+    )
+    return kernels, gain, shift, norm.eps
 
 
 def _flat(weight: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The fast path beside the paper: tiles, packs and folded weights give the numbers of the plain model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -184,8 +186,28 @@ def test_attention_over_all_utterances_at_once(monkeypatch):
 
     monkeypatch.setattr(varlen, "varlen_attn", dense)
     lengths, qkv = [5, 20, 6], torch.randn(31, 96, generator=torch.Generator().manual_seed(0))
-    at_once = fast_layers.attend_at_once(qkv.unflatten(1, (3, 4, 8)), lengths)
+    at_once = fast_layers.attend(qkv, 4, lengths, fast_layers.ends_of(lengths, qkv.device))
     assert relative(at_once, fast_layers.attend(qkv, 4, lengths)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "capability", "expected"),
+    [
+        (torch.bfloat16, 64, (8, 0), True),
+        (torch.float16, 80, (9, 0), True),
+        (torch.float32, 64, (9, 0), False),
+        (torch.bfloat16, 12, (9, 0), False),
+        (torch.bfloat16, 264, (9, 0), False),
+        (torch.float16, 64, (7, 5), False),
+    ],
+)
+def test_where_attention_over_all_utterances_works(dtype, head_dim, capability, expected, monkeypatch):
+    weight = torch.zeros(1, dtype=dtype)
+    monkeypatch.setattr(fast_layers, "VARLEN", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert not fast_layers.has_varlen(weight, head_dim)  # not on this device
+    on_gpu = SimpleNamespace(dtype=dtype, device=torch.device("cuda:0"))
+    assert fast_layers.has_varlen(on_gpu, head_dim) == expected
 
 
 def test_merged_weights_are_held_once():

@@ -51,18 +51,14 @@ def evaluate(
     from wav2vec2_core.decoding.choice import DecoderChoice
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.evaluation import read_hypotheses, score
-    from wav2vec2_core.files import make_folder, write_text
-    from wav2vec2_core.manifest import read_manifest
+    from wav2vec2_core.files import make_folder
     from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
     if output is not None and output.suffix not in (".tsv", ".json"):
         raise InputError(f"output {output} is neither .tsv nor .json: name it so")
     if hypotheses is not None and (model is not None or lm != "auto"):
         raise InputError("--hypotheses are scored without a model: leave out --model and --lm")
-    utterances = list(read_manifest(manifest))
-    without = next((utterance for utterance in utterances if utterance.text is None), None)
-    if without is not None:
-        raise InputError(f"{manifest} has no text for {without.path}: add what is said in it")
+    utterances = _with_texts(manifest)
     if output is not None:
         make_folder(output.parent)
     with stoppable():
@@ -83,12 +79,31 @@ def evaluate(
             pairs = _hypotheses(transcriber, utterances)
         evaluation = score(pairs, lower_case=lower_case, remove_punctuation=remove_punctuation)
     if output is not None:
-        json_text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
-        write_text(output, evaluation.to_tsv() if output.suffix == ".tsv" else json_text)
+        _write(evaluation, output)
     for line in _report(evaluation, worst):
         print(line)
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _with_texts(manifest: Path) -> list[Utterance]:
+    """The utterances of a manifest. Raises ``InputError`` where one has no text."""
+    from wav2vec2_core.errors import InputError
+    from wav2vec2_core.manifest import read_manifest
+
+    utterances = list(read_manifest(manifest))
+    without = next((utterance for utterance in utterances if utterance.text is None), None)
+    if without is not None:
+        raise InputError(f"{manifest} has no text for {without.path}: add what is said in it")
+    return utterances
+
+
+def _write(evaluation: Evaluation, output: Path) -> None:
+    """A row for each utterance, in the format that the file is named for. Raises ``OutputError``."""
+    from wav2vec2_core.files import write_text
+
+    json_text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
+    write_text(output, evaluation.to_tsv() if output.suffix == ".tsv" else json_text)
 
 
 def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str | None]]:
