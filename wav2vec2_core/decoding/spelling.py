@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from wav2vec2_core.decoding.unspaced import units
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,10 +31,14 @@ class Spelled:
 
 @dataclass(frozen=True)
 class WrittenWord:
-    """A word as it is written, with the marks around it; its parts, at least one, are what is spoken of it."""
+    """A word as it is written, with the marks around it; its parts, at least one, are what is spoken of it.
+
+    joined: no space parts it from the word before.
+    """
 
     text: str
     parts: tuple[Spelled, ...]
+    joined: bool = False
 
 
 class Speller:
@@ -63,17 +70,21 @@ class Speller:
         self.tokens = {token: index for token, index in vocabulary.items() if token not in special and token.strip()}
         self._longest = max(map(len, self.tokens), default=1)
 
-    def spell_line(self, line: str) -> list[WrittenWord]:
-        """The words of a text. What is silent as a whole joins the word before it, or the first word."""
+    def spell_line(self, line: str, *, whole: bool = False) -> list[WrittenWord]:
+        """The words of a text. What is silent as a whole joins the word before it, or the first word.
+
+        whole: do not part what is written without spaces; see ``unspaced.units``.
+        """
         words: list[WrittenWord] = []
         waiting = ""
         for text in line.split():
             parts = self.spell(text)
             if parts:
-                words.append(WrittenWord(waiting + text, tuple(parts)))
+                found = [WrittenWord(text, tuple(parts))] if whole else _parted(text, parts)
+                words += [replace(found[0], text=waiting + found[0].text), *found[1:]]
                 waiting = ""
             elif words:
-                words[-1] = WrittenWord(f"{words[-1].text} {text}", words[-1].parts)
+                words[-1] = replace(words[-1], text=f"{words[-1].text} {text}")
             else:
                 waiting += f"{text} "
         return words
@@ -118,3 +129,26 @@ def _forms(character: str) -> Iterator[str]:
     letters = "".join(part for part in parts if not unicodedata.combining(part))
     for form in (plain, unicodedata.normalize("NFKC", plain), parts, letters):
         yield from (cased for cased in (form, form.lower(), form.upper(), form.casefold()) if cased)
+
+
+def _parted(text: str, parts: Sequence[Spelled]) -> list[WrittenWord]:
+    """A word as its units; those stay together that share a label, or of which one has none."""
+    pieces, composed = units(text), unicodedata.normalize("NFC", text)
+    ends = list(accumulate(len(unicodedata.normalize("NFC", piece)) for piece in pieces))
+    if ends[-1] != len(composed):  # no two units compose; should they, nothing is lost
+        return [WrittenWord(text, tuple(parts))]
+    found: list[tuple[int, list[Spelled]]] = []  # each with its first unit
+    position, last = 0, -1
+    for part in parts:
+        position = composed.index(part.text, position)
+        first = bisect_right(ends, position)
+        if first > last:
+            found.append((first if found else 0, []))
+        found[-1][1].append(part)
+        position += len(part.text)
+        last = bisect_left(ends, position)
+    borders = [*(first for first, _ in found), len(pieces)]
+    return [
+        WrittenWord("".join(pieces[start:end]), tuple(spelled), joined=start > 0)
+        for (start, end), (_, spelled) in zip(pairwise(borders), found, strict=True)
+    ]
