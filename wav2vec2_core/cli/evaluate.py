@@ -96,7 +96,7 @@ def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> It
     from wav2vec2_core.cli.progress import audio_progress
     from wav2vec2_core.evaluation import transcribe_utterances
 
-    with audio_progress("Transcribing", [utterance.path for utterance in utterances]) as bar:
+    with audio_progress("Transcribing", utterances) as bar:
         results = transcribe_utterances(transcriber, utterances, progress=bar.advance)
         for utterance, result in zip(utterances, results, strict=True):
             if result.error is not None:
