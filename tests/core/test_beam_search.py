@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beam_cases import BeamCase
+from beam_cases import LETTERS, BeamCase
 
 from wav2vec2_core.decoding import (
     Alphabet,
     BeamSearchDecoder,
     LanguageModelState,
     SearchOptions,
+    beam_compaction,
     beam_state,
     build_ctcdecoder,
     greedy_decode,
@@ -231,6 +232,48 @@ def test_streams_give_words_before_the_end_and_forget():
     assert len(given) > 200
     assert stream._search.state.counts[beam_state.FRAMES] < 200
     assert len(stream._settled.labels) < 200
+
+
+@pytest.mark.parametrize("seed", range(30 if COMPILED else 3))
+def test_what_is_dropped_between_frames_changes_nothing(seed, tmp_path, monkeypatch):
+    """Partial words and histories are dropped after each piece, as they are in a long recording now and then."""
+    case = BeamCase(seed, tmp_path, bpe=seed % 3 == 2)
+    options = {**case.options(), **case.fusion(), "prune_history": True}
+    options["beam_width"] = max(options["beam_width"], 5)
+    decoder = decoder_of(case, **options) if seed % 4 else BeamSearchDecoder(Alphabet.build(case.labels))
+    logits = np.concatenate([case.logits() for _ in range(30 if COMPILED else 8)])
+    best = decoder.decode_beams(logits, prune_history=True)[0]
+    monkeypatch.setattr(beam_compaction, "ROWS", 0)
+    stream, given, at = decoder.stream(), [], 0
+    while at < len(logits):
+        step = int(case.random.integers(1, 9))
+        stream._search._needed = 0
+        given += stream.feed(logits[at : at + step])
+        at += step
+    given += stream.finish()
+    assert words(given) == words(best.words)
+    assert stream.last_lm_state == best.last_lm_state
+    assert next(iter(stream._search.results(1))).lm_score == best.lm_score
+
+
+def test_a_long_stream_takes_no_more_memory(tmp_path):
+    """Ten minutes of words that are all new: what is kept does not grow, and the words are those of one pass."""
+    decoder = BeamSearchDecoder(Alphabet(("", *LETTERS, " ")), options=SearchOptions(beam_width=8))
+    random = np.random.default_rng(0)
+    frames = 30_000 if COMPILED else 1500
+    logits = random.normal(0, 1.5, (frames, len(LETTERS) + 2))
+    logits[np.arange(frames), random.integers(0, len(LETTERS) + 2, frames)] += 5
+    stream, given, sizes = decoder.stream(), [], []
+    for start in range(0, frames, 250):
+        given += stream.feed(logits[start : start + 250])
+        sizes.append(stream._search.size)
+    assert words(given + stream.finish()) == words(decoder.decode(logits)[1])
+    search = decoder._resources.begin(decoder.options.changed(prune_history=True), None)
+    search.feed(log_softmax(logits))
+    if COMPILED:
+        assert search.state.counts[beam_state.NODES] > 3 * beam_compaction.ROWS
+        assert sizes[-1] == sizes[len(sizes) // 2]
+        assert sizes[-1] < search.size / 3
 
 
 @pytest.mark.parametrize("seed", range(8))

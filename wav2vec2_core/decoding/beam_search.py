@@ -67,6 +67,7 @@ class Search:
         if idle is None or len(idle.beams) < settings.beam_width:
             idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
         self.state = idle
+        self._needed = 0  # rows that were left when rows were last dropped
         restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
 
     def feed(self, logp: np.ndarray) -> None:
@@ -112,12 +113,24 @@ class Search:
         from wav2vec2_core.decoding.beam_paths import settled
         from wav2vec2_core.decoding.beam_state import forget
 
+        self._compact()
         frames, beam = settled(self.state)
         if not frames:
             return EMPTY_PATH
         path = self._path(int(frames), int(beam))
         self.state = forget(self.state, int(frames))
         return path
+
+    def _compact(self) -> None:
+        """Drop what the beams have left behind, whenever it may be as much as what they need."""
+        from wav2vec2_core.decoding.beam_compaction import ROWS, compact
+        from wav2vec2_core.decoding.beam_state import HISTORIES, NODES
+
+        counts = self.state.counts
+        if counts[[NODES, HISTORIES]].max() > max(ROWS, 2 * self._needed):
+            tail = max(1, self.model.order - 1) if self.settings.prune_history else 0
+            compact(self.state, self.model.width, tail)
+            self._needed = int(counts[[NODES, HISTORIES]].max())
 
     def _path(self, frames: int, beam: int) -> Path:
         from wav2vec2_core.decoding.beam_paths import trace_back
