@@ -256,6 +256,29 @@ def test_what_is_dropped_between_frames_changes_nothing(seed, tmp_path, monkeypa
     assert next(iter(stream._search.results(1))).lm_score == best.lm_score
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_words_before_what_beams_have_in_common_still_tell_histories_apart(seed, tmp_path, monkeypatch):
+    """One word over and over: with one more of it a history has the same last words as before, and is the same."""
+    (tmp_path / "a.arpa").write_text(
+        "\\data\\\nngram 1=4\nngram 2=1\nngram 3=1\nngram 4=1\n\n\\1-grams:\n-9\t<unk>\n-9\t<s>\n-1\t</s>\n"
+        "-0.2\ta\t-0.1\n\n\\2-grams:\n-0.1\ta a\t-0.3\n\n\\3-grams:\n-0.3\ta a a\t-0.2\n\n"
+        "\\4-grams:\n-0.2\ta a a a\n\n\\end\\\n"
+    )
+    decoder = build_ctcdecoder(["", "a", " "], tmp_path / "a.arpa")
+    logits = np.random.default_rng(seed).normal(0, 1.0, (60, 3))
+    monkeypatch.setattr(beam_compaction, "ROWS", 0)
+    stream = decoder.stream()
+    search = stream._search
+    given = []
+    for frame in logits:
+        search._needed = 0
+        given += stream.feed(frame[None])
+    one_pass = decoder._resources.begin(decoder.options.changed(prune_history=True), None)
+    one_pass.feed(log_softmax(logits))
+    assert search.state.counts[beam_state.BEAMS] == one_pass.state.counts[beam_state.BEAMS]
+    assert words(given + stream.finish()) == words(decoder.decode(logits)[1])
+
+
 def test_a_long_stream_takes_no_more_memory(tmp_path):
     """Ten minutes of words that are all new: what is kept does not grow, and the words are those of one pass."""
     decoder = BeamSearchDecoder(Alphabet(("", *LETTERS, " ")), options=SearchOptions(beam_width=8))
