@@ -68,6 +68,7 @@ def main() -> None:
         print(f"{options.order}-gram of {sum(len(s.split()) for s in sentences)} words, {len(words)} different")
         compare(folder, sentences, words, options)
         threads(folder, sentences, words, options)
+        endless(folder, sentences, words, options)
         first_use(folder)
 
 
@@ -235,6 +236,29 @@ def threads(folder: Path, sentences: list[str], words: list[str], options: argpa
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     ratios = ", ".join(f"{count} threads {wall[1] / wall[count]:.2f}x" for count in (2, 4))
     print(f"64 recordings, wall time on {cores} cores: 1 thread {1e3 * wall[1]:.0f} ms, {ratios}")
+
+
+def endless(folder: Path, sentences: list[str], words: list[str], options: argparse.Namespace) -> None:
+    """Print the memory of two hours' searches in streams, with and without dropping what beams cannot come back to."""
+    from wav2vec2_core.decoding import beam_compaction
+
+    pieces = recordings(sentences, SHARES["hard"], 64, 13)
+    for name, model in (("no language model", None), (f"{options.order}-gram", str(folder / "lm.bin"))):
+        decoder = build_ctcdecoder(LABELS, model, None if model is None else words)
+        for rows in (beam_compaction.ROWS, 1 << 30):
+            kept, beam_compaction.ROWS = beam_compaction.ROWS, rows
+            stream, start, sizes, count = decoder.stream(), time.process_time(), [], 0
+            for number in range(2 * 3600 // SECONDS):
+                # In other words each time: letters change places, the special labels and the blank do not.
+                order = np.r_[:5, 5 + np.random.default_rng(number).permutation(len(LABELS) - 5)]
+                count += len(stream.feed(pieces[number % len(pieces)][:, order]))
+                sizes.append(stream._search.size)
+            beam_compaction.ROWS = kept
+            hours = ", ".join(f"{sizes[len(sizes) * hour // 2 - 1] / 1e6:.1f} MB after {hour} h" for hour in (1, 2))
+            print(
+                f"stream, {name}, {'dropping' if rows == kept else 'keeping all'}: {hours}; {count} words, "
+                f"{time.process_time() - start:.1f} s"
+            )
 
 
 def first_use(folder: Path) -> None:
