@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.decoding.choice import DecoderChoice
-from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.manifest import Utterance, cut_recording
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.manifest import Utterance, stretch_of
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Progress, Transcriber
 
 
@@ -110,12 +109,8 @@ class Aligner:
         """
         if utterance.text is None:
             raise InputError(f"the manifest has no text for {utterance.path}: add it")
-        with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
-            path = cut_recording(utterance, scratch, self.transcriber.timeline.sampling_rate)
-            try:
-                found = self.align(path, utterance.text, untranscribed=untranscribed, progress=progress)
-            except (AudioError, InputError) as error:
-                raise type(error)(str(error).replace(str(path), str(utterance.path))) from error
+        with stretch_of(utterance, self.transcriber.timeline.sampling_rate) as path:
+            found = self.align(path, utterance.text, untranscribed=untranscribed, progress=progress)
         return _later(found, utterance.offset)
 
 

@@ -7,7 +7,9 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -328,3 +330,18 @@ def cut_recording(utterance: Utterance, folder: str | os.PathLike[str], sampling
     except (OSError, soundfile.LibsndfileError) as error:
         raise OutputError(f"{target} cannot be written ({error}): free some space, or set TMPDIR") from error
     return target
+
+
+@contextmanager
+def stretch_of(utterance: Utterance, sampling_rate: int) -> Iterator[Path]:
+    """The file that ``cut_recording`` gives, while the block runs; errors of the block name the recording instead.
+
+    Raises:
+        AudioError, OutputError: as ``cut_recording``.
+    """
+    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
+        path = cut_recording(utterance, scratch, sampling_rate)
+        try:
+            yield path
+        except (AudioError, InputError) as error:
+            raise type(error)(str(error).replace(str(path), str(utterance.path))) from error

@@ -8,9 +8,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 #: How ``alphabet.json`` writes the CTC blank, the word delimiter and the unknown letter.
 BLANK, DELIMITER, UNKNOWN = "", " ", "⁇"
@@ -98,6 +102,23 @@ class Alphabet:
         """Write ``alphabet.json`` into a folder. Raises ``OutputError``."""
         write_text(Path(folder) / FILE, json.dumps({"labels": list(self.labels), "is_bpe": self.is_bpe}))
 
+    def missing(self, tokenizer: Wav2Vec2CTCTokenizer) -> set[str]:
+        """Tokens of a vocabulary, as labels, that this alphabet does not have."""
+        spelled = [_spellings(token, tokenizer) for token in tokenizer.get_vocab()]
+        return {names[0] for names in spelled if set(self.labels).isdisjoint(names)}
+
+    def difference(self, tokenizer: Wav2Vec2CTCTokenizer) -> str | None:
+        """How these labels differ from the tokens of a vocabulary by their ids, or ``None`` where they do not."""
+        missing = sorted(self.missing(tokenizer))
+        if missing:
+            return f"the tokenizer has tokens that the decoder's alphabet lacks, as labels {missing}"
+        for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+            if number >= len(self.labels) or self.labels[number] not in _spellings(token, tokenizer):
+                inside = number < len(self.labels)
+                found = f"label {number} is {self.labels[number]!r}" if inside else "there is no such label"
+                return f"token {token!r} has id {number} but in the decoder's alphabet {found}"
+        return None
+
     def starts_word(self, label: str) -> bool:
         """Whether the word before ends where this label comes."""
         return label.startswith(WORD_START) if self.is_bpe else label == DELIMITER
@@ -111,6 +132,18 @@ class Alphabet:
         if not self.is_bpe:
             return "" if label == DELIMITER else label
         return label.removeprefix(WORD_START).removesuffix(WORD_START)
+
+
+def _spellings(token: str, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, ...]:
+    """How an alphabet may write a token of a vocabulary, the usual way first."""
+    if token == tokenizer.pad_token:
+        return (BLANK,)
+    if token == tokenizer.word_delimiter_token:
+        return (DELIMITER, token)
+    label = label_of(token, None)
+    if token == tokenizer.unk_token or label == UNKNOWN:
+        return (UNKNOWN, f"{WORD_START}{UNKNOWN}{WORD_START}", token)
+    return (label,)
 
 
 def _read_letters(labels: Sequence[str]) -> list[str]:

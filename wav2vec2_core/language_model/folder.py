@@ -130,7 +130,7 @@ def attach_to_model(
 
     Args:
         output: folder that receives processor, weights and language model; by default the folder ``model`` itself.
-        language: selects an MMS vocabulary.
+        language: selects an MMS vocabulary; of its adapters, the folder ``output`` receives that one.
 
     Returns:
         The folder, and the notes of ``attach``.
@@ -149,7 +149,10 @@ def attach_to_model(
     NgramModel.open(language_model)  # a mistake in it shows before gigabytes are copied
     folder = make_folder(output)
     if not folder.samefile(source.require("config.json").parent):
-        for file in (source.require("config.json"), *open_checkpoint(source).files):
+        spoken = processor.tokenizer.target_lang
+        adapter = None if spoken is None else source.find(f"adapter.{spoken}.safetensors", f"adapter.{spoken}.bin")
+        weights = [*open_checkpoint(source).files, *([] if adapter is None else [adapter])]
+        for file in (source.require("config.json"), *weights):
             with atomic_path(folder / file.name) as target:
                 shutil.copyfile(file, target)
         processor.save_pretrained(folder)
