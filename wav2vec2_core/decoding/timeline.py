@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wav2vec2_core.config import Wav2Vec2Config
+if TYPE_CHECKING:
+    from wav2vec2_core.config import Wav2Vec2Config
 
 
 @dataclass(frozen=True)
