@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.errors import CheckpointError, InputError, listed
 from wav2vec2_core.files import read_json, write_text
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ WORD_START = "▁"
 #: Continues a word in the older notation of word pieces.
 CONTINUATION = "##"
 FILE = "alphabet.json"
+#: Characters of a label: a search has room for a partial word for each character that each beam may add.
+LONGEST_LABEL = 200
 _BLANK_TOKEN = re.compile(r"[<\[]pad[>\]]", re.IGNORECASE)
 _SPECIAL_TOKEN = re.compile(r"<.+>")
 _UNKNOWN_TOKEN = re.compile(r"[<\[]unk[>\]]", re.IGNORECASE)
@@ -56,7 +59,12 @@ class Alphabet:
         places: dict[str, int] = {}
         for place, label in enumerate(self.labels):
             if not isinstance(label, str):
-                raise InputError(f"label {place} of the alphabet is {label!r}: labels are strings")
+                raise InputError(f"label {place} of the alphabet is {reprlib.repr(label)}: labels are strings")
+            if len(label) > LONGEST_LABEL:
+                raise InputError(
+                    f"label {place} of the alphabet has {len(label)} characters, {LONGEST_LABEL} are possible: labels "
+                    "are letters or pieces of words"
+                )
             if label in places:
                 raise InputError(
                     f"labels {places[label]} and {place} of the alphabet are both {label!r}: each label must differ"
@@ -90,8 +98,8 @@ class Alphabet:
         labels, is_bpe = content.get("labels"), content.get("is_bpe")
         if not isinstance(labels, list) or not isinstance(is_bpe, bool):
             raise CheckpointError(
-                f"{path} needs a list 'labels' and true or false as 'is_bpe', it has {sorted(map(str, content))}: "
-                "write it again"
+                f"{path} needs a list 'labels' and true or false as 'is_bpe', it has "
+                f"{listed(content) or 'nothing'}: write it again"
             )
         try:
             return cls(tuple(labels), is_bpe)

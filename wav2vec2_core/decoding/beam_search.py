@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from wav2vec2_core.errors import InputError
+
 if TYPE_CHECKING:
     from wav2vec2_core.decoding.beam_state import Model, Settings, State
 
@@ -71,24 +73,37 @@ class Search:
         restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
 
     def feed(self, logp: np.ndarray) -> None:
-        """Search the frames of ``logp``, (frames, labels) float64."""
+        """Search the frames of ``logp``, (frames, labels) float64.
+
+        Raises:
+            InputError: scores are no numbers.
+        """
         from wav2vec2_core.decoding.beam_kernels import advance
+        from wav2vec2_core.decoding.beam_state import BEAMS
 
         frame = 0
         while True:
             frame = advance(self.model, self.settings, self.state, logp, frame)
             if frame == len(logp):
-                return
+                break
             self._grow()
+        if not self.state.counts[BEAMS]:
+            raise _no_reading()
 
     def results(self, most: int | None = None) -> Iterator[Ranked]:
-        """What was said if nothing follows, the ``most`` best, best first; the search can go on."""
+        """What was said if nothing follows, the ``most`` best, best first; the search can go on.
+
+        Raises:
+            InputError: scores are no numbers.
+        """
         from wav2vec2_core.decoding.beam_kernels import finish, has_room
         from wav2vec2_core.decoding.beam_state import CONTEXT, FRAMES, LAST, LOGIT, PARENT, SCORE
 
         if not has_room(self.model, self.settings, self.state, 1):
             self._grow()
         count = finish(self.model, self.settings, self.state)
+        if not count:
+            raise _no_reading()
         state = self.state
         rows = state.order[: count if most is None else min(most, count)].tolist()
         frames = int(state.counts[FRAMES])
@@ -144,3 +159,10 @@ class Search:
 
         rows = needed(self.state, self.model.longest, self.model.order, self.settings.beam_width)
         self.state = grown(self.state, rows)
+
+
+def _no_reading() -> InputError:
+    return InputError(
+        "no reading has a score that is a number: the language model's file is damaged, build it again; or alpha, "
+        "beta, unk_score_offset or hotword_weight is too large"
+    )

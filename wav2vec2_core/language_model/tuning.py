@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,12 +77,12 @@ def tune_model(
         CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
             ``tune``; InputError also where the texts are plainly written in another way than the model writes.
     """
-    chosen = {} if language is None else {"target_lang": language}
+    chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
     processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True, **chosen)
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
     if not utterances:
         raise InputError(f"{manifest} has no text for any recording: add what is said in them")
-    options = {"backend": backend, "device": device, "language": language, "local_files_only": True}
+    options: dict[str, Any] = {"backend": backend, "device": device, "language": language, "local_files_only": True}
     transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
     logits = []
     for number, utterance in enumerate(utterances, 1):
