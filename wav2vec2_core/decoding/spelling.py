@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from wav2vec2_core.decoding.unspaced import units
+from wav2vec2_core.decoding.unspaced import grouped, units
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,18 +136,12 @@ def _parted(text: str, parts: Sequence[Spelled]) -> list[WrittenWord]:
     ends = list(accumulate(len(unicodedata.normalize("NFC", piece)) for piece in pieces))
     if ends[-1] != len(composed):  # no two units compose; should they, nothing is lost
         return [WrittenWord(text, tuple(parts))]
-    found: list[tuple[int, list[Spelled]]] = []  # each with its first unit
-    position, last = 0, -1
+    position, spans = 0, []
     for part in parts:
         position = composed.index(part.text, position)
-        first = bisect_right(ends, position)
-        if first > last:
-            found.append((first if found else 0, []))
-        found[-1][1].append(part)
+        spans.append((position, position + len(part.text)))
         position += len(part.text)
-        last = bisect_left(ends, position)
-    borders = [*(first for first, _ in found), len(pieces)]
     return [
-        WrittenWord("".join(pieces[start:end]), tuple(spelled), joined=start > 0)
-        for (start, end), (_, spelled) in zip(pairwise(borders), found, strict=True)
+        WrittenWord("".join(pieces[start:end]), tuple(parts[first:last]), joined=start > 0)
+        for (start, end), (first, last) in grouped(ends, spans)
     ]

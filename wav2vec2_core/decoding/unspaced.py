@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+
+from wav2vec2_core.decoding.timeline import Word
 
 #: First and last code points of the blocks of these scripts in the Unicode standard, in order.
 _BLOCKS = (
@@ -73,6 +77,38 @@ def units(word: str) -> list[str]:
                 found.append(waiting + cluster)
             waiting, after_letter = "", is_letter
     return [*found[:-1], found[-1] + waiting] if found else [word]
+
+
+def grouped(ends: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Which units and which spans of a text belong together, since a span lies in all of them or a unit has none.
+
+    Args:
+        ends: of the units. spans: start and end of what has a time, in order; at least one.
+
+    Returns:
+        For each group, first and end of its units, and first and end of its spans.
+    """
+    starts: list[tuple[int, int]] = []  # first unit and first span of each group
+    last = -1
+    for number, (start, end) in enumerate(spans):
+        first = bisect_right(ends, start)
+        if first > last:
+            starts.append((first if starts else 0, number))
+        last = bisect_left(ends, end)
+    starts.append((len(ends), len(spans)))
+    return [((unit, next_unit), (span, next_span)) for (unit, span), (next_unit, next_span) in pairwise(starts)]
+
+
+def parted(word: Word) -> list[Word]:
+    """The units of a word that a decoder gave, each with its own characters; the word itself where it is one."""
+    pieces = units(word.text)
+    ends = list(accumulate(len(character.text) for character in word.characters))
+    if len(pieces) == 1 or "".join(character.text for character in word.characters) != word.text:
+        return [word]
+    groups = grouped(list(accumulate(map(len, pieces))), [*pairwise([0, *ends])])
+    return [
+        replace(Word.of(list(word.characters[first:last])), joined=start > 0) for (start, _), (first, last) in groups
+    ]
 
 
 def _is_mark(category: str) -> bool:
