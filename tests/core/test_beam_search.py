@@ -244,16 +244,47 @@ def test_what_is_dropped_between_frames_changes_nothing(seed, tmp_path, monkeypa
     logits = np.concatenate([case.logits() for _ in range(30 if COMPILED else 8)])
     best = decoder.decode_beams(logits, prune_history=True)[0]
     monkeypatch.setattr(beam_compaction, "ROWS", 0)
+    monkeypatch.setattr(beam_compaction, "KEPT_FRAMES", 1)
     stream, given, at = decoder.stream(), [], 0
     while at < len(logits):
         step = int(case.random.integers(1, 9))
-        stream._search._needed = 0
+        stream._search._needed = stream._search._needed_frames = 0
         given += stream.feed(logits[at : at + step])
         at += step
     given += stream.finish()
     assert words(given) == words(best.words)
     assert stream.last_lm_state == best.last_lm_state
     assert next(iter(stream._search.results(1))).lm_score == best.lm_score
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_long_silence_takes_no_memory(seed):
+    """After letters that are heard in two ways, whose readings all stay until the word ends."""
+    labels = ("", "a", "b", "c", " ")
+    decoder = BeamSearchDecoder(Alphabet(labels), options=SearchOptions(beam_width=20))
+    random = np.random.default_rng(seed)
+    count = 20 if COMPILED else 2
+
+    def heard(places):
+        logits = random.normal(0, 0.5, (25, len(labels)))
+        logits[:, 0] += 5 + 5 * random.random((25, 1))[:, 0]
+        for place, label in places:
+            logits[place, label] += 10
+        return logits
+
+    pieces = []
+    for _ in range(count):
+        pieces += [heard([(3, 1), (3, 2), (9, 2), (9, 3)]), *(heard([]) for _ in range(60)), heard([(5, 4)])]
+    stream, given = decoder.stream(), []
+    most = 0
+    for piece in pieces:
+        given += stream.feed(piece)
+        partial = stream.partial()
+        most = max(most, int(stream._search.state.counts[beam_state.FRAMES]))
+    assert partial == [] or partial[-1].end <= 25 * len(pieces)
+    assert words(given + stream.finish()) == words(decoder.decode(np.concatenate(pieces))[1])
+    assert len(given) >= count / 2
+    assert most < 1100 < 60 * 25
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -14,6 +14,7 @@ import numpy as np
 from wav2vec2_core.decoding.beam_state import (
     BEAMS,
     BEFORE,
+    FRAMES,
     HISTORIES,
     HISTORY,
     LAST_WORD,
@@ -21,6 +22,7 @@ from wav2vec2_core.decoding.beam_state import (
     NODES,
     TAIL,
     TAILS,
+    TRACES,
     WORD,
     State,
 )
@@ -29,6 +31,8 @@ from wav2vec2_core.decoding.tries import HALF, refill
 
 #: Partial words, or histories, that a stream may have before any are dropped: a few megabytes.
 ROWS = 1 << 15
+#: Frames whose beams a stream may keep before those of silence are dropped.
+KEPT_FRAMES = 1000
 
 
 def compact(state: State, width: int, tail: int) -> None:
@@ -117,3 +121,38 @@ def _compact_histories(state: State, kept: np.ndarray, new_node: np.ndarray) -> 
 def _refill(table: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
     table.fill(0)
     refill(np.stack([keys, values], axis=1), table)
+
+
+def drop_silence(state: State, gaps: np.ndarray, blank: int) -> np.ndarray:
+    """Drop, in place, the frames in which the pasts of all beams have a blank, and beams that are no past of any.
+
+    Args:
+        state: of a search between two frames.
+        gaps: (frames,) int64, frames that were dropped before each one earlier.
+        blank: the label.
+
+    Returns:
+        The same for the frames that are left.
+    """
+    last = int(state.counts[FRAMES]) - 1
+    rows = slice(int(state.trace_first[last]), int(state.counts[TRACES]))
+    parents, labels = state.traces[rows].copy().T
+    logp, gap = state.trace_logp[rows].copy(), int(gaps[last])
+    kept = []  # the last frame first
+    for frame in range(last - 1, -1, -1):
+        pasts, inverse = np.unique(parents, return_inverse=True)
+        before = int(state.trace_first[frame]) + pasts
+        if (state.traces[before, 1] == blank).all():
+            parents, gap = state.traces[before, 0][inverse], gap + 1 + int(gaps[frame])
+            continue
+        kept.append((inverse, labels, logp, gap))
+        (parents, labels), logp, gap = state.traces[before].T, state.trace_logp[before], int(gaps[frame])
+    kept.append((parents, labels, logp, gap))
+    end = 0
+    for frame, (parents, labels, logp, _) in enumerate(reversed(kept)):
+        state.traces[end : end + len(labels)] = np.stack([parents, labels], axis=1)
+        state.trace_logp[end : end + len(labels)] = logp
+        end += len(labels)
+        state.trace_first[frame + 1] = end
+    state.counts[[FRAMES, TRACES]] = len(kept), end
+    return np.array([gap for *_, gap in reversed(kept)], np.int64)

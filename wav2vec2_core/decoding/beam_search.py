@@ -69,7 +69,8 @@ class Search:
         if idle is None or len(idle.beams) < settings.beam_width:
             idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
         self.state = idle
-        self._needed = 0  # rows that were left when rows were last dropped
+        self._needed = self._needed_frames = 0  # what was left when rows, and frames, were last dropped
+        self._gaps = np.zeros(0, np.int64)  # frames of silence that were dropped before each of the first frames
         restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
 
     def feed(self, logp: np.ndarray) -> None:
@@ -134,25 +135,46 @@ class Search:
             return EMPTY_PATH
         path = self._path(int(frames), int(beam))
         self.state = forget(self.state, int(frames))
+        self._gaps = self._gaps[int(frames) :]
         return path
 
     def _compact(self) -> None:
         """Drop what the beams have left behind, whenever it may be as much as what they need."""
-        from wav2vec2_core.decoding.beam_compaction import ROWS, compact
-        from wav2vec2_core.decoding.beam_state import HISTORIES, NODES
+        from wav2vec2_core.decoding.beam_compaction import KEPT_FRAMES, ROWS, compact, drop_silence
+        from wav2vec2_core.decoding.beam_state import FRAMES, HISTORIES, NODES
 
         counts = self.state.counts
         if counts[[NODES, HISTORIES]].max() > max(ROWS, 2 * self._needed):
             tail = max(1, self.model.order - 1) if self.settings.prune_history else 0
             compact(self.state, self.model.width, tail)
             self._needed = int(counts[[NODES, HISTORIES]].max())
+        if counts[FRAMES] > max(KEPT_FRAMES, 2 * self._needed_frames):
+            gaps = np.concatenate([self._gaps, np.zeros(int(counts[FRAMES]) - len(self._gaps), np.int64)])
+            self._gaps = drop_silence(self.state, gaps, self._blank)
+            self._needed_frames = int(counts[FRAMES])
+
+    @property
+    def _blank(self) -> int:
+        from wav2vec2_core.decoding.beam_state import BLANK
+
+        return int(np.flatnonzero(self.model.label_flags & BLANK)[0])
 
     def _path(self, frames: int, beam: int) -> Path:
+        """The path to a beam after so many of the frames that are kept, with the blanks that were dropped."""
         from wav2vec2_core.decoding.beam_paths import trace_back
 
         path = Path(np.empty(frames, np.int32), np.empty(frames, np.float32))
         trace_back(self.state, frames, beam, *path)
-        return path
+        gaps = self._gaps[:frames]
+        dropped = int(gaps.sum())
+        if not dropped:
+            return path
+        places = np.arange(frames)
+        places[: len(gaps)] += np.cumsum(gaps)
+        places[len(gaps) :] += dropped
+        whole = Path(np.full(frames + dropped, self._blank, np.int32), np.zeros(frames + dropped, np.float32))
+        whole.labels[places], whole.logp[places] = path
+        return whole
 
     def _grow(self) -> None:
         from wav2vec2_core.decoding.beam_state import grown, needed
