@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_results import one_error
+from mms_folder import LANGUAGES, write_mms
 
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -170,41 +171,9 @@ def test_language_of_a_model_without_languages(command):
     one_error(command("transcribe", THREE_ONE_FOUR, "--model", EMBEDDED_MODEL, "--language", "../x"), "../x")
 
 
-LANGUAGES = {"eng": ["<pad>", "|", "a", "b"], "fra": ["<pad>", "|", "é", "à", "ç"]}
-
-
 @pytest.fixture(scope="module")
 def mms(tmp_path_factory):
-    """A small model with a vocabulary and an adapter for each of two languages, none of them chosen."""
-    import torch
-
-    from wav2vec2_core import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
-    from wav2vec2_torch import Wav2Vec2ForCTC
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("mms")
-    nested = {language: {token: i for i, token in enumerate(tokens)} for language, tokens in LANGUAGES.items()}
-    (folder / "vocab.json").write_text(json.dumps(nested), encoding="utf-8")
-    none = {"bos_token": None, "eos_token": None, "unk_token": None}
-    tokenizer = Wav2Vec2CTCTokenizer(folder / "vocab.json", target_lang="eng", **none)
-    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    settings["target_lang"] = None
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    for language, tokens in reversed(LANGUAGES.items()):
-        config = Wav2Vec2Config(
-            vocab_size=len(tokens), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            conv_dim=(16,) * 3, conv_stride=(10, 8, 4), conv_kernel=(10, 8, 4), num_conv_pos_embeddings=8,
-            num_conv_pos_embedding_groups=4, do_stable_layer_norm=True, adapter_attn_dim=4, mask_time_prob=0.0,
-        )  # fmt: skip
-        model = Wav2Vec2ForCTC(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.normal_(0, 0.3)
-            model.lm_head.bias[0] = -30  # no blanks: random weights say something
-        model.save_adapter(folder, language)
-        model.save_pretrained(folder)
-    return folder
+    return write_mms(tmp_path_factory.mktemp("mms"))
 
 
 def test_languages(command, mms):

@@ -1,6 +1,7 @@
 """``wav2vec2 align`` and ``wav2vec2 evaluate`` as a shell runs them, on real recordings."""
 
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_results import one_error
+from mms_folder import write_mms
 
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
@@ -107,6 +109,60 @@ def test_what_cannot_be_aligned(command, text, tmp_path):
     one_error(command("align", THREE_ONE_FOUR, *MODEL), "a recording and its text are needed")
     one_error(command("align", THREE_ONE_FOUR, text, *MODEL, "-f", "all"), "name a folder with --output-dir")
     one_error(command("align", THREE_ONE_FOUR, text, *MODEL, "-o", text / "x"), "cannot create folder")
+
+
+def test_the_vocabulary_and_the_adapter_of_a_language(command, tmp_path):
+    from wav2vec2_core.alignment import Aligner
+    from wav2vec2_core.decoding.alignment import align_words
+    from wav2vec2_torch import Wav2Vec2ForCTC
+
+    mms = write_mms(tmp_path)
+    for language, text in (("eng", "ab ba"), ("fra", "éà çé")):
+        (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+        model = ("--model", mms, "--language", language)
+        code, out, err = command("align", THREE_ONE_FOUR, tmp_path / "text.txt", *model, "--characters")
+        assert (code, err) == (0, "")
+        result = json.loads(out)
+        assert result["language"] == language
+        words = result["segments"][0]["words"]
+        assert [word["word"] for word in words] == text.split()
+        assert all(c["probability"] > 0 for word in words for c in word["characters"])  # spelled, not matched by a star
+        aligner = Aligner(mms, language=language)
+        tokenizer = aligner.transcriber.processor.tokenizer
+        direct = Wav2Vec2ForCTC.from_pretrained(mms, target_lang=language).eval()
+        values = aligner.transcriber.processor(read_audio(THREE_ONE_FOUR), sampling_rate=16_000, return_tensors="pt")
+        (found,) = align_words(direct(**values).logits[0].detach().numpy(), [text], tokenizer)
+        seconds = aligner.transcriber.timeline.seconds
+        wanted = [(round(seconds(word.start), 3), round(seconds(word.end), 3)) for word in found]
+        assert [(word["start"], word["end"]) for word in words] == wanted
+    text_of_another = command("align", THREE_ONE_FOUR, tmp_path / "text.txt", "--model", mms, "--language", "eng")
+    assert text_of_another[0] == 0  # é and à without their accents are letters of it
+    (tmp_path / "text.txt").write_text("çç", encoding="utf-8")
+    one_error(
+        command("align", THREE_ONE_FOUR, tmp_path / "text.txt", "--model", mms, "--language", "eng"),
+        "no letter of 'çç' is in the vocabulary (a b ...)", "or a language of the model",
+    )  # fmt: skip
+    for given in ((), ("--language", "deu"), ("--language", "../eng")):
+        result = command("align", THREE_ONE_FOUR, tmp_path / "text.txt", "--model", mms, *given)
+        one_error(result, *given[1:], "eng, fra")
+
+
+def test_a_bar_in_seconds_of_audio_where_a_person_watches(command, monkeypatch, tmp_path):
+    """Errors and results beside it; without a terminal there is none, as the other tests show."""
+    rows = [
+        {"audio_filepath": str(THREE_ONE_FOUR), "text": "three one four"},
+        {"audio_filepath": "gone.wav", "text": "one"},
+        {"audio_filepath": str(TWO_SEVEN), "text": "one eight", "offset": 1.1, "duration": 0.9},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, out, err = command("align", "--manifest", tmp_path / "m.jsonl", *MODEL, "-f", "ctm")
+    assert code == 1
+    assert [line.split()[4] for line in out.splitlines()] == ["three", "one", "four", "one", "eight"]
+    assert "Aligning" in err
+    assert "0:02 / 0:02" in err  # 1.97 and 0.9 s, not all of the second recording
+    assert "does not exist" in " ".join(err.split())  # wrapped as the terminal is wide
 
 
 @needs_shared

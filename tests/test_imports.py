@@ -85,9 +85,20 @@ def modules_after(statement):
 
 
 def test_importing_the_core_loads_numpy_only():
-    loaded = modules_after("import wav2vec2_core")
+    loaded = modules_after("from wav2vec2_core import *")
     assert "numpy" in loaded
     assert not loaded & HEAVY
+
+
+def test_the_core_imports_what_is_asked_for():
+    import wav2vec2_core
+
+    assert set(wav2vec2_core.__all__) <= set(dir(wav2vec2_core))
+    assert {getattr(wav2vec2_core, name).__name__ for name in wav2vec2_core.__all__} == set(wav2vec2_core.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Wav2Vec3Config'"):
+        _ = wav2vec2_core.Wav2Vec3Config
+    code = "import wav2vec2_core.decoding, sys; assert 'wav2vec2_core.tokenization' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
 
 
 def test_importing_the_command_loads_no_framework():

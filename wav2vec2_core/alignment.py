@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +12,9 @@ import numpy as np
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.decoding.choice import DecoderChoice
-from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.manifest import Utterance, cut_recording
-from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.manifest import Utterance, stretch_of
+from wav2vec2_core.transcription import EMBEDDED_MODEL, Progress, Transcriber
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,12 @@ class Aligner:
         self.transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
 
     def align(
-        self, path: str | os.PathLike[str], text: str | Sequence[str], *, untranscribed: str = "lines"
+        self,
+        path: str | os.PathLike[str],
+        text: str | Sequence[str],
+        *,
+        untranscribed: str = "lines",
+        progress: Progress | None = None,
     ) -> Alignment:
         """When the words of ``text`` are spoken in a recording.
 
@@ -61,6 +65,7 @@ class Aligner:
             path: of a recording of any format and length.
             text: lines, or a text whose lines are taken; each line with words is a segment.
             untranscribed: where speech that the text leaves out may be; see ``decoding.alignment.align_words``.
+            progress: called with seconds of audio that the model is through with.
 
         Raises:
             AudioError: the file cannot be read or is below the model's receptive field.
@@ -71,7 +76,7 @@ class Aligner:
         lines = text.splitlines() if isinstance(text, str) else list(text)
         if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):
             raise InputError(f"the text of {path} has no words: nothing to align")
-        logits = np.concatenate(list(self.transcriber.logits(path)))
+        logits = self._logits(path, progress or (lambda seconds: None))
         try:
             found = align_words(logits, lines, self.transcriber.processor.tokenizer, untranscribed=untranscribed)
         except InputError as error:
@@ -81,7 +86,21 @@ class Aligner:
         last = segments[-1].end if segments else 0.0  # a header may state a little less than there is
         return Alignment(segments, max(audio_duration(path), last), self.transcriber.language)
 
-    def align_utterance(self, utterance: Utterance, *, untranscribed: str = "lines") -> Alignment:
+    def _logits(self, path: str | os.PathLike[str], progress: Progress) -> np.ndarray:
+        """(frames, vocab) of a whole recording."""
+        pieces: list[np.ndarray] = []
+        done = 0.0
+        for logits in self.transcriber.logits(path):
+            pieces.append(logits)
+            seconds = self.transcriber.timeline.seconds(len(logits))
+            progress(seconds)
+            done += seconds
+        progress(max(0.0, audio_duration(path) - done))
+        return np.concatenate(pieces)
+
+    def align_utterance(
+        self, utterance: Utterance, *, untranscribed: str = "lines", progress: Progress | None = None
+    ) -> Alignment:
         """The same for an utterance of a manifest; times count from the start of its recording.
 
         Raises:
@@ -90,12 +109,8 @@ class Aligner:
         """
         if utterance.text is None:
             raise InputError(f"the manifest has no text for {utterance.path}: add it")
-        with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
-            path = cut_recording(utterance, scratch, self.transcriber.timeline.sampling_rate)
-            try:
-                found = self.align(path, utterance.text, untranscribed=untranscribed)
-            except (AudioError, InputError) as error:
-                raise type(error)(str(error).replace(str(path), str(utterance.path))) from error
+        with stretch_of(utterance, self.transcriber.timeline.sampling_rate) as path:
+            found = self.align(path, utterance.text, untranscribed=untranscribed, progress=progress)
         return _later(found, utterance.offset)
 
 

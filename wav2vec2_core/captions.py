@@ -35,13 +35,14 @@ _SUBTITLE_PAUSE = 3.0  # seconds between the starts of two words that begin a su
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word, or one character of it. start, end: seconds; probability: between 0 and 1."""
+    """A word, or one character of it. start, end: seconds; probability: between 0 and 1; joined: see ``Word``."""
 
     text: str
     start: float
     end: float
     probability: float
     characters: tuple[TimedWord, ...] = ()
+    joined: bool = False
 
     @classmethod
     def of(cls, word: Word, timeline: Timeline) -> TimedWord:
@@ -52,7 +53,8 @@ class TimedWord:
             )
             for character in word.characters
         )
-        return cls(word.text, timeline.seconds(word.start), timeline.seconds(word.end), word.confidence, characters)
+        start, end = timeline.seconds(word.start), timeline.seconds(word.end)
+        return cls(word.text, start, end, word.confidence, characters, word.joined)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Segment:
     @classmethod
     def of(cls, words: Sequence[TimedWord]) -> Segment:
         """Join words, of which there is at least one."""
-        return cls(words[0].start, words[-1].end, " ".join(word.text for word in words), tuple(words))
+        text = "".join(word.text if word.joined or i == 0 else f" {word.text}" for i, word in enumerate(words))
+        return cls(words[0].start, words[-1].end, text, tuple(words))
 
 
 def segments_of(
@@ -306,11 +309,12 @@ def _subtitles(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[li
     for word, opens in _openings(segments, layout.max_words_per_line):
         text = _harmless(word.text)
         paused = flowing and bool(words) and word.start - words[-1].start > _SUBTITLE_PAUSE
-        fits = layout.max_line_width is None or width + 1 + len(text) <= layout.max_line_width
+        shown = text if word.joined else f" {text}"
+        fits = layout.max_line_width is None or width + len(shown) <= layout.max_line_width
         opens = opens and not flowing
         full = layout.max_line_count is not None and lines >= layout.max_line_count
         if words and not opens and not paused and fits:
-            piece = f" {text}"
+            piece = shown
             width += len(piece)
         else:
             if words and (opens or (layout.max_line_count is not None and (paused or full))):

@@ -4,6 +4,13 @@ The classes also derive from the built-in exception that transformers raises in 
 ``OSError``), so code written for it keeps working. A command prints the message as one line and exits with 1.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+#: Of what a message lists: names, and characters of each.
+_MOST_NAMES, _LONGEST_NAME = 12, 40
+
 
 class Wav2Vec2Error(Exception):
     """Base class: whatever a user can cause and mend."""
@@ -35,3 +42,9 @@ class OutputError(Wav2Vec2Error, OSError):
 
 class BackendError(Wav2Vec2Error, RuntimeError):
     """A back end, a device or an optional library is not available here."""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a message, on one line and no longer than a message may be, whatever a file calls its entries."""
+    shown = [" ".join(str(name).split())[:_LONGEST_NAME] for name in names]
+    return ", ".join(shown[:_MOST_NAMES]) + (" ..." if len(shown) > _MOST_NAMES else "")

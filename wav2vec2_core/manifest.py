@@ -7,12 +7,15 @@ import io
 import json
 import math
 import os
+import reprlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.errors import AudioError, InputError, OutputError
+from wav2vec2_core.errors import AudioError, InputError, OutputError, listed
 from wav2vec2_core.files import write_text
 
 #: Columns, or keys, that name a recording; the first that is there counts.
@@ -22,6 +25,7 @@ TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_t
 #: Kinds of manifests that can be written.
 KINDS = ("nemo", "csv", "tsv", "fairseq")
 _KIND_OF_SUFFIX = {".jsonl": "nemo", ".json": "nemo", ".ndjson": "nemo", ".csv": "csv", ".tsv": "tsv"}
+_MOST_DIGITS = 18  # of a number of samples: of 2 million years
 _FAIRSEQ_RATE = 16_000  # hertz; fairseq trains on nothing else
 
 
@@ -187,7 +191,7 @@ def _read_fairseq(path: Path) -> Iterator[Utterance]:
     root = path.parent / next(rows)[1].strip()
     for number, line in rows:
         name, _, samples = line.rpartition("\t")
-        if not name or not samples.isdecimal():
+        if not name or not samples.isdecimal() or len(samples) > _MOST_DIGITS:
             raise InputError(f"{path}, line {number} is not a path, a tab and a number of samples: {line[:80]!r}")
         text = None if texts is None else next(texts, None)
         if labels is not None and text is None:
@@ -205,7 +209,7 @@ def _columns(names: Iterable[str], where: str) -> tuple[str, str | None]:
     found = next((known[name] for name in PATH_COLUMNS if name in known), None)
     if found is None:
         raise InputError(
-            f"{where} names no recording: it has {', '.join(known) or 'nothing'}, needed is one of "
+            f"{where} names no recording: it has {listed(known) or 'nothing'}, needed is one of "
             f"{', '.join(PATH_COLUMNS)}"
         )
     return found, next((known[name] for name in TEXT_COLUMNS if name in known), None)
@@ -220,9 +224,9 @@ def _folder(path: Path, header: Sequence[str]) -> Path:
 def _utterance(entry: Mapping[str, Any], columns: tuple[str, str | None], folder: Path, where: str) -> Utterance:
     path, text = entry[columns[0]], None if columns[1] is None else entry[columns[1]]
     if not isinstance(path, str) or not path.strip():
-        raise InputError(f"{where} has {columns[0]}={path!r}: it must be the path of a recording")
+        raise InputError(f"{where} has {columns[0]}={reprlib.repr(path)}: it must be the path of a recording")
     if text is not None and not isinstance(text, str):
-        raise InputError(f"{where} has {columns[1]}={text!r}: it must be text")
+        raise InputError(f"{where} has {columns[1]}={reprlib.repr(text)}: it must be text")
     offset = _seconds(entry.get("offset"), "offset", where)
     duration = _seconds(entry.get("duration"), "duration", where)
     return Utterance(folder / path, text, offset or 0.0, duration)
@@ -237,7 +241,7 @@ def _seconds(value: Any, name: str, where: str) -> float | None:
         seconds = math.nan
     if isinstance(value, bool) or not 0 <= seconds < math.inf or (name == "duration" and seconds == 0):
         rule = "a positive number" if name == "duration" else "0 or a positive number"
-        raise InputError(f"{where} has {name}={value!r}: it must be {rule} of seconds")
+        raise InputError(f"{where} has {name}={reprlib.repr(value)}: it must be {rule} of seconds")
     return seconds
 
 
@@ -328,3 +332,18 @@ def cut_recording(utterance: Utterance, folder: str | os.PathLike[str], sampling
     except (OSError, soundfile.LibsndfileError) as error:
         raise OutputError(f"{target} cannot be written ({error}): free some space, or set TMPDIR") from error
     return target
+
+
+@contextmanager
+def stretch_of(utterance: Utterance, sampling_rate: int) -> Iterator[Path]:
+    """The file that ``cut_recording`` gives, while the block runs; errors of the block name the recording instead.
+
+    Raises:
+        AudioError, OutputError: as ``cut_recording``.
+    """
+    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
+        path = cut_recording(utterance, scratch, sampling_rate)
+        try:
+            yield path
+        except (AudioError, InputError) as error:
+            raise type(error)(str(error).replace(str(path), str(utterance.path))) from error

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 
 from wav2vec2_core.decoding import BeamSearchDecoder, Hypothesis
-from wav2vec2_core.decoding.alphabet import BLANK, DELIMITER, UNKNOWN, WORD_START, label_of
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.outputs import ModelOutput
@@ -75,15 +74,17 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
                 "wav2vec2_core.decoding.build_ctcdecoder"
             )
         super().__init__(feature_extractor, tokenizer)
-        _check_alphabet(decoder, tokenizer)
+        difference = decoder.alphabet.difference(tokenizer)
+        if difference:
+            raise InputError(
+                f"{difference}: make the alphabet from the tokenizer's vocabulary, in the order of the ids"
+            )
         self.decoder = decoder
 
     @staticmethod
     def get_missing_alphabet_tokens(decoder: BeamSearchDecoder, tokenizer: Wav2Vec2CTCTokenizer) -> set[str]:
         """Tokens of the vocabulary, as labels, that the decoder's alphabet does not have."""
-        labels = set(decoder.alphabet.labels)
-        spelled = [_labels(token, tokenizer) for token in tokenizer.get_vocab()]
-        return {names[0] for names in spelled if labels.isdisjoint(names)}
+        return decoder.alphabet.missing(tokenizer)
 
     # ---- decoding -----------------------------------------------------------------------------------------------
 
@@ -252,33 +253,3 @@ def _mapped(
         return [job(array) for array in arrays]
     with ThreadPoolExecutor(threads) as executor:
         return list(executor.map(job, arrays))
-
-
-def _labels(token: str, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, ...]:
-    """How an alphabet may write a token of the vocabulary, the usual way first."""
-    if token == tokenizer.pad_token:
-        return (BLANK,)
-    if token == tokenizer.word_delimiter_token:
-        return (DELIMITER, token)
-    label = label_of(token, None)
-    if token == tokenizer.unk_token or label == UNKNOWN:
-        return (UNKNOWN, f"{WORD_START}{UNKNOWN}{WORD_START}", token)
-    return (label,)
-
-
-def _check_alphabet(decoder: BeamSearchDecoder, tokenizer: Wav2Vec2CTCTokenizer) -> None:
-    """Compare label and token of every id. Raises ``InputError``."""
-    labels = decoder.alphabet.labels
-    missing = sorted(Wav2Vec2ProcessorWithLM.get_missing_alphabet_tokens(decoder, tokenizer))
-    if missing:
-        raise InputError(
-            f"the tokenizer has tokens that the decoder's alphabet lacks, as labels {missing}: "
-            "make the alphabet from the tokenizer's vocabulary, in the order of the ids"
-        )
-    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        if number >= len(labels) or labels[number] not in _labels(token, tokenizer):
-            found = "there is no such label" if number >= len(labels) else f"label {number} is {labels[number]!r}"
-            raise InputError(
-                f"token {token!r} has id {number} but in the decoder's alphabet {found}: "
-                "make the alphabet from the tokenizer's vocabulary, in the order of the ids"
-            )

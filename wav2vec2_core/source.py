@@ -242,11 +242,17 @@ class _HubModel(ModelSource):
         return Path(path)
 
     def _snapshot(self) -> Path | None:
-        """Folder of the cached files of this revision; a model counts as cached when its ``config.json`` is."""
-        from huggingface_hub import try_to_load_from_cache
+        """Folder of the cached files of this revision: some of the model's, whichever were asked for."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
-        cached = try_to_load_from_cache(self.name, "config.json", cache_dir=self.cache_dir, revision=self.revision)
-        return Path(cached).parent if isinstance(cached, str) else None
+        try:
+            found = snapshot_download(
+                self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        except LocalEntryNotFoundError:
+            return None
+        return Path(found)
 
     def _unreachable(self, error: BaseException | None = None) -> CheckpointError:
         state = "was not asked (local_files_only)" if error is None else f"cannot be reached ({_short(error)})"

@@ -20,6 +20,7 @@ from wav2vec2_core.captions import Layout, Segment, TimedWord, render, segments_
 from wav2vec2_core.decoding import Decoder, Timeline, Word
 from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.decoding.greedy import text_of
+from wav2vec2_core.decoding.unspaced import parted
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
 from wav2vec2_core.level import Level
 from wav2vec2_core.long_audio import Window, logit_blocks, too_short
@@ -41,7 +42,8 @@ Progress = Callable[[float], None]
 class Transcript:
     """What was said in one recording.
 
-    text: as the decoder writes it; words: with frames; timeline: turns frames into seconds; duration: seconds.
+    text: as the decoder writes it; words: with frames, in scripts without spaces a letter each; timeline: turns frames
+    into seconds; duration: seconds.
     """
 
     text: str
@@ -312,7 +314,8 @@ class Transcriber:
         )
 
     def _transcript(self, item: _Prepared, text: str, words: Sequence[Word]) -> Transcript:
-        return Transcript(text, tuple(words), self.timeline, self._seconds(item.samples), self.language)
+        parts = tuple(part for word in words for part in parted(word))
+        return Transcript(text, parts, self.timeline, self._seconds(item.samples), self.language)
 
     def _seconds(self, samples: int) -> float:
         return samples / self.timeline.sampling_rate

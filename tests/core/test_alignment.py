@@ -2,17 +2,23 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from wav2vec2_core.decoding import greedy_decode, viterbi
+from wav2vec2_core.captions import Layout, Segment, TimedWord, render
+from wav2vec2_core.decoding import Character, Timeline, Word, greedy_decode, viterbi
 from wav2vec2_core.decoding.alignment import align_words
+from wav2vec2_core.decoding.unspaced import parted, units
 from wav2vec2_core.decoding.viterbi import Chain, cheapest_path
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 VOCABULARY = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "B": 6, "Ü": 7, "'": 8}
+TIMELINE = Timeline(320, 400, 16_000)
 SYMBOLS = {".": 0, "S": 1, **VOCABULARY}
 
 
@@ -342,3 +348,134 @@ def test_errors(tokenizer, logits, text, message):
 def test_unknown_mode(tokenizer):
     with pytest.raises(InputError, match="untranscribed='some' is unknown: use one of none, lines, words"):
         align_words(logits_of("A"), ["a"], tokenizer, untranscribed="some")
+
+
+# ---- scripts without spaces -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("don't", ["don't"]),
+        ("(well)-known", ["(well)-known"]),
+        ("한국어", ["한국어"]),  # Korean has spaces
+        ("「東京」タワー2024年、iPhoneを", ["「東", "京」", "タ", "ワ", "ー", "2024", "年、", "iPhone", "を"]),
+        ("か\u3099き", ["か\u3099", "き"]),
+        ("葛\U000e0100飾", ["葛\U000e0100", "飾"]),
+        ("你（好）嗎？", ["你", "（好）", "嗎？"]),
+        ("สวัสดีน้ำ๑๒", ["ส", "วั", "ส", "ดี", "น้ำ", "๑๒"]),
+        ("ຂ້ອຍ", ["ຂ້", "ອ", "ຍ"]),
+        ("ကျွန်တော်", ["ကျွ", "န်", "တော်"]),
+        ("ខ្ញុំស្រ", ["ខ្ញុំ", "ស្រ"]),
+        ("བོད་སྐད", ["བོ", "ད་", "སྐ", "ད"]),
+        ("…", ["…"]),
+        ("——你", ["——你"]),
+        ("你（", ["你（"]),
+    ],
+)
+def test_units_of_scripts(word, parts):
+    assert units(word) == parts
+
+
+@given(st.text(st.sampled_from("aé'-1日本々か\u3099ーกำ្ខက်（）「」、。\u200b\u0301%")))
+def test_units_lose_nothing(word):
+    assert "".join(units(word)) == word
+    assert all(units(word)) or not word
+
+
+JAPANESE = {"<pad>": 0, "<unk>": 1, "|": 2, "今": 3, "日": 4, "は": 5, "がく": 6, "a": 7, "b": 8}
+
+
+def japanese_logits(frames):
+    """A frame for each token, '.' the blank."""
+    ids = [0 if token == "." else JAPANESE[token] for token in frames]
+    probabilities = np.full((len(ids), len(JAPANESE)), 0.1 / (len(JAPANESE) - 1))
+    probabilities[np.arange(len(ids)), ids] = 0.9
+    return np.log(probabilities).astype(np.float32)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_word_for_each_character(tmp_path, whole):
+    tokenizer = make_tokenizer(tmp_path, JAPANESE)
+    logits = japanese_logits([".", "今", "|", "日", "日", ".", "日", ".", "は", "|", "a", "b", "は", "がく", "."])
+    (found,) = align_words(logits, ["「今日日」は、 abはがく。"], tokenizer, whole=whole)
+    if whole:
+        assert spans([found]) == [[("「今日日」は、", 1, 9), ("abはがく。", 10, 14)]]
+        assert not any(word.joined for word in found)
+        return
+    assert spans([found]) == [
+        [
+            ("「今", 1, 2),
+            ("日", 3, 5),
+            ("日」", 6, 7),
+            ("は、", 8, 9),
+            ("ab", 10, 12),
+            ("は", 12, 13),
+            ("がく。", 13, 14),
+        ]
+    ]
+    assert [word.joined for word in found] == [False, True, True, True, False, True, True]
+    assert [[c.text for c in word.characters] for word in found][4:] == [["a", "b"], ["は"], ["がく"]]
+    assert Segment.of([TimedWord.of(word, TIMELINE) for word in found]).text == "「今日日」は、 abはがく。"
+
+
+def test_characters_that_the_vocabulary_lacks_stay_together(tmp_path):
+    tokenizer = make_tokenizer(tmp_path, JAPANESE)
+    logits = japanese_logits(["今", ".", "b", "a", ".", "日"])
+    (found,) = align_words(logits, ["今東京日"], tokenizer)
+    assert [word.text for word in found] == ["今", "東京", "日"]
+    assert found[1].confidence == 0
+
+
+def test_captions_read_as_the_text_was_written(tmp_path):
+    tokenizer = make_tokenizer(tmp_path, JAPANESE)
+    lines = ["今日は ab。", "今は か\u3099く"]
+    logits = japanese_logits([".", "今", "日", "は", "|", "a", "b", "|", "今", "は", "|", "がく"])
+    segments = [
+        Segment.of([TimedWord.of(word, TIMELINE) for word in line]) for line in align_words(logits, lines, tokenizer)
+    ]
+    assert [segment.text for segment in segments] == lines
+    for layout in (Layout(), Layout(max_line_width=40), Layout(highlight_words=True)):
+        shown = re.sub("</?u>", "", render(segments, "srt", layout=layout))
+        assert all(line in shown for line in lines)
+    assert "今日\nは a" not in render(segments, "srt", layout=Layout(max_line_width=2))
+    narrow = render(segments, "vtt", layout=Layout(max_line_width=2))
+    assert "今日\nは\nab。\n" in narrow
+    assert render(segments, "txt") == "今日は ab。\n今は か\u3099く\n"
+    assert [word["word"] for word in json.loads(render(segments, "json"))["segments"][0]["words"]] == [
+        *"今日は",
+        "ab。",
+    ]
+    assert [row.split("\t")[2] for row in render(segments, "audacity").splitlines()] == [
+        *"今日は",
+        "ab。",
+        *"今は",
+        "か\u3099く",
+    ]
+
+
+def test_transcripts_of_such_scripts_are_parted_alike(tmp_path):
+    tokenizer = make_tokenizer(tmp_path, JAPANESE)
+    logits = japanese_logits([".", "今", "日", "日", ".", "a", "b", "は", "がく", ".", "|", "a", "b"])
+    text, words = greedy_decode(logits, tokenizer)
+    assert [word.text for word in words] == ["今日abはがく", "ab"]
+    found = [part for word in words for part in parted(word)]
+    assert [part.text for part in found] == ["今", "日", "ab", "は", "がく", "ab"]
+    assert [part.joined for part in found] == [False, True, True, True, True, False]
+    assert [character for part in found for character in part.characters] == [c for w in words for c in w.characters]
+    (aligned,) = align_words(logits, [text], tokenizer)
+    assert found == aligned
+    assert parted(words[1]) == [words[1]]
+    assert Segment.of([TimedWord.of(word, TIMELINE) for word in found]).text == text
+
+
+def test_marks_that_are_tokens_of_their_own_stay_with_their_letters():
+    word = Word.of([Character(letter, i, i + 1, 0.5 + i / 10) for i, letter in enumerate("น้ำดี")])
+    found = parted(word)
+    assert [(part.text, part.start, part.end, part.joined) for part in found] == [
+        ("น้ำ", 0, 3, False),
+        ("ดี", 3, 5, True),
+    ]
+    assert found[0].confidence == pytest.approx(0.6)
+    other = Word("น้ำ ดี", 0, 5, 0.5, word.characters)  # not spelled by its characters: nothing is known of its units
+    assert parted(other) == [other]

@@ -77,3 +77,20 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content):
         assert "" in alphabet.labels
     assert "alphabet.json" in message
     assert "\n" not in message
+
+
+def test_absurd_labels(tmp_path):
+    """A search has room for each character of the longest label, for every beam."""
+    for labels, message in (
+        (["", "a" * 70_000], "label 1 of the alphabet has 70000 characters, 200"),
+        (["", ["b" * 999]], "label 1 of"),
+    ):
+        (tmp_path / "alphabet.json").write_text(json.dumps({"labels": labels, "is_bpe": False}))
+        with pytest.raises(CheckpointError, match=message) as caught:
+            Alphabet.load(tmp_path / "alphabet.json")
+        assert len(str(caught.value)) < 400
+    (tmp_path / "alphabet.json").write_text(json.dumps({"x\n" * 999: 1}))
+    with pytest.raises(CheckpointError, match="needs a list 'labels'") as caught:
+        Alphabet.load(tmp_path / "alphabet.json")
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)

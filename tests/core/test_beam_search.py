@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beam_cases import BeamCase
+from beam_cases import LETTERS, BeamCase
 
 from wav2vec2_core.decoding import (
     Alphabet,
     BeamSearchDecoder,
     LanguageModelState,
     SearchOptions,
+    beam_compaction,
     beam_state,
     build_ctcdecoder,
     greedy_decode,
@@ -231,6 +232,102 @@ def test_streams_give_words_before_the_end_and_forget():
     assert len(given) > 200
     assert stream._search.state.counts[beam_state.FRAMES] < 200
     assert len(stream._settled.labels) < 200
+
+
+@pytest.mark.parametrize("seed", range(30 if COMPILED else 3))
+def test_what_is_dropped_between_frames_changes_nothing(seed, tmp_path, monkeypatch):
+    """Partial words and histories are dropped after each piece, as they are in a long recording now and then."""
+    case = BeamCase(seed, tmp_path, bpe=seed % 3 == 2)
+    options = {**case.options(), **case.fusion(), "prune_history": True}
+    options["beam_width"] = max(options["beam_width"], 5)
+    decoder = decoder_of(case, **options) if seed % 4 else BeamSearchDecoder(Alphabet.build(case.labels))
+    logits = np.concatenate([case.logits() for _ in range(30 if COMPILED else 8)])
+    best = decoder.decode_beams(logits, prune_history=True)[0]
+    monkeypatch.setattr(beam_compaction, "ROWS", 0)
+    monkeypatch.setattr(beam_compaction, "KEPT_FRAMES", 1)
+    stream, given, at = decoder.stream(), [], 0
+    while at < len(logits):
+        step = int(case.random.integers(1, 9))
+        stream._search._needed = stream._search._needed_frames = 0
+        given += stream.feed(logits[at : at + step])
+        at += step
+    given += stream.finish()
+    assert words(given) == words(best.words)
+    assert stream.last_lm_state == best.last_lm_state
+    assert next(iter(stream._search.results(1))).lm_score == best.lm_score
+
+
+@pytest.mark.parametrize("seed", range(6 if COMPILED else 1))
+def test_long_silence_takes_no_memory(seed):
+    """After letters that are heard in two ways, whose readings all stay until the word ends."""
+    labels = ("", "a", "b", "c", " ")
+    decoder = BeamSearchDecoder(Alphabet(labels), options=SearchOptions(beam_width=20))
+    random = np.random.default_rng(seed)
+    count = 20 if COMPILED else 2
+
+    def heard(places):
+        logits = random.normal(0, 0.5, (25, len(labels)))
+        logits[:, 0] += 5 + 5 * random.random((25, 1))[:, 0]
+        for place, label in places:
+            logits[place, label] += 10
+        return logits
+
+    pieces = []
+    for _ in range(count):
+        pieces += [heard([(3, 1), (3, 2), (9, 2), (9, 3)]), *(heard([]) for _ in range(60)), heard([(5, 4)])]
+    stream, given = decoder.stream(), []
+    most = 0
+    for piece in pieces:
+        given += stream.feed(piece)
+        partial = stream.partial()
+        most = max(most, int(stream._search.state.counts[beam_state.FRAMES]))
+    assert partial == [] or partial[-1].end <= 25 * len(pieces)
+    assert words(given + stream.finish()) == words(decoder.decode(np.concatenate(pieces))[1])
+    assert len(given) >= count / 2 or not COMPILED
+    assert most < 1100 < 60 * 25
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_words_before_what_beams_have_in_common_still_tell_histories_apart(seed, tmp_path, monkeypatch):
+    """One word over and over: with one more of it a history has the same last words as before, and is the same."""
+    (tmp_path / "a.arpa").write_text(
+        "\\data\\\nngram 1=4\nngram 2=1\nngram 3=1\nngram 4=1\n\n\\1-grams:\n-9\t<unk>\n-9\t<s>\n-1\t</s>\n"
+        "-0.2\ta\t-0.1\n\n\\2-grams:\n-0.1\ta a\t-0.3\n\n\\3-grams:\n-0.3\ta a a\t-0.2\n\n"
+        "\\4-grams:\n-0.2\ta a a a\n\n\\end\\\n"
+    )
+    decoder = build_ctcdecoder(["", "a", " "], tmp_path / "a.arpa")
+    logits = np.random.default_rng(seed).normal(0, 1.0, (60, 3))
+    monkeypatch.setattr(beam_compaction, "ROWS", 0)
+    stream = decoder.stream()
+    search = stream._search
+    given = []
+    for frame in logits:
+        search._needed = 0
+        given += stream.feed(frame[None])
+    one_pass = decoder._resources.begin(decoder.options.changed(prune_history=True), None)
+    one_pass.feed(log_softmax(logits))
+    assert search.state.counts[beam_state.BEAMS] == one_pass.state.counts[beam_state.BEAMS]
+    assert words(given + stream.finish()) == words(decoder.decode(logits)[1])
+
+
+def test_a_long_stream_takes_no_more_memory(tmp_path):
+    """Ten minutes of words that are all new: what is kept does not grow, and the words are those of one pass."""
+    decoder = BeamSearchDecoder(Alphabet(("", *LETTERS, " ")), options=SearchOptions(beam_width=8))
+    random = np.random.default_rng(0)
+    frames = 30_000 if COMPILED else 1500
+    logits = random.normal(0, 1.5, (frames, len(LETTERS) + 2))
+    logits[np.arange(frames), random.integers(0, len(LETTERS) + 2, frames)] += 5
+    stream, given, sizes = decoder.stream(), [], []
+    for start in range(0, frames, 250):
+        given += stream.feed(logits[start : start + 250])
+        sizes.append(stream._search.size)
+    assert words(given + stream.finish()) == words(decoder.decode(logits)[1])
+    search = decoder._resources.begin(decoder.options.changed(prune_history=True), None)
+    search.feed(log_softmax(logits))
+    if COMPILED:
+        assert search.state.counts[beam_state.NODES] > 3 * beam_compaction.ROWS
+        assert sizes[-1] == sizes[len(sizes) // 2]
+        assert sizes[-1] < search.size / 3
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,20 +1,13 @@
 """Where model files come from: folders, the hub's local cache, a hub on this machine, and no hub at all."""
 
-import hashlib
-import http.server
 import json
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
+from local_hub import COMMIT, local_hub, run_python
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
 from wav2vec2_core.errors import CheckpointError
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def one_line_error(function, *arguments, **options):
@@ -138,66 +131,14 @@ print(json.dumps(answers))
 HUB_FILES = {"config.json": b'{"from": "hub"}', "adapter.eng.safetensors": b"", "adapter.fra.bin": b""}
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The little of the hub's protocol that a download needs."""
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, with_body):
-        path = self.path.split("?")[0]
-        name = path.rsplit("/", 1)[-1]
-        headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
-        if "org/name" not in path:
-            status, headers = 404, {"X-Error-Code": "RepoNotFound"}
-        elif "/resolve/v9/" in path:
-            status, headers = 404, {"X-Error-Code": "RevisionNotFound"}
-        elif path.startswith("/api/models/org/name"):
-            files = [{"rfilename": name} for name in HUB_FILES]
-            body = json.dumps({"id": "org/name", "sha": COMMIT, "siblings": files}).encode()
-        elif name in HUB_FILES:
-            body = HUB_FILES[name]
-            headers["ETag"] = f'"{hashlib.sha1(body).hexdigest()}"'
-        else:
-            status, headers["X-Error-Code"] = 404, "EntryNotFound"
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
 def ask(endpoint, cache, questions):
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        environment.pop(name, None)
-    environment["NO_PROXY"] = "127.0.0.1"
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, str(cache), json.dumps(questions)],
-        capture_output=True, text=True, check=False, env=environment, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_python(ASK, cache, json.dumps(questions), HF_ENDPOINT=endpoint)
 
 
 def test_a_hub_that_answers(tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with local_hub(HUB_FILES) as (endpoint, _):
         answers = ask(
-            f"http://127.0.0.1:{server.server_address[1]}",
+            endpoint,
             tmp_path,
             [
                 ("org/name", None, "require", "config.json"),
@@ -208,9 +149,6 @@ def test_a_hub_that_answers(tmp_path):
                 ("org/other", None, "require", "config.json"),
             ],
         )
-    finally:
-        server.shutdown()
-        server.server_close()
     path, absent, languages, not_there, no_revision, unknown = answers
     assert Path(path).read_bytes() == HUB_FILES["config.json"]
     assert tmp_path in Path(path).parents
@@ -225,11 +163,10 @@ def test_a_hub_that_answers(tmp_path):
 
 
 def test_a_hub_that_does_not_answer(tmp_path, cache):
-    unused = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    port = unused.server_address[1]
-    unused.server_close()
+    with local_hub({}) as (endpoint, _):
+        pass  # it is gone now
     found, unknown, languages = ask(
-        f"http://127.0.0.1:{port}",
+        endpoint,
         cache,
         [
             ("org/name", None, "require", "config.json"),

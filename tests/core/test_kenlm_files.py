@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from mutated_files import fuzz
 
+from wav2vec2_core.decoding import build_ctcdecoder
 from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.language_model.tables import write_binary
 
 FOLDER = Path(__file__).parent / "kenlm_files"
@@ -80,3 +81,22 @@ def test_mutated(tmp_path, kind):
     content = (FOLDER / f"endings-{kind}.bin").read_bytes()
     words = NgramModel.open(FOLDER / "endings.arpa").unigrams
     fuzz(tmp_path, content, words, 150, seed=1)
+
+
+@pytest.mark.parametrize(("value", "alpha"), [(np.nan, 0.5), (np.inf, 0.5), (-np.inf, 0.0)])
+def test_probabilities_that_are_no_numbers(tmp_path, value, alpha):
+    """Not all of a mapped file is looked at when it is opened: the search says so when nothing is left of it."""
+    content = bytearray((FOLDER / "endings-probing.bin").read_bytes())
+    layout = NgramModel.open(FOLDER / "endings-probing.bin").layout
+    words = np.frombuffer(content, np.uint32, layout.end)
+    layout.view(words, 1).view(np.float32)[:] = value
+    (tmp_path / "damaged.bin").write_bytes(content)
+    labels = ["", " ", *"abcdefg"]
+    decoder = build_ctcdecoder(labels, tmp_path / "damaged.bin", ["bbe", "f"], alpha=alpha)
+    logits = np.random.default_rng(0).normal(0, 2, (40, len(labels)))
+    match = "no reading has a score that is a number: the language model's file is damaged"
+    with pytest.raises(InputError, match=match):
+        decoder.decode(logits)
+    stream = decoder.stream()
+    with pytest.raises(InputError, match=match):
+        _ = stream.feed(logits) + stream.finish()

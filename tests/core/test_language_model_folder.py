@@ -153,3 +153,12 @@ def test_which_language_model(tmp_path):
     (tmp_path / "b.bin").touch()
     with pytest.raises(CheckpointError, match=r"several language models \(a.arpa, b.bin\)"):
         find_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"x\n" * 999: 1}, {str(i): 1 for i in range(999)}])
+def test_absurd_attributes(tmp_path, content):
+    (tmp_path / "attrs.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="it needs alpha, beta, unk_score_offset, score_boundary") as caught:
+        Attributes.load(tmp_path)
+    assert len(str(caught.value)) < 900
+    assert "\n" not in str(caught.value)

@@ -139,6 +139,24 @@ def test_files_that_are_wrong(read, tmp_path):
         read("m.tsv", "/data\na\t1\nb\t2\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("f.tsv", "/tmp\na.wav\t" + "1" * 5000 + "\n", "line 2 is not a path, a tab and a number of samples"),
+        ("m.csv", '"' + "x\n" * 999 + '",text\na.wav,one\n', "line 1 names no recording"),
+        ("m.csv", ",".join(f"c{i}" for i in range(999)), "line 1 names no recording"),
+        ("m.jsonl", json.dumps({"path": ["x" * 999] * 999}), "it must be the path of a recording"),
+        ("m.jsonl", json.dumps({"path": "a", "duration": "1" * 9999}), "a positive number of seconds"),
+    ],
+)
+def test_absurd_entries(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_manifest(tmp_path / name))
+    assert len(str(caught.value)) < 900
+    assert "\n" not in str(caught.value)
+
+
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1, max_size=9)

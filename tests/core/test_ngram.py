@@ -155,7 +155,9 @@ class TestCache:
         first = NgramModel.open(path)
         (kept,) = self.files()
         written = kept.stat().st_mtime_ns
-        monkeypatch.setattr("wav2vec2_core.decoding.ngram.write_binary", lambda *args, **options: pytest.fail("anew"))
+        monkeypatch.setattr(
+            "wav2vec2_core.language_model.tables.write_binary", lambda *args, **options: pytest.fail("anew")
+        )
         assert np.array_equal(NgramModel.open(path).data, first.data)
         assert self.files() == [kept]
         assert kept.stat().st_mtime_ns == written

@@ -10,6 +10,7 @@ import pytest
 from beam_cases import BeamCase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from local_hub import local_hub, run_python
 
 from wav2vec2_core import (
     Wav2Vec2CTCTokenizer,
@@ -248,3 +249,67 @@ def test_a_plain_processor_reads_the_folder_too(processor, tmp_path):
     assert (
         Wav2Vec2Processor.from_pretrained(tmp_path / "saved").tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     )
+
+
+# ---- the hub --------------------------------------------------------------------------------------------------------
+
+DECODE = """
+import json, sys
+import numpy as np
+from wav2vec2_core import Wav2Vec2ProcessorWithLM
+from wav2vec2_core.errors import Wav2Vec2Error
+
+try:
+    processor = Wav2Vec2ProcessorWithLM.from_pretrained("org/name", cache_dir=sys.argv[1])
+    found = processor.decode(np.load(sys.argv[2]))
+    print(json.dumps([found.text, found.lm_score, processor.decoder.options.alpha]))
+except Wav2Vec2Error as error:
+    print(json.dumps(str(error)))
+"""
+
+
+@pytest.fixture
+def published(processor, tmp_path):
+    """The files of a model on the hub, among them what nobody needs for decoding."""
+    processor.save_pretrained(tmp_path / "saved")
+    files = {
+        path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
+        for path in (tmp_path / "saved").rglob("*")
+        if path.is_file()
+    }
+    others = [
+        "config.json", "model.safetensors", "README.md", ".gitattributes", "language_model/.gitattributes",
+        "language_model/notes.txt", "language_model/old/4gram.arpa", "eval/language_model/attrs.json",
+    ]  # fmt: skip
+    return {**files, **dict.fromkeys(others, b"{}")}
+
+
+def test_a_model_on_the_hub(processor, case, published, tmp_path):
+    logits = np.concatenate([case.logits() for _ in range(4)])
+    np.save(tmp_path / "logits.npy", logits)
+    expected = processor.decode(logits)
+    with local_hub(published) as (endpoint, asked):
+        found = run_python(DECODE, tmp_path / "hub", tmp_path / "logits.npy", HF_ENDPOINT=endpoint)
+    assert found == [expected.text, expected.lm_score, 0.6]
+    assert {name for name in asked if name.startswith("language_model/")} == {
+        "language_model/attrs.json", "language_model/unigrams.txt", "language_model/0.arpa",
+    }  # fmt: skip
+    assert "alphabet.json" in asked
+    assert not {"config.json", "model.safetensors", "README.md", "eval/language_model/attrs.json"} & {*asked}
+    for environment in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": endpoint}):  # and a hub that is gone
+        assert run_python(DECODE, tmp_path / "hub", tmp_path / "logits.npy", **environment) == found
+
+
+def test_models_on_the_hub_that_lack_something(case, published, tmp_path):
+    np.save(tmp_path / "logits.npy", case.logits())
+    for number, (lacking, message) in enumerate(
+        [
+            ("alphabet.json", "model 'org/name' has no alphabet.json"),
+            ("language_model/attrs.json", "model 'org/name' has no language_model/attrs.json"),
+            ("language_model/", "'org/name' has no folder language_model: attach a language model"),
+        ]
+    ):
+        files = {name: content for name, content in published.items() if not name.startswith(lacking)}
+        with local_hub(files) as (endpoint, _):
+            found = run_python(DECODE, tmp_path / str(number), tmp_path / "logits.npy", HF_ENDPOINT=endpoint)
+        assert found.startswith(message)

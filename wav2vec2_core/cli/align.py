@@ -27,6 +27,7 @@ from wav2vec2_core.cli.options import (
 if TYPE_CHECKING:
     from wav2vec2_core.alignment import Alignment
     from wav2vec2_core.captions import Layout
+    from wav2vec2_core.cli.progress import Quiet
     from wav2vec2_core.manifest import Utterance
 
 
@@ -88,7 +89,8 @@ def align(
     """
     from wav2vec2_core.alignment import Aligner
     from wav2vec2_core.captions import Layout
-    from wav2vec2_core.cli.console import note_embedded_model, print_error, stoppable
+    from wav2vec2_core.cli.console import note_embedded_model, stoppable
+    from wav2vec2_core.cli.progress import audio_progress
     from wav2vec2_core.errors import Wav2Vec2Error
     from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -102,13 +104,14 @@ def align(
     failed = 0
     with stoppable():
         aligner = Aligner(model or EMBEDDED_MODEL, **options)
-        for utterance, files in zip(utterances, targets, strict=True):
-            try:
-                found = aligner.align_utterance(utterance, untranscribed=untranscribed.value)
-                _deliver(found, utterance, files, layout, output_format.value, len(utterances) > 1)
-            except Wav2Vec2Error as error:
-                failed += 1
-                print_error(error)
+        with audio_progress("Aligning", utterances) as bar:
+            for utterance, files in zip(utterances, targets, strict=True):
+                try:
+                    found = aligner.align_utterance(utterance, untranscribed=untranscribed.value, progress=bar.advance)
+                    _deliver(found, utterance, files, layout, output_format.value, len(utterances) > 1, bar)
+                except Wav2Vec2Error as error:
+                    failed += 1
+                    bar.complain(error)
     if failed:
         raise typer.Exit(1)
 
@@ -166,9 +169,16 @@ def _name(utterance: Utterance) -> str:
 
 
 def _deliver(
-    found: Alignment, utterance: Utterance, files: Mapping[str, Path], layout: Layout, only: str, several: bool
+    found: Alignment,
+    utterance: Utterance,
+    files: Mapping[str, Path],
+    layout: Layout,
+    only: str,
+    several: bool,
+    bar: Quiet,
 ) -> None:
     """Write one alignment, or print it as ``only``. Raises ``InputError`` and ``OutputError``."""
+    from wav2vec2_core.cli.console import printable
     from wav2vec2_core.files import write_text
 
     name = _name(utterance)
@@ -179,5 +189,5 @@ def _deliver(
         return
     content = contents[only]
     if several and only == "json":
-        content = json.dumps({"file": str(utterance.path), **json.loads(content)}, ensure_ascii=False) + "\n"
-    print(content, end="", flush=True)
+        content = json.dumps({"file": str(utterance.path), **json.loads(content)}, ensure_ascii=False)
+    bar.say(printable(content.removesuffix("\n")))

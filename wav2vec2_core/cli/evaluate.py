@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Language, LanguageModel, ModelName, Offline
+from wav2vec2_core.cli.options import (
+    BackendName,
+    DeviceName,
+    DtypeName,
+    Language,
+    LanguageModel,
+    LowerCase,
+    ModelName,
+    Offline,
+    RemovePunctuation,
+)
 
 if TYPE_CHECKING:
     from wav2vec2_core.evaluation import Evaluation, Scored
@@ -33,10 +43,8 @@ def evaluate(
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
     language: Language = None,
-    lower_case: Annotated[bool, typer.Option("--lower-case", help="Compare without regard to case.")] = False,
-    remove_punctuation: Annotated[
-        bool, typer.Option("--remove-punctuation", help="Compare without punctuation, apostrophes in words excepted.")
-    ] = False,
+    lower_case: LowerCase = False,
+    remove_punctuation: RemovePunctuation = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a row for each utterance there: .tsv or .json.")
     ] = None,
@@ -111,7 +119,7 @@ def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> It
     from wav2vec2_core.cli.progress import audio_progress
     from wav2vec2_core.evaluation import transcribe_utterances
 
-    with audio_progress("Transcribing", [utterance.path for utterance in utterances]) as bar:
+    with audio_progress("Transcribing", utterances) as bar:
         results = transcribe_utterances(transcriber, utterances, progress=bar.advance)
         for utterance, result in zip(utterances, results, strict=True):
             if result.error is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from wav2vec2_core.cli.options import Offline
+from wav2vec2_core.cli.options import BackendName, DeviceName, Language, LowerCase, Offline, RemovePunctuation
 
 if TYPE_CHECKING:
     from wav2vec2_core.decoding.ngram import NgramModel
@@ -105,9 +105,9 @@ def info(
 
     model = _open(file)
     sizes = model.layout.counts
-    rows = [("file", f"{file}, {file.stat().st_size / 1e6:,.1f} MB"), ("order", str(model.order))]
+    rows = [("file", f"{file}, {_size(file.stat().st_size)}"), ("order", str(model.order))]
     rows += [(f"{size}-grams", f"{number:,}") for size, number in enumerate(sizes, 1)]
-    rows.append(("tables", f"{4 * model.layout.end / 1e6:,.1f} MB"))
+    rows.append(("tables", _size(4 * model.layout.end)))
     words = model.unigrams
     rows.append(("words", "not in the file" if words is None else " ".join(words[:12]) + (" ..." * (len(words) > 12))))
     rows.append((f"log10 p({UNKNOWN})", f"{model.score([UNKNOWN], bos=False, eos=False):.4f}"))
@@ -150,7 +150,7 @@ def attach(
         Path | None,
         typer.Option("--output", "-o", help="Folder for model and language model; by default MODEL itself."),
     ] = None,
-    language: Annotated[str | None, typer.Option("--language", help="Language of an MMS vocabulary.")] = None,
+    language: Language = None,
     offline: Offline = False,
 ) -> None:
     """Put a language model beside a speech model: alphabet.json and the folder language_model."""
@@ -172,11 +172,15 @@ def tune(
     ],
     trials: Annotated[int, typer.Option("--trials", help="Pairs of weights to try.")] = 128,
     threads: Annotated[int, typer.Option("--threads", help="Recordings decoded at once; 0: one per core.")] = 0,
-    backend: Annotated[str, typer.Option("--backend", help="torch, tf or flax.")] = "torch",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda ...; the best one by default.")] = "auto",
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    language: Language = None,
+    lower_case: LowerCase = False,
+    remove_punctuation: RemovePunctuation = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the best weights without saving them.")] = False,
 ) -> None:
     """Find the weights alpha and beta with the fewest word errors on a development set, and save them in attrs.json."""
+    from wav2vec2_core.language_model.folder import ATTRIBUTES, FOLDER
     from wav2vec2_core.language_model.tuning import tune_model
 
     with _steps() as progress:
@@ -187,6 +191,9 @@ def tune(
             threads=threads,
             backend=backend,
             device=device,
+            language=language,
+            lower_case=lower_case,
+            remove_punctuation=remove_punctuation,
             save=not dry_run,
             progress=progress,
         )
@@ -194,6 +201,9 @@ def tune(
     for trial in found.trials[:10]:
         print(f"{trial.alpha:7.4f}  {trial.beta:7.4f}  {trial.wer:6.2%}  {trial.errors:6,}")
     print(f"greedy decoding {found.greedy_wer:.2%}, the weights before {found.before.wer:.2%}")
+    if not dry_run:
+        best = found.trials[0]
+        print(f"note: {model / FOLDER / ATTRIBUTES} has alpha={best.alpha} and beta={best.beta} now", file=sys.stderr)
 
 
 def _open(file: Path) -> NgramModel:
@@ -215,6 +225,10 @@ def _bytes(text: str) -> int:
     if not matched:
         raise typer.BadParameter(f"--memory is {text!r}: give bytes, or a number with K, M, G or T")
     return int(float(matched[1]) * _UNITS[matched[2].upper()])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 @contextmanager

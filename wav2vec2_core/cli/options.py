@@ -30,6 +30,10 @@ Window = Annotated[
         "legacy[:SECONDS[:CONTEXT]], as transformers' pipeline does."
     ),
 ]
+LowerCase = Annotated[bool, typer.Option("--lower-case", help="Compare without regard to case.")]
+RemovePunctuation = Annotated[
+    bool, typer.Option("--remove-punctuation", help="Compare without punctuation, apostrophes in words excepted.")
+]
 MaxLineWidth = Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")]
 MaxLineCount = Annotated[int | None, typer.Option(help="Lines of a caption.")]
 MaxWordsPerLine = Annotated[int | None, typer.Option(help="Words of a caption.")]

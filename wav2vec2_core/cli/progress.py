@@ -14,6 +14,8 @@ from wav2vec2_core.errors import Wav2Vec2Error
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
+    from wav2vec2_core.manifest import Utterance
+
 
 class Quiet:
     """No bar: results to stdout, errors to stderr, nothing else."""
@@ -49,8 +51,8 @@ class Bar(Quiet):
 
 
 @contextmanager
-def audio_progress(title: str, paths: Iterable[str | PathLike[str]]) -> Iterator[Quiet]:
-    """A bar over the recordings ``paths``, or none where stderr is no terminal."""
+def audio_progress(title: str, recordings: Iterable[str | PathLike[str] | Utterance]) -> Iterator[Quiet]:
+    """A bar over recordings, or stretches of such, or none where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield Quiet()
         return
@@ -67,17 +69,23 @@ def audio_progress(title: str, paths: Iterable[str | PathLike[str]]) -> Iterator
 
     columns = (TextColumn("{task.description}"), BarColumn(), Audio(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, speed_estimate_period=60) as progress:
-        yield Bar(progress, progress.add_task(title, total=sum(map(_seconds, paths))))
+        yield Bar(progress, progress.add_task(title, total=sum(map(_seconds, recordings))))
 
 
-def _seconds(path: str | PathLike[str]) -> float:
+def _seconds(recording: str | PathLike[str] | Utterance) -> float:
     """By its header; 0 for a file that will be an error later."""
     from wav2vec2_core.audio import audio_duration
+    from wav2vec2_core.manifest import Utterance
 
+    is_stretch = isinstance(recording, Utterance)
     try:
-        return audio_duration(path)
+        whole = audio_duration(recording.path if is_stretch else recording)
     except Wav2Vec2Error:
         return 0.0
+    if not is_stretch:
+        return whole
+    rest = max(0.0, whole - recording.offset)
+    return rest if recording.duration is None else min(rest, recording.duration)
 
 
 def _clock(seconds: float) -> str:

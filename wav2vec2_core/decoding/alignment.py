@@ -27,21 +27,28 @@ _BLOCK = 4096  # frames whose probabilities are computed at a time
 
 
 def align_words(
-    logits: np.ndarray, lines: Sequence[str], tokenizer: Wav2Vec2CTCTokenizer, *, untranscribed: str = "lines"
+    logits: np.ndarray,
+    lines: Sequence[str],
+    tokenizer: Wav2Vec2CTCTokenizer,
+    *,
+    untranscribed: str = "lines",
+    whole: bool = False,
 ) -> list[list[Word]]:
     """When each word of ``lines`` was spoken.
 
-    Words are what stands between white space, and come back as they are written; ``Speller`` says which labels they
-    have. Digits and letters that the vocabulary lacks match whatever is spoken there: their confidence is 0 and does
-    not count in that of a word with other letters. Marks that stand alone join the word before them. As in
-    ``greedy_decode``, a character lasts from its first frame to the last of its repeats, blanks and silence belong to
-    no word, and confidence is mean probability; a text that greedy decoding heard gets the same frames.
+    Words are what stands between white space, and come back as they are written; in scripts without spaces each letter
+    is one, ``joined`` to the one before. ``Speller`` says which labels they have. Digits and letters that the
+    vocabulary lacks match whatever is spoken there: their confidence is 0 and does not count in that of a word with
+    other letters. Marks that stand alone join the word before them. As in ``greedy_decode``, a character lasts from its
+    first frame to the last of its repeats, blanks and silence belong to no word, and confidence is mean probability; a
+    text that greedy decoding heard gets the same frames.
 
     Args:
         logits: (frames, vocab) of any real dtype, before the softmax, of one recording of any length.
         lines: the text in order; lines without words are allowed.
         tokenizer: its ``pad_token`` is the CTC blank.
         untranscribed: one of ``UNTRANSCRIBED``.
+        whole: words are what stands between white space in every script.
 
     Returns:
         The words of each line; positions are in frames, for a ``Timeline`` to turn into seconds.
@@ -55,7 +62,7 @@ def align_words(
     if untranscribed not in UNTRANSCRIBED:
         raise InputError(f"untranscribed={untranscribed!r} is unknown: use one of {', '.join(UNTRANSCRIBED)}")
     speller = Speller(tokenizer, logits.shape[1])
-    written = [speller.spell_line(line) for line in lines]
+    written = [speller.spell_line(line, whole=whole) for line in lines]
     if not any(written):
         return [[] for _ in lines]
     items = _items(written, speller.delimiter, untranscribed)
@@ -97,7 +104,7 @@ def _items(lines: Sequence[Sequence[WrittenWord]], delimiter: int | None, untran
     last = None  # label of the word before
     for word, opens in words:
         labels = [label for part in word.parts for label in part.labels]
-        if items and delimiter is not None:
+        if items and delimiter is not None and not word.joined:
             items.append(_Item(delimiter, border=True, spoken=False))
         if (
             opens and untranscribed != "none" and STAR not in (last, labels[0])
@@ -187,4 +194,4 @@ def _word(written: WrittenWord, spans: Iterator[tuple[int, int, float]]) -> Word
         characters.append(Character(part.text, found[0][0], found[-1][1], confidence))
     known = [c.confidence for c, part in zip(characters, written.parts, strict=True) if part.labels != (STAR,)]
     confidence = sum(known) / len(known) if known else 0.0
-    return Word(written.text, characters[0].start, characters[-1].end, confidence, tuple(characters))
+    return Word(written.text, characters[0].start, characters[-1].end, confidence, tuple(characters), written.joined)

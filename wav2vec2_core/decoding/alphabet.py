@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.errors import CheckpointError, InputError, listed
 from wav2vec2_core.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 #: How ``alphabet.json`` writes the CTC blank, the word delimiter and the unknown letter.
 BLANK, DELIMITER, UNKNOWN = "", " ", "⁇"
@@ -19,6 +24,8 @@ WORD_START = "▁"
 #: Continues a word in the older notation of word pieces.
 CONTINUATION = "##"
 FILE = "alphabet.json"
+#: Characters of a label: a search has room for a partial word for each character that each beam may add.
+LONGEST_LABEL = 200
 _BLANK_TOKEN = re.compile(r"[<\[]pad[>\]]", re.IGNORECASE)
 _SPECIAL_TOKEN = re.compile(r"<.+>")
 _UNKNOWN_TOKEN = re.compile(r"[<\[]unk[>\]]", re.IGNORECASE)
@@ -52,7 +59,12 @@ class Alphabet:
         places: dict[str, int] = {}
         for place, label in enumerate(self.labels):
             if not isinstance(label, str):
-                raise InputError(f"label {place} of the alphabet is {label!r}: labels are strings")
+                raise InputError(f"label {place} of the alphabet is {reprlib.repr(label)}: labels are strings")
+            if len(label) > LONGEST_LABEL:
+                raise InputError(
+                    f"label {place} of the alphabet has {len(label)} characters, {LONGEST_LABEL} are possible: labels "
+                    "are letters or pieces of words"
+                )
             if label in places:
                 raise InputError(
                     f"labels {places[label]} and {place} of the alphabet are both {label!r}: each label must differ"
@@ -86,8 +98,8 @@ class Alphabet:
         labels, is_bpe = content.get("labels"), content.get("is_bpe")
         if not isinstance(labels, list) or not isinstance(is_bpe, bool):
             raise CheckpointError(
-                f"{path} needs a list 'labels' and true or false as 'is_bpe', it has {sorted(map(str, content))}: "
-                "write it again"
+                f"{path} needs a list 'labels' and true or false as 'is_bpe', it has "
+                f"{listed(content) or 'nothing'}: write it again"
             )
         try:
             return cls(tuple(labels), is_bpe)
@@ -97,6 +109,23 @@ class Alphabet:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``alphabet.json`` into a folder. Raises ``OutputError``."""
         write_text(Path(folder) / FILE, json.dumps({"labels": list(self.labels), "is_bpe": self.is_bpe}))
+
+    def missing(self, tokenizer: Wav2Vec2CTCTokenizer) -> set[str]:
+        """Tokens of a vocabulary, as labels, that this alphabet does not have."""
+        spelled = [_spellings(token, tokenizer) for token in tokenizer.get_vocab()]
+        return {names[0] for names in spelled if set(self.labels).isdisjoint(names)}
+
+    def difference(self, tokenizer: Wav2Vec2CTCTokenizer) -> str | None:
+        """How these labels differ from the tokens of a vocabulary by their ids, or ``None`` where they do not."""
+        missing = sorted(self.missing(tokenizer))
+        if missing:
+            return f"the tokenizer has tokens that the decoder's alphabet lacks, as labels {missing}"
+        for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+            if number >= len(self.labels) or self.labels[number] not in _spellings(token, tokenizer):
+                inside = number < len(self.labels)
+                found = f"label {number} is {self.labels[number]!r}" if inside else "there is no such label"
+                return f"token {token!r} has id {number} but in the decoder's alphabet {found}"
+        return None
 
     def starts_word(self, label: str) -> bool:
         """Whether the word before ends where this label comes."""
@@ -111,6 +140,18 @@ class Alphabet:
         if not self.is_bpe:
             return "" if label == DELIMITER else label
         return label.removeprefix(WORD_START).removesuffix(WORD_START)
+
+
+def _spellings(token: str, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, ...]:
+    """How an alphabet may write a token of a vocabulary, the usual way first."""
+    if token == tokenizer.pad_token:
+        return (BLANK,)
+    if token == tokenizer.word_delimiter_token:
+        return (DELIMITER, token)
+    label = label_of(token, None)
+    if token == tokenizer.unk_token or label == UNKNOWN:
+        return (UNKNOWN, f"{WORD_START}{UNKNOWN}{WORD_START}", token)
+    return (label,)
 
 
 def _read_letters(labels: Sequence[str]) -> list[str]:

@@ -90,7 +90,8 @@ class _Stream:
 def _timed(words: Sequence[Word], logits: np.ndarray, first_frame: int, tokenizer: Wav2Vec2CTCTokenizer) -> list[Word]:
     """The words on their best path through ``logits``; as they are where the vocabulary cannot spell one."""
     try:
-        (aligned,) = align_words(logits, [" ".join(word.text for word in words)], tokenizer, untranscribed="none")
+        text = " ".join(word.text for word in words)
+        (aligned,) = align_words(logits, [text], tokenizer, untranscribed="none", whole=True)
     except InputError:  # tokens that are no letters, or frames too few for the words alone
         return list(words)
     if [word.text for word in aligned] != [word.text for word in words]:

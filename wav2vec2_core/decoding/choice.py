@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wav2vec2_core.decoding.decoder import Decoder
 from wav2vec2_core.decoding.greedy import GreedyDecoder
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.source import ModelSource, open_model
 
 if TYPE_CHECKING:
@@ -63,19 +63,27 @@ class DecoderChoice:
         if self.lm == "none":
             return None
         if self.lm == "auto":
-            if not source.file_names("language_model"):
-                return None
-            from wav2vec2_core.decoding.decoder_folder import load_decoder
-
-            return load_decoder(source)
+            return _attached(source, tokenizer) if source.file_names("language_model") else None
         path = Path(self.lm)
         if not path.exists():
             raise InputError(f"language model {str(path)!r} does not exist: name a file, a folder, auto or none")
         if path.is_dir():
-            from wav2vec2_core.decoding.decoder_folder import load_decoder
-
-            return load_decoder(open_model(path.parent if path.name == "language_model" else path))
+            return _attached(open_model(path.parent if path.name == "language_model" else path), tokenizer)
         from wav2vec2_core.decoding.beam_decoder import build_ctcdecoder
         from wav2vec2_core.language_model.folder import alphabet_of
 
         return build_ctcdecoder(alphabet_of(tokenizer).labels, path)
+
+
+def _attached(source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder:
+    """The decoder in a model's folder. Raises ``CheckpointError``, also where it is for another vocabulary."""
+    from wav2vec2_core.decoding.decoder_folder import load_decoder
+
+    decoder = load_decoder(source)
+    difference = decoder.alphabet.difference(tokenizer)
+    if difference:
+        raise CheckpointError(
+            f"the language model of {source.name!r} was attached for another vocabulary ({difference}): attach it for "
+            "this one (wav2vec2 lm attach), or use its file alone, or none"
+        )
+    return decoder

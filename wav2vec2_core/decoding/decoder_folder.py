@@ -34,8 +34,8 @@ def load_decoder(source: ModelSource, **weights: Any) -> BeamSearchDecoder:
     Raises:
         CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
     """
-    alphabet = Alphabet.load(source.require(ALPHABET))
     folder = _fetched(source)
+    alphabet = Alphabet.load(source.require(ALPHABET))
     attributes = vars(Attributes.load(folder)) | {name: value for name, value in weights.items() if value is not None}
     options = SearchOptions(lm_score_boundary=attributes.pop("score_boundary"), **attributes)
     model = NgramModel.open(find_model(folder))
@@ -47,7 +47,7 @@ def _fetched(source: ModelSource) -> Path:
     names = [name for name in source.file_names(FOLDER) if not name.startswith(".")]
     if not names:
         raise CheckpointError(
-            f"model {source.name!r} has no folder {FOLDER}: attach a language model (wav2vec2 lm attach)"
+            f"{source.name!r} has no folder {FOLDER}: attach a language model to the model (wav2vec2 lm attach)"
         )
     models = [name for name in names if name.endswith(SUFFIXES)]
     paths = [source.require(f"{FOLDER}/{name}") for name in (ATTRIBUTES, UNIGRAMS, *models)]

@@ -9,7 +9,6 @@ import numpy as np
 
 from wav2vec2_core.decoding.timeline import Character, Word
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.tokenization.ctc_text import clean_up
 
 if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
@@ -105,6 +104,8 @@ def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[
 
 def text_of(words: Iterable[Word], tokenizer: Wav2Vec2CTCTokenizer) -> str:
     """Words joined as the tokenizer joins them, with one delimiter between two of them."""
+    from wav2vec2_core.tokenization.ctc_text import clean_up  # beam search alone does not need that package
+
     text = (tokenizer.replace_word_delimiter_char or "").join(word.text for word in words)
     return clean_up(text) if tokenizer.clean_up_tokenization_spaces else text
 

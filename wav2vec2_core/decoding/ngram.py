@@ -6,7 +6,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,9 +24,7 @@ from wav2vec2_core.language_model.kenlm_binary import (
     is_kenlm_binary,
     read_layout,
 )
-from wav2vec2_core.language_model.kenlm_trie import write_from_trie
 from wav2vec2_core.language_model.probing import find_many, hash_words
-from wav2vec2_core.language_model.tables import write_binary
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -70,7 +68,7 @@ class NgramModel:
                 head = file.read(HEAD_SIZE)
             if is_kenlm_binary(head):
                 return cls._open_binary(path, Header.read(head, path.stat().st_size, str(path)), progress)
-            return cls._made(path, partial(write_binary, path, progress=progress))
+            return cls._made(path, lambda target: _write_from_arpa(path, target, progress))
         except OSError as error:
             if isinstance(error, Wav2Vec2Error):
                 raise
@@ -85,7 +83,7 @@ class NgramModel:
                 f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r}, which is not read: "
                 "build it again as 'probing' or 'trie', or use its ARPA file"
             )
-        return cls._made(path, lambda target: write_from_trie(path, header, target, progress))
+        return cls._made(path, lambda target: _write_from_trie(path, header, target, progress))
 
     @classmethod
     def _made(cls, path: Path, write: Callable[[Path], None]) -> NgramModel:
@@ -176,3 +174,18 @@ class NgramModel:
     def perplexity(self, words: Sequence[str]) -> float:
         """10 to the mean negative log10 probability of the words and ``</s>``."""
         return 10.0 ** (-self.score(words) / (len(words) + 1))
+
+
+# The readers are imported where tables have to be made: with a warm cache they are not needed.
+
+
+def _write_from_arpa(path: Path, target: Path, progress: Callable[[float], None]) -> None:
+    from wav2vec2_core.language_model.tables import write_binary
+
+    write_binary(path, target, progress)
+
+
+def _write_from_trie(path: Path, header: Header, target: Path, progress: Callable[[float], None]) -> None:
+    from wav2vec2_core.language_model.kenlm_trie import write_from_trie
+
+    write_from_trie(path, header, target, progress)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from wav2vec2_core.decoding.unspaced import grouped, units
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,10 +30,14 @@ class Spelled:
 
 @dataclass(frozen=True)
 class WrittenWord:
-    """A word as it is written, with the marks around it; its parts, at least one, are what is spoken of it."""
+    """A word as it is written, with the marks around it; its parts, at least one, are what is spoken of it.
+
+    joined: no space parts it from the word before.
+    """
 
     text: str
     parts: tuple[Spelled, ...]
+    joined: bool = False
 
 
 class Speller:
@@ -63,17 +69,21 @@ class Speller:
         self.tokens = {token: index for token, index in vocabulary.items() if token not in special and token.strip()}
         self._longest = max(map(len, self.tokens), default=1)
 
-    def spell_line(self, line: str) -> list[WrittenWord]:
-        """The words of a text. What is silent as a whole joins the word before it, or the first word."""
+    def spell_line(self, line: str, *, whole: bool = False) -> list[WrittenWord]:
+        """The words of a text. What is silent as a whole joins the word before it, or the first word.
+
+        whole: do not part what is written without spaces; see ``unspaced.units``.
+        """
         words: list[WrittenWord] = []
         waiting = ""
         for text in line.split():
             parts = self.spell(text)
             if parts:
-                words.append(WrittenWord(waiting + text, tuple(parts)))
+                found = [WrittenWord(text, tuple(parts))] if whole else _parted(text, parts)
+                words += [replace(found[0], text=waiting + found[0].text), *found[1:]]
                 waiting = ""
             elif words:
-                words[-1] = WrittenWord(f"{words[-1].text} {text}", words[-1].parts)
+                words[-1] = replace(words[-1], text=f"{words[-1].text} {text}")
             else:
                 waiting += f"{text} "
         return words
@@ -118,3 +128,20 @@ def _forms(character: str) -> Iterator[str]:
     letters = "".join(part for part in parts if not unicodedata.combining(part))
     for form in (plain, unicodedata.normalize("NFKC", plain), parts, letters):
         yield from (cased for cased in (form, form.lower(), form.upper(), form.casefold()) if cased)
+
+
+def _parted(text: str, parts: Sequence[Spelled]) -> list[WrittenWord]:
+    """A word as its units; those stay together that share a label, or of which one has none."""
+    pieces, composed = units(text), unicodedata.normalize("NFC", text)
+    ends = list(accumulate(len(unicodedata.normalize("NFC", piece)) for piece in pieces))
+    if ends[-1] != len(composed):  # no two units compose; should they, nothing is lost
+        return [WrittenWord(text, tuple(parts))]
+    position, spans = 0, []
+    for part in parts:
+        position = composed.index(part.text, position)
+        spans.append((position, position + len(part.text)))
+        position += len(part.text)
+    return [
+        WrittenWord("".join(pieces[start:end]), tuple(parts[first:last]), joined=start > 0)
+        for (start, end), (first, last) in grouped(ends, spans)
+    ]

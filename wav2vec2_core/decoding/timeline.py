@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wav2vec2_core.config import Wav2Vec2Config
+if TYPE_CHECKING:
+    from wav2vec2_core.config import Wav2Vec2Config
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,17 @@ class Character:
 
 @dataclass(frozen=True)
 class Word:
-    """Characters between two word delimiters. start, end: frames; confidence: mean over its characters."""
+    """Characters between two word delimiters. start, end: frames; confidence: mean over its characters.
+
+    joined: it is written without a space after the word before, as in Chinese.
+    """
 
     text: str
     start: int
     end: int
     confidence: float
     characters: tuple[Character, ...]
+    joined: bool = False
 
     @classmethod
     def of(cls, characters: list[Character]) -> Word:

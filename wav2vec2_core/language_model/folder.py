@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +13,7 @@ from wav2vec2_core.checkpoint import open_checkpoint
 from wav2vec2_core.decoding.alphabet import DELIMITER, UNKNOWN, Alphabet
 from wav2vec2_core.decoding.ngram import BEGIN, END, NgramModel
 from wav2vec2_core.decoding.ngram import UNKNOWN as UNKNOWN_WORD
-from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.errors import CheckpointError, InputError, listed
 from wav2vec2_core.files import atomic_folder, atomic_path, make_folder, read_json, write_json, write_text
 from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, is_kenlm_binary
 from wav2vec2_core.language_model.line_blocks import LineBlocks
@@ -41,12 +42,14 @@ class Attributes:
         content = read_json(path)
         values = {field.name: content[field.name] for field in fields(cls) if field.name in content}
         if len(values) < len(fields(cls)) or len(content) > len(values):
-            names = [field.name for field in fields(cls)]
-            raise CheckpointError(f"{path} has {sorted(content)}, it needs {names}: mend it or attach the model again")
+            found, needed = listed(sorted(content)) or "nothing", listed(field.name for field in fields(cls))
+            raise CheckpointError(f"{path} has {found}, it needs {needed}: mend it or attach the model again")
         for name, value in values.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not (isinstance(value, bool) if name == "score_boundary" else number):
-                raise CheckpointError(f"{path} has {name}={value!r}: mend the value or attach the language model again")
+                raise CheckpointError(
+                    f"{path} has {name}={reprlib.repr(value)}: mend the value or attach the language model again"
+                )
         return cls(**values)
 
     def save(self, folder: Path) -> None:
@@ -130,7 +133,7 @@ def attach_to_model(
 
     Args:
         output: folder that receives processor, weights and language model; by default the folder ``model`` itself.
-        language: selects an MMS vocabulary.
+        language: selects an MMS vocabulary; of its adapters, the folder ``output`` receives that one.
 
     Returns:
         The folder, and the notes of ``attach``.
@@ -149,7 +152,10 @@ def attach_to_model(
     NgramModel.open(language_model)  # a mistake in it shows before gigabytes are copied
     folder = make_folder(output)
     if not folder.samefile(source.require("config.json").parent):
-        for file in (source.require("config.json"), *open_checkpoint(source).files):
+        spoken = processor.tokenizer.target_lang
+        adapter = None if spoken is None else source.find(f"adapter.{spoken}.safetensors", f"adapter.{spoken}.bin")
+        weights = [*open_checkpoint(source).files, *([] if adapter is None else [adapter])]
+        for file in (source.require("config.json"), *weights):
             with atomic_path(folder / file.name) as target:
                 shutil.copyfile(file, target)
         processor.save_pretrained(folder)

@@ -6,19 +6,21 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.audio import read_audio
-from wav2vec2_core.backend import InferenceModel, load_backend
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.decoding.greedy import greedy_decode
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.language_model.folder import FOLDER, Attributes
-from wav2vec2_core.manifest import Utterance, read_manifest
-from wav2vec2_core.metrics import word_errors
+from wav2vec2_core.manifest import Utterance, read_manifest, stretch_of
+from wav2vec2_core.metrics import Errors, normalise, word_errors
 from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
+from wav2vec2_core.transcription import Transcriber
 
 #: Trials of the search and the ranges of both weights: wav2vec 2.0 paper, appendix B, has 128 trials of Bayesian
 #: optimisation with the weight of a 4-gram within [0, 5] and the word score within [-5, 5].
@@ -57,53 +59,83 @@ def tune_model(
     threads: int = 0,
     backend: str = "torch",
     device: str = "auto",
+    language: str | None = None,
+    lower_case: bool = False,
+    remove_punctuation: bool = False,
     save: bool = True,
     progress: Callable[[str, float], None] = lambda step, part: None,
 ) -> Tuning:
     """Tune the language model of a model folder on a manifest, and save the best weights in ``attrs.json``.
 
-    threads: recordings decoded at once, 0 for one per core.
+    Args:
+        model: a folder with a language model. manifest: as ``read_manifest`` takes it; at least one text has words.
+        threads: recordings decoded at once, 0 for one per core.
+        language: an MMS vocabulary and adapter.
+        lower_case, remove_punctuation: how texts are compared; see ``metrics.normalise``.
 
     Raises:
         CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
-            ``tune``.
+            ``tune``; InputError also where the texts are plainly written in another way than the model writes.
     """
-    processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True)
+    chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
+    processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True, **chosen)
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
-    engine = load_backend(backend).load_model(model, device=device, local_files_only=True)
+    if not utterances:
+        raise InputError(f"{manifest} has no text for any recording: add what is said in them")
+    options: dict[str, Any] = {"backend": backend, "device": device, "language": language, "local_files_only": True}
+    transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
     logits = []
     for number, utterance in enumerate(utterances, 1):
-        logits.append(_logits(utterance, engine, processor))
+        logits.append(_logits(transcriber, utterance))
         progress("recordings", number / len(utterances))
+    written = partial(normalise, lower_case=lower_case, remove_punctuation=remove_punctuation)
     references = [utterance.text or "" for utterance in utterances]
-    done = []
+    heard = [greedy_decode(frames, processor.tokenizer)[0] for frames in logits]
+    _check_writing(references, heard, written)
+    done: list[Trial] = []
 
     def report(trial: Trial) -> None:
         done.append(trial)
         progress("trials", len(done) / trials)
 
+    threads = threads or os.cpu_count() or 1
     found = tune(
-        processor.decoder, logits, references, trials=trials, threads=threads or os.cpu_count() or 1, progress=report
+        processor.decoder, logits, references, trials=trials, threads=threads, written=written, progress=report
     )
     best = found[0]
     if save:
         folder = model / FOLDER
         replace(Attributes.load(folder), alpha=best.alpha, beta=best.beta).save(folder)
-    greedy = sum(
-        word_errors(reference, greedy_decode(frames, processor.tokenizer)[0]).total
-        for frames, reference in zip(logits, references, strict=True)
-    )
-    return Tuning(found, done[0], greedy / sum(len(reference.split()) for reference in references))
+    greedy = _compared(references, heard, written)
+    return Tuning(found, done[0], greedy.total / greedy.length)
 
 
-def _logits(utterance: Utterance, engine: InferenceModel, processor: Wav2Vec2ProcessorWithLM) -> np.ndarray:
+def _logits(transcriber: Transcriber, utterance: Utterance) -> np.ndarray:
     """(frames, vocab) of an utterance."""
-    extractor = processor.feature_extractor
-    samples = read_audio(utterance.path, sampling_rate=extractor.sampling_rate)
-    start = round(utterance.offset * extractor.sampling_rate)
-    end = None if utterance.duration is None else start + round(utterance.duration * extractor.sampling_rate)
-    features = extractor(samples[start:end], sampling_rate=extractor.sampling_rate, return_tensors="np")
-    return engine.logits([features["input_values"][0]])[0]
+    with stretch_of(utterance, transcriber.timeline.sampling_rate) as path:
+        return np.concatenate(list(transcriber.logits(path)))
+
+
+def _compared(references: Sequence[str], heard: Sequence[str], written: Callable[[str], str]) -> Errors:
+    pairs = zip(references, heard, strict=True)
+    return sum((word_errors(written(said), written(text)) for said, text in pairs), Errors())
+
+
+def _check_writing(references: Sequence[str], heard: Sequence[str], written: Callable[[str], str]) -> None:
+    """Refuse references of which no word is heard only because they are written in another way."""
+
+    def hits(form: Callable[[str], str]) -> int:
+        errors = _compared(references, heard, form)
+        return errors.length - errors.substitutions - errors.deletions
+
+    plain = partial(normalise, lower_case=True, remove_punctuation=True)
+    if hits(written) == 0 < hits(plain):
+        number = max(range(len(heard)), key=lambda i: len(heard[i]))
+        raise InputError(
+            f"no word is written as the model writes it ({references[number][:40]!r} is heard as "
+            f"{heard[number][:40]!r}): compare with lower_case and remove_punctuation (--lower-case, "
+            "--remove-punctuation)"
+        )
 
 
 def tune(
@@ -113,6 +145,7 @@ def tune(
     *,
     trials: int = TRIALS,
     threads: int = 1,
+    written: Callable[[str], str] = str,
     progress: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
     """Try weights of the language model; the logits are decoded anew with each pair.
@@ -124,6 +157,7 @@ def tune(
     Args:
         logits: (frames, vocab) each. references: what was said.
         threads: decode so many recordings at once.
+        written: both texts as they are compared.
 
     Returns:
         The trials, fewest errors first; of equal ones, the earlier first.
@@ -134,6 +168,7 @@ def tune(
     """
     if len(logits) != len(references) or not len(logits):
         raise InputError(f"{len(logits)} recordings and {len(references)} references: give one for each, at least one")
+    references = [written(reference) for reference in references]
     total = sum(len(reference.split()) for reference in references)
     if total == 0:
         raise InputError("the references have no words: give transcripts of what was said")
@@ -146,7 +181,7 @@ def tune(
 
             def errors_of(frames: np.ndarray, said: str, alpha: float = alpha, beta: float = beta) -> int:
                 best = decoder.decode_beams(frames, alpha=alpha, beta=beta, prune_history=True)[0]
-                return word_errors(said, best.text).total
+                return word_errors(said, written(best.text)).total
 
             errors = sum(pool.map(errors_of, logits, references))
             done.append(Trial(alpha, beta, errors, errors / total))
