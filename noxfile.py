@@ -20,7 +20,7 @@ EVERY_BACKEND = ("tests/test_imports.py", "tests/test_bad_input.py")
 #: Tests of the core that also read tf_model.h5 where h5py is.
 H5 = ("tests/core/test_conversion.py", "tests/core/test_damaged_files.py")
 #: Tests of the command.
-COMMAND = ("tests/test_cli.py", "tests/test_cli_align.py")
+COMMAND = ("tests/test_cli.py", "tests/test_cli_align.py", "tests/test_cli_lm.py")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
