@@ -254,6 +254,19 @@ def test_a_language_model_file(command, manifest, tmp_path):
     one_error(command("evaluate", manifest, *MODEL, "--lm", tmp_path / "gone.arpa"), "gone.arpa")
 
 
+def test_a_search_without_a_language_model(command, manifest, tmp_path, monkeypatch):
+    from wav2vec2_core.decoding.choice import DecoderChoice
+
+    choices, decoder = [], DecoderChoice.decoder
+    monkeypatch.setattr(DecoderChoice, "decoder", lambda choice, *of: choices.append(choice) or decoder(choice, *of))
+    command("evaluate", manifest, *MODEL, "--beam-width", 7, "--hotwords", "three, one,")
+    assert choices == [DecoderChoice(hotwords=("three", "one"), beam_width=7)]
+    one_error(command("evaluate", manifest, *MODEL, "--alpha", 0.5), "alpha and beta weigh a language model")
+    (tmp_path / "h.txt").write_text("one\n" * 4)
+    with_search = command("evaluate", manifest, "--hypotheses", tmp_path / "h.txt", "--beam-width", 5)
+    one_error(with_search, "leave out --model, --lm and the rest of decoding")
+
+
 def test_what_cannot_be_evaluated(command, manifest, tmp_path):
     one_error(command("evaluate", tmp_path / "gone.csv", *MODEL), "gone.csv cannot be read")
     one_error(command("evaluate", manifest, *MODEL, "-o", tmp_path / "rows.doc"), "neither .tsv nor .json")

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wav2vec2_core.cli.options import (
+    Alpha,
     BackendName,
+    BeamWidth,
+    Beta,
     DeviceName,
     DtypeName,
+    Hotwords,
     Language,
     LanguageModel,
     LowerCase,
     ModelName,
     Offline,
     RemovePunctuation,
+    listed_words,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +40,10 @@ def evaluate(
     ],
     model: ModelName = None,
     lm: LanguageModel = "auto",
+    hotwords: Hotwords = None,
+    beam_width: BeamWidth = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
     hypotheses: Annotated[
         Path | None,
         typer.Option(help="Score these instead: a manifest with the same paths, or .txt with a line each."),
@@ -64,8 +73,9 @@ def evaluate(
 
     if output is not None and output.suffix not in (".tsv", ".json"):
         raise InputError(f"output {output} is neither .tsv nor .json: name it so")
-    if hypotheses is not None and (model is not None or lm != "auto"):
-        raise InputError("--hypotheses are scored without a model: leave out --model and --lm")
+    decoding = DecoderChoice(lm, listed_words(hotwords), beam_width, alpha, beta)
+    if hypotheses is not None and (model is not None or decoding != DecoderChoice()):
+        raise InputError("--hypotheses are scored without a model: leave out --model, --lm and the rest of decoding")
     utterances = _with_texts(manifest)
     if output is not None:
         make_folder(output.parent)
@@ -82,7 +92,7 @@ def evaluate(
                 dtype=dtype,
                 language=language,
                 local_files_only=offline,
-                decoding=DecoderChoice(lm),
+                decoding=decoding,
             )
             pairs = _hypotheses(transcriber, utterances)
         evaluation = score(pairs, lower_case=lower_case, remove_punctuation=remove_punctuation)

@@ -20,6 +20,10 @@ LanguageModel = Annotated[
         help="Language model: auto takes the model's own, if it has one; or a file (ARPA, KenLM) or folder.",
     ),
 ]
+Hotwords = Annotated[str | None, typer.Option(help="Words to prefer, with commas.")]
+BeamWidth = Annotated[int | None, typer.Option(help="Beams of the search; greedy without it and an lm.")]
+Alpha = Annotated[float | None, typer.Option(help="Weight of the language model.")]
+Beta = Annotated[float | None, typer.Option(help="Score for each word, with a language model.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")]
@@ -40,3 +44,8 @@ MaxWordsPerLine = Annotated[int | None, typer.Option(help="Words of a caption.")
 HighlightWords = Annotated[
     bool, typer.Option("--highlight-words", help="Underline each word while it is spoken, in srt and vtt.")
 ]
+
+
+def listed_words(hotwords: str | None) -> tuple[str, ...]:
+    """The words of ``Hotwords``."""
+    return tuple(word for word in (part.strip() for part in (hotwords or "").split(",")) if word)

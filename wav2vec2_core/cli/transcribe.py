@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wav2vec2_core.cli.options import (
+    Alpha,
     BackendName,
+    BeamWidth,
+    Beta,
     DeviceName,
     DtypeName,
     HighlightWords,
+    Hotwords,
     Language,
     LanguageModel,
     MaxLineCount,
@@ -27,6 +31,7 @@ from wav2vec2_core.cli.options import (
     Recursive,
     Resume,
     Window,
+    listed_words,
 )
 
 if TYPE_CHECKING:
@@ -79,10 +84,10 @@ def transcribe(
     highlight_words: HighlightWords = False,
     language: Language = None,
     lm: LanguageModel = "auto",
-    hotwords: Annotated[str | None, typer.Option(help="Words to prefer, with commas.")] = None,
-    beam_width: Annotated[int | None, typer.Option(help="Beams of the search; greedy without it and an lm.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the language model.")] = None,
-    beta: Annotated[float | None, typer.Option(help="Score for each word, with a language model.")] = None,
+    hotwords: Hotwords = None,
+    beam_width: BeamWidth = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
     recursive: Recursive = False,
     resume: Resume = False,
     jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
@@ -103,7 +108,7 @@ def transcribe(
 
         layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
         cut = Window.parse(window)
-        decoding = DecoderChoice(lm, _listed(hotwords), beam_width, alpha, beta)
+        decoding = DecoderChoice(lm, listed_words(hotwords), beam_width, alpha, beta)
         with find_sources(files, recursive=recursive) as sources:
             delivery = _Delivery.plan(sources, output_dir, output_format.value, layout)
             if resume:
@@ -144,10 +149,6 @@ def _run(transcriber: Transcriber, sources: Sequence[Source], delivery: _Deliver
                 failed += 1
                 bar.complain(error, (str(source.path), source.name))
     return failed
-
-
-def _listed(hotwords: str | None) -> list[str]:
-    return [word for word in (part.strip() for part in (hotwords or "").split(",")) if word]
 
 
 @dataclass(frozen=True)
