@@ -399,7 +399,9 @@ def test_ctrl_c_keeps_finished_files(tmp_path):
     for index in range(3):
         (folder / f"a{index}.flac").write_bytes(THREE_ONE_FOUR.read_bytes())
     long_recording(folder / "z.wav", 60)
-    command = [sys.executable, "-c", "from wav2vec2_core.cli import main; main()"]
+    # Shells start what is in the background with this signal ignored, and that is inherited.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heeding}; from wav2vec2_core.cli import main; main()"]
     arguments = ["transcribe", str(folder), "-o", str(tmp_path / "out"), "--model", str(EMBEDDED_MODEL)]
     with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
