@@ -69,7 +69,7 @@ def test_meshes_that_cannot_be():
 def run(*arguments, devices):
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join(str(SCRIPT.parents[1] / part) for part in ("flax", "core")),
     }
     return subprocess.Popen(
