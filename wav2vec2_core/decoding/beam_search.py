@@ -84,7 +84,8 @@ class Search:
 
         frame = 0
         while True:
-            frame = advance(self.model, self.settings, self.state, logp, frame)
+            with np.errstate(invalid="ignore"):  # of a damaged language model, where nothing is compiled
+                frame = advance(self.model, self.settings, self.state, logp, frame)
             if frame == len(logp):
                 break
             self._grow()
@@ -102,7 +103,8 @@ class Search:
 
         if not has_room(self.model, self.settings, self.state, 1):
             self._grow()
-        count = finish(self.model, self.settings, self.state)
+        with np.errstate(invalid="ignore"):
+            count = finish(self.model, self.settings, self.state)
         if not count:
             raise _no_reading()
         state = self.state
