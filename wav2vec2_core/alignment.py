@@ -76,7 +76,7 @@ class Aligner:
         lines = text.splitlines() if isinstance(text, str) else list(text)
         if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):
             raise InputError(f"the text of {path} has no words: nothing to align")
-        logits = self._logits(path, progress or (lambda seconds: None))
+        logits = np.concatenate(list(self.transcriber.logits(path, progress=progress)))
         try:
             found = align_words(logits, lines, self.transcriber.processor.tokenizer, untranscribed=untranscribed)
         except InputError as error:
@@ -85,18 +85,6 @@ class Aligner:
         segments = tuple(Segment.of([TimedWord.of(word, timeline) for word in line]) for line in found if line)
         last = segments[-1].end if segments else 0.0  # a header may state a little less than there is
         return Alignment(segments, max(audio_duration(path), last), self.transcriber.language)
-
-    def _logits(self, path: str | os.PathLike[str], progress: Progress) -> np.ndarray:
-        """(frames, vocab) of a whole recording."""
-        pieces: list[np.ndarray] = []
-        done = 0.0
-        for logits in self.transcriber.logits(path):
-            pieces.append(logits)
-            seconds = self.transcriber.timeline.seconds(len(logits))
-            progress(seconds)
-            done += seconds
-        progress(max(0.0, audio_duration(path) - done))
-        return np.concatenate(pieces)
 
     def align_utterance(
         self, utterance: Utterance, *, untranscribed: str = "lines", progress: Progress | None = None

@@ -190,19 +190,24 @@ class Transcriber:
             ready.close()
             decoders.shutdown(cancel_futures=True)
 
-    def logits(self, path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
+    def logits(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[np.ndarray]:
         """The logits of a file of any length: (frames, vocab) float32 each, pieces that follow each other.
+
+        Args:
+            progress: called with seconds of audio that the caller is through with.
 
         Raises:
             AudioError: as ``transcribe``.
         """
+        report = progress or (lambda seconds: None)
         prepared = self._prepare(path)
         if isinstance(prepared, Result):
             raise prepared.error or AudioError(f"{path} cannot be read")
         if prepared.waveform is not None:
             yield self.model.logits([prepared.waveform])[0]
+            report(self._seconds(prepared.samples))
         else:
-            yield from self._long_logits(prepared, prepared.recording)
+            yield from self._long_logits(prepared, prepared.recording, report)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -285,14 +290,11 @@ class Transcriber:
         words: list[Word] = []
         decoding: Future[list[Word]] | None = None
         blocks = prefetched(item.recording, _AHEAD)
-        done = 0.0
         try:
-            for logits in self._long_logits(item, blocks):
+            for logits in self._long_logits(item, blocks, progress):
                 if decoding is not None:
                     words += decoding.result()
                 decoding = decoders.submit(stream.feed, logits)
-                done += self.timeline.seconds(len(logits))
-                progress(self.timeline.seconds(len(logits)))
             if decoding is not None:
                 words += decoding.result()
             words += stream.finish()
@@ -300,18 +302,24 @@ class Transcriber:
             return Result(item.recording.path, error=error)
         finally:
             blocks.close()
-        progress(max(0.0, self._seconds(item.samples) - done))
         return Result(item.recording.path, self._transcript(item, text_of(words, self.processor.tokenizer), words))
 
-    def _long_logits(self, item: _Prepared, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        return logit_blocks(
+    def _long_logits(self, item: _Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
+        """The logits of a long recording, piece by piece; one is through with when the next is asked for."""
+        done = 0.0
+        for logits in logit_blocks(
             self.model,
             self.processor.feature_extractor,
             blocks,
             window=self.window,
             level=item.level,
             batch_seconds=self.batch_seconds,
-        )
+        ):
+            yield logits
+            seconds = self.timeline.seconds(len(logits))
+            progress(seconds)
+            done += seconds
+        progress(max(0.0, self._seconds(item.samples) - done))
 
     def _transcript(self, item: _Prepared, text: str, words: Sequence[Word]) -> Transcript:
         parts = tuple(part for word in words for part in parted(word))
