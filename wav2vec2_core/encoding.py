@@ -1,4 +1,4 @@
-"""What every back end's ``encode`` does besides computing: check its arguments, and put tiles together."""
+"""What every back end's inference does besides computing: make arrays of its arguments, and put tiles together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.inputs import check_statistics, check_waveforms
+from wav2vec2_core.inputs import check_features, check_statistics, check_waveforms
 from wav2vec2_core.window_statistics import WindowStatistics
 
 #: A (samples,) waveform and the statistics of its recording, if known -> its (frames, conv_dim[-1]) tiles in order.
@@ -23,6 +23,18 @@ def checked_waveforms(config: Wav2Vec2Config, waveforms: Sequence[np.ndarray]) -
     arrays = [np.asarray(waveform, np.float32) for waveform in waveforms]
     for array in arrays:
         check_waveforms(config, (1, *array.shape))
+    return arrays
+
+
+def checked_features(config: Wav2Vec2Config, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Features of the encoder as (frames, conv_dim[-1]) float32 each.
+
+    Raises:
+        InputError: they have another shape.
+    """
+    arrays = [np.asarray(one, np.float32) for one in features]
+    for array in arrays:
+        check_features(config, array.shape)
     return arrays
 
 

@@ -19,11 +19,10 @@ from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
-from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
+from wav2vec2_core.encoding import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
-    check_features,
     check_speakers,
     layer_numbers,
 )
@@ -208,10 +207,9 @@ class InferenceModel:
         return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
 
     def _checked_features(self, features: Sequence[np.ndarray], *, for_head: bool = True) -> list[np.ndarray]:
-        features = [np.asarray(one, np.float32) for one in features]
+        features = checked_features(self.config, features)
         model: Any = self.model
         for one in features:
-            check_features(self.config, one.shape)
             if for_head:
                 check_adapter_frames(self.config, len(one))
             if for_head and model.head == "ForXVector":

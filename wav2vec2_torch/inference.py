@@ -15,11 +15,10 @@ import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
+from wav2vec2_core.encoding import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
-    check_features,
     check_speakers,
     layer_numbers,
 )
@@ -264,10 +263,7 @@ class InferenceModel:
 
     def _feature_packs(self, features: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
         """Checked (frames, conv_dim[-1]) features where the model is, in packs of about a minute."""
-        arrays = [np.asarray(one, np.float32) for one in features]
-        for array in arrays:
-            check_features(self.config, array.shape)
-        for pack in _packs(arrays, PACK_FRAMES):
+        for pack in _packs(checked_features(self.config, features), PACK_FRAMES):
             yield [to_tensor(array).to(self.model.device, self.model.dtype) for array in pack]
 
 
