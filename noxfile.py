@@ -26,11 +26,6 @@ TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
 #: Asks for numpy below 2, works with 2; its other requirements are installed beside it.
 PYCTCDECODE = "pyctcdecode==0.5.0"
-#: JAX compiles hundreds of small programs that run once: in a third of the time without costly passes.
-QUICK_COMPILER = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-}
 
 
 @nox.session
@@ -80,7 +75,7 @@ def tf(session: nox.Session) -> None:
 def flax(session: nox.Session) -> None:
     """The JAX back end."""
     session.install(*CONSTRAINTS, "-e", ".[flax,media,test]")
-    session.run(*PYTEST, "tests/flax", *EVERY_BACKEND, *session.posargs, env=QUICK_COMPILER)
+    session.run(*PYTEST, "tests/flax", *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session
@@ -101,7 +96,7 @@ def oracle_tf(session: nox.Session) -> None:
 def oracle_flax(session: nox.Session) -> None:
     """Comparison of the JAX back end with transformers 4.57.6, which computes in PyTorch."""
     session.install(*CONSTRAINTS, "-e", ".[torch,flax,test]", TRANSFORMERS_4)
-    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs, env=QUICK_COMPILER)
+    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs)
 
 
 @nox.session
