@@ -65,13 +65,12 @@ def run_command(
     shown = environment(opened, device, dtype)
     started = time.perf_counter()
     if own is not None:
+        shown["model"] = f"{own.name} (Wav2Vec2{own.head})"
         steps = len(opened) * (1 + len(cases))
         results = _watched(check_own(own, cases, opened, dtype), steps, lambda result: result.id)
     else:
         chosen = list(tasks(full_size_cases() if full_size else tiny_cases(), opened, dtype))
         results = _watched(_carried_out(opened, chosen), len(chosen), lambda result: result.id)
-    if own is not None:
-        shown["model"] = f"{own.name} (Wav2Vec2{own.head})"
     run = Run(results, shown, own is not None, time.perf_counter() - started)
     print_run(run)
     if json_file is not None:
