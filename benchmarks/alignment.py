@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wav2vec2_core.decoding.alignment import align_words
-from wav2vec2_core.decoding.compilation import COMPILED
+from wav2vec2_core.compilation import COMPILED
+from wav2vec2_core.decoding.forced_alignment import align_words
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 FRAMES_A_SECOND = 50

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint import write_checkpoint
-from wav2vec2_core.checkpoint.arrays import LazyArray
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
 from wav2vec2_core.conversion import FORMATS, convert
 from wav2vec2_core.parameters import Parameter, parameter_table
+from wav2vec2_core.weight_files.arrays import LazyArray
 
 
 def make_model(folder: Path, preset: str) -> tuple[int, int]:

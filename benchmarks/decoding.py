@@ -239,7 +239,7 @@ def threads(folder: Path, sentences: list[str], words: list[str], options: argpa
 
 def endless(folder: Path, sentences: list[str], words: list[str], options: argparse.Namespace) -> None:
     """Print the memory of two hours' searches in streams, with and without dropping what beams cannot come back to."""
-    from wav2vec2_core.decoding import beam_compaction
+    from wav2vec2_core.decoding.search import beam_compaction
 
     pieces = recordings(sentences, SHARES["hard"], 64, 13)
     for name, model in (("no language model", None), (f"{options.order}-gram", str(folder / "lm.bin"))):

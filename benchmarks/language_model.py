@@ -87,7 +87,7 @@ def measure_estimation(folder: Path, text: Path, order: int, memory: int, lmplz:
 
 def measure_loading(folder: Path, kenlm: Any) -> None:
     """ARPA file to tables, and tables from the cache; kenlm reads the ARPA file and our binary."""
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.language_model.ngram import NgramModel
 
     path = folder / "ours.arpa"
     made, first = seconds(lambda: NgramModel.open(path))
@@ -107,7 +107,7 @@ def measure_loading(folder: Path, kenlm: Any) -> None:
 
 def compare_scores(folder: Path, held_out: Path, theirs: Path | None, kenlm: Any) -> None:
     """Perplexity of held-out text with our model, and with KenLM's."""
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.language_model.ngram import NgramModel
     from wav2vec2_core.language_model.scoring import score_texts
 
     model = NgramModel.open(folder / "ours.arpa")

@@ -17,9 +17,9 @@ import numpy as np
 from conformance import reference
 from conformance.cases import Case
 from conformance.reference_body import Randomness
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import BODY_PREFIX
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 
 VERSION = "4.57.6"
 _MODELING = "transformers.models.wav2vec2.modeling_wav2vec2"

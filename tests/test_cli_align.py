@@ -113,7 +113,7 @@ def test_what_cannot_be_aligned(command, text, tmp_path):
 
 def test_the_vocabulary_and_the_adapter_of_a_language(command, tmp_path):
     from wav2vec2_core.alignment import Aligner
-    from wav2vec2_core.decoding.alignment import align_words
+    from wav2vec2_core.decoding.forced_alignment import align_words
     from wav2vec2_torch import Wav2Vec2ForCTC
 
     mms = write_mms(tmp_path)

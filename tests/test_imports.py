@@ -78,6 +78,69 @@ def test_layers_inside_a_back_end(package):
         assert inner <= allowed, f"{path.name} imports {inner - allowed}"
 
 
+def modules_of(package):
+    """Dotted name -> file of every module of a package."""
+    found = {}
+    for path in sources(package):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def dependencies(path, modules):
+    """The modules among ``modules`` that a file imports at any depth; not those it needs for annotations alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield from {name if name in modules else node.module} & modules.keys()
+
+
+def circle_in(graph):
+    """Names that lead back to the first one, or nothing."""
+    state = {}  # False: on the way; True: done
+
+    def visit(name, way):
+        state[name] = False
+        for other in sorted(graph[name]):
+            if state.get(other) is False:
+                return [*way[way.index(other) :], other]
+            if other not in state and (found := visit(other, [*way, other])):
+                return found
+        state[name] = True
+        return []
+
+    return next((found for name in graph if name not in state and (found := visit(name, [name]))), [])
+
+
+@pytest.mark.parametrize("package", ["wav2vec2_core", *PRESENT, "conformance"])
+def test_no_import_circle_between_files_or_folders(package):
+    """A folder counts with the folders within it; each file that lies in none counts for itself."""
+    modules = modules_of(package)
+    files = {name: {*dependencies(path, modules)} - {name} for name, path in modules.items()}
+    assert not circle_in(files)
+
+    def place(name):
+        first = ".".join(name.split(".")[:2])
+        return first if (ROOT / first.replace(".", "/")).is_dir() or name == first else name
+
+    folders = {}
+    for name, used in files.items():
+        folders.setdefault(place(name), set()).update({place(other) for other in used} - {place(name)})
+    assert not circle_in(folders)
+
+
+def test_circles_are_seen():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
 def modules_after(statement):
     code = f"{statement}; import sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")

@@ -11,9 +11,9 @@ import numpy as np
 
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
+from wav2vec2_core.data.manifest import Utterance, stretch_of
 from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.manifest import Utterance, stretch_of
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Progress, Transcriber
 
 
@@ -71,7 +71,7 @@ class Aligner:
             AudioError: the file cannot be read or is below the model's receptive field.
             InputError: the text has no words, none in the model's letters, or more than the recording has room for.
         """
-        from wav2vec2_core.decoding.alignment import align_words  # compiles, which takes a moment
+        from wav2vec2_core.decoding.forced_alignment import align_words  # compiles, which takes a moment
 
         lines = text.splitlines() if isinstance(text, str) else list(text)
         if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wav2vec2_core.audio import Recording
+from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.backend import InferenceModel, load_backend
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
 from wav2vec2_core.config import Wav2Vec2Config
@@ -24,9 +25,8 @@ from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.embedding import exact_window, measured
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.long_audio import FeatureWindow, Window, feature_windows
+from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows
 from wav2vec2_core.parameters import head_of
-from wav2vec2_core.prefetching import prefetched
 
 UTTERANCES, FRAMES, SPEAKERS = "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector"
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.audio import Recording
+from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.backend import InferenceModel, load_backend
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_path
-from wav2vec2_core.level import Level
-from wav2vec2_core.long_audio import Window, feature_windows, too_short
-from wav2vec2_core.prefetching import prefetched
+from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.windows import Window, feature_windows, too_short
 
 #: Ends of the names of files that ``write_embeddings`` writes.
 EMBEDDING_FORMATS = ("npz", "safetensors")

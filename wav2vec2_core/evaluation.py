@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from wav2vec2_core.data.manifest import Utterance, cut_recording, read_manifest
 from wav2vec2_core.errors import InputError, Wav2Vec2Error
-from wav2vec2_core.manifest import Utterance, cut_recording, read_manifest
 from wav2vec2_core.metrics import Errors, character_errors, confidence_interval, normalise, word_errors
 from wav2vec2_core.transcription import Result, Transcriber
 

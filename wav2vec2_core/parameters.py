@@ -18,12 +18,7 @@ import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
-
-#: Head name (the class name without framework prefix and ``Wav2Vec2``) in the order of the documentation.
-HEADS = ("Model", "ForPreTraining", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
-#: What heads put before the names of the body; the bare ``Model`` has none.
-BODY_PREFIX = "wav2vec2."
-
+from wav2vec2_core.names import BODY_PREFIX, HEADS
 
 # A parameter that no other head has; the last two are told apart by the first one's projector.
 _TELLTALES = {

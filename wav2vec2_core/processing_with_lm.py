@@ -181,11 +181,9 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
         ``overrides`` are ``alpha``, ``beta``, ``unk_score_offset`` and ``score_boundary`` of the decoder, and arguments
         of the constructors of the feature extractor and the tokenizer.
         """
-        from wav2vec2_core.decoding.decoder_folder import load_decoder
-
         weights = {name: overrides.pop(name) for name in _WEIGHTS if name in overrides}
         parts = Wav2Vec2Processor.from_source(source, **overrides)
-        decoder = load_decoder(source, **weights)
+        decoder = BeamSearchDecoder.from_source(source, **weights)
         try:
             return cls(parts.feature_extractor, parts.tokenizer, decoder)
         except InputError as error:
@@ -197,9 +195,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
         Raises:
             InputError: the decoder has no language model. OutputError: the folder or a file cannot be written.
         """
-        from wav2vec2_core.decoding.decoder_folder import save_decoder
-
-        save_decoder(self.decoder, save_directory)
+        self.decoder.save_to_dir(save_directory)
         super().save_pretrained(save_directory)
 
 

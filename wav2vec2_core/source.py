@@ -15,7 +15,7 @@ from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import check_file_name, read_json
 
 if TYPE_CHECKING:
-    from wav2vec2_core.checkpoint.bare_file import BareModel
+    from wav2vec2_core.weight_files.bare_file import BareModel
 
 _PATIENCE = 10.0  # seconds to wait for the hub's list of a model's files
 _BARE = (".pt", ".pth")  # endings of checkpoints that need no folder
@@ -155,7 +155,7 @@ class FileSource(ModelSource):
     @cached_property
     def content(self) -> BareModel:
         """The opened file. Raises ``CheckpointError``."""
-        from wav2vec2_core.checkpoint.bare_file import open_bare_file
+        from wav2vec2_core.weight_files.bare_file import open_bare_file
 
         return open_bare_file(self.path)
 
@@ -166,7 +166,7 @@ class FileSource(ModelSource):
         return [] if folder else [self.path.name]
 
     def config_values(self) -> dict[str, Any]:
-        return self.content.config.to_dict()
+        return dict(self.content.config_values)
 
     @property
     def remedy(self) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 from wav2vec2_core.decoding import Timeline, Word
 from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.level import Level
-from wav2vec2_core.long_audio import FeatureStream, logit_stride
+from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.windows import FeatureStream, logit_stride
 from wav2vec2_core.transcription import Transcriber
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.audio import Recording
+from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render, segments_of, to_dict
 from wav2vec2_core.decoding import Decoder, Timeline, Word
@@ -22,9 +23,8 @@ from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.decoding.unspaced import parted
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
-from wav2vec2_core.level import Level
-from wav2vec2_core.long_audio import Window, logit_blocks, too_short
-from wav2vec2_core.prefetching import prefetched
+from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.windows import Window, logit_blocks, too_short
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import open_model
 

@@ -14,13 +14,13 @@ from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
-from wav2vec2_core.encoding import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_speakers,
     layer_numbers,
 )
+from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_tf.layers import Tensor, masked_mean, masked_mean_and_std
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel

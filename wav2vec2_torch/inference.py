@@ -15,13 +15,13 @@ import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import open_model
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.encoding import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
     check_speakers,
     layer_numbers,
 )
+from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch.cuda_graphs import Replayed, recorder_for
 from wav2vec2_torch.layers import masked_mean_and_std

@@ -2,8 +2,8 @@
 
 import random
 
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import Wav2Vec2Error
+from wav2vec2_core.language_model.ngram import NgramModel
 
 
 def mutated(chance, content):

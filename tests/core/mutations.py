@@ -7,9 +7,9 @@ from random_models import FAMILIES, random_tensors
 from torch_writers import described, write_legacy, write_zip
 
 from wav2vec2_core.checkpoint import write_checkpoint, write_tf_checkpoint
-from wav2vec2_core.checkpoint.dialects import TORCHAUDIO
-from wav2vec2_core.checkpoint.flax_msgpack import flax_params, write_flax_file
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.weight_files.dialects import TORCHAUDIO
+from wav2vec2_core.weight_files.flax_msgpack import flax_params, write_flax_file
 
 SMALL = {
     **TINY, **FAMILIES["large"], "hidden_size": 4, "num_attention_heads": 2, "num_conv_pos_embedding_groups": 2,

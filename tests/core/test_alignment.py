@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.decoding import Character, Timeline, Word, greedy_decode, viterbi
-from wav2vec2_core.decoding.alignment import align_words
+from wav2vec2_core.decoding.forced_alignment import align_words
 from wav2vec2_core.decoding.unspaced import parted, units
 from wav2vec2_core.decoding.viterbi import Chain, cheapest_path
 from wav2vec2_core.errors import InputError

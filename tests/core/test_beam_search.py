@@ -16,19 +16,18 @@ import numpy as np
 import pytest
 from beam_cases import LETTERS, BeamCase
 
+from wav2vec2_core.compilation import COMPILED
 from wav2vec2_core.decoding import (
     Alphabet,
     BeamSearchDecoder,
     LanguageModelState,
     SearchOptions,
-    beam_compaction,
-    beam_state,
     build_ctcdecoder,
     greedy_decode,
 )
-from wav2vec2_core.decoding.compilation import COMPILED
-from wav2vec2_core.decoding.ngram import NgramModel
+from wav2vec2_core.decoding.search import beam_compaction, beam_state
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 OPEN = {"beam_width": 5000, "beam_prune_logp": -1e9, "token_min_logp": -1e9}

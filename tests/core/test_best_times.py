@@ -5,11 +5,10 @@ import pytest
 from numpy_transcriber import TOKENS, save_processor
 
 from wav2vec2_core import Wav2Vec2Processor
-from wav2vec2_core.decoding import greedy_decode
+from wav2vec2_core.compilation import COMPILED
+from wav2vec2_core.decoding import Alphabet, greedy_decode
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 from wav2vec2_core.decoding.best_times import BestTimesDecoder
-from wav2vec2_core.decoding.compilation import COMPILED
-from wav2vec2_core.language_model.folder import alphabet_of
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def decoder(tokenizer):
-    return BestTimesDecoder(BeamSearchDecoder(alphabet_of(tokenizer)).changed(beam_width=10), tokenizer)
+    return BestTimesDecoder(BeamSearchDecoder(Alphabet.of(tokenizer)).changed(beam_width=10), tokenizer)
 
 
 def speech(seed, tokenizer, words=6):

@@ -17,9 +17,9 @@ from wav2vec2_core.checkpoint import (
     write_adapter,
     write_checkpoint,
 )
-from wav2vec2_core.checkpoint.arrays import DTYPE_NAMES, numpy_dtype
 from wav2vec2_core.checkpoint.writing import parse_size
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
+from wav2vec2_core.weight_files.arrays import DTYPE_NAMES, numpy_dtype
 
 TENSORS = {
     "wav2vec2.a": np.arange(12, dtype=np.float32).reshape(3, 4),

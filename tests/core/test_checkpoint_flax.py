@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model, write_flax_checkpoint
-from wav2vec2_core.checkpoint.flax_msgpack import FlaxFile
 from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.weight_files.flax_msgpack import FlaxFile
 
 GENERATOR = np.random.default_rng(0)
 TREE = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torch_writers import LEGACY, Named, described, pickled, storage, tensor, write_legacy, write_zip
 
-from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.weight_files.torch_pickle import TorchFile
 
 ARRAYS = {
     "float": np.arange(6, dtype=np.float32).reshape(2, 3),

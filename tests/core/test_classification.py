@@ -11,7 +11,7 @@ from numpy_transcriber import RATE, recording, save_processor, write
 from wav2vec2_core.checkpoint import write_checkpoint
 from wav2vec2_core.classification import FRAMES, SPEAKERS, UTTERANCES, Classifier, similarity
 from wav2vec2_core.errors import AudioError, CheckpointError, InputError
-from wav2vec2_core.long_audio import Window
+from wav2vec2_core.long_form.windows import Window
 
 
 class LabelModel(NumpyModel):

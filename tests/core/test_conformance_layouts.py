@@ -3,12 +3,12 @@
 import pytest
 
 from conformance import golden
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
-from wav2vec2_core.checkpoint.flax_msgpack import flax_name
-from wav2vec2_core.checkpoint.tf_h5 import checkpoint_name
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.parameters import num_parameters, parameter_table
+from wav2vec2_core.weight_files.checkpoint import canonical_name
+from wav2vec2_core.weight_files.flax_msgpack import flax_name
+from wav2vec2_core.weight_files.tf_h5 import checkpoint_name
 
 LAYOUTS = golden.layouts()
 

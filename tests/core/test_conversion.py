@@ -13,13 +13,13 @@ from random_models import FAMILIES, LETTERS, make_folder
 from torch_writers import described, write_zip
 
 from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model, write_adapter
-from wav2vec2_core.checkpoint.dialects import TORCHAUDIO
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.conversion import FORMATS, convert, receipt
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.parameters import BODY_PREFIX
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+from wav2vec2_core.weight_files.dialects import TORCHAUDIO
 
 HAS_H5PY = True
 try:

@@ -10,10 +10,10 @@ import pytest
 from mutations import SMALL, mutated, write_samples
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
-from wav2vec2_core.checkpoint.bare_file import open_bare_file
-from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_weight_file
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, ConfigError
+from wav2vec2_core.weight_files.bare_file import open_bare_file
+from wav2vec2_core.weight_files.checkpoint import Checkpoint, open_weight_file
 
 COUNT = 2000
 HAS_H5PY = importlib.util.find_spec("h5py") is not None
@@ -28,7 +28,7 @@ def read_everything(path, kind, config):
     if kind == "index":
         opened = open_checkpoint(open_model(path.parent))
     elif kind.startswith("fairseq") or kind == "torchaudio":
-        opened = open_bare_file(path, config if kind == "torchaudio" else None).checkpoint
+        opened = open_bare_file(path, config.to_dict() if kind == "torchaudio" else None).checkpoint
     else:
         opened = Checkpoint([open_weight_file(path)])
     return sum(opened.read(name).nbytes for name in opened.shapes)

@@ -10,7 +10,7 @@ from numpy_transcriber import RATE, recording, save_processor, write
 
 from wav2vec2_core.embedding import Embedder, write_embeddings
 from wav2vec2_core.errors import AudioError, InputError, OutputError
-from wav2vec2_core.long_audio import Window
+from wav2vec2_core.long_form.windows import Window
 
 
 @pytest.fixture

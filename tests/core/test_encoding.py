@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy_model import NumpyModel
 
-from wav2vec2_core.encoding import checked_waveforms, encode_in_tiles
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.long_form.tiles import checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
 
 CONFIG = NumpyModel().config

@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.language_model import estimation
 from wav2vec2_core.language_model.estimation import estimate
 from wav2vec2_core.language_model.kneser_ney import discounts_of
+from wav2vec2_core.language_model.ngram import NgramModel
 
 FALLBACK = (0.5, 1.0, 1.5)
 

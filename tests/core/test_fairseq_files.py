@@ -11,11 +11,11 @@ from random_models import FAMILIES, random_tensors
 from torch_writers import Instance, Named, described, write_legacy, write_zip
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model, plan_loading
-from wav2vec2_core.checkpoint.dialects import FAIRSEQ, FAIRSEQ2_CTC, FAIRSEQ2_PRETRAINING, TORCHAUDIO
-from wav2vec2_core.checkpoint.fairseq import parse_conv_layers, read_dictionary
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, ConfigError
 from wav2vec2_core.parameters import BODY_PREFIX, parameter_table
+from wav2vec2_core.weight_files.dialects import FAIRSEQ, FAIRSEQ2_CTC, FAIRSEQ2_PRETRAINING, TORCHAUDIO
+from wav2vec2_core.weight_files.fairseq import parse_conv_layers, read_dictionary
 
 HEADS = ("Model", "ForPreTraining", "ForCTC")
 #: What shapes and settings cannot show: how the heads of TINY are counted.
@@ -93,9 +93,9 @@ def test_fairseq2(tmp_path, family, head):
 
 
 def _with_config(path, config):
-    from wav2vec2_core.checkpoint.bare_file import open_bare_file
+    from wav2vec2_core.weight_files.bare_file import open_bare_file
 
-    return open_bare_file(path, config)
+    return open_bare_file(path, None if config is None else config.to_dict())
 
 
 @pytest.mark.parametrize("head", ["Model", "ForCTC"])

@@ -9,8 +9,8 @@ import pytest
 from mutated_files import fuzz
 
 from wav2vec2_core.decoding import build_ctcdecoder
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.language_model.tables import write_binary
 
 FOLDER = Path(__file__).parent / "kenlm_files"

@@ -6,17 +6,11 @@ from pathlib import Path
 import pytest
 from ngram_models import arpa_text, random_ngrams
 
+from wav2vec2_core.attaching import attach, attach_to_model
 from wav2vec2_core.decoding.alphabet import Alphabet
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import CheckpointError, InputError
-from wav2vec2_core.language_model.folder import (
-    Attributes,
-    alphabet_of,
-    attach,
-    attach_to_model,
-    find_model,
-    read_unigrams,
-)
+from wav2vec2_core.language_model.folder import Attributes, find_model, read_unigrams
+from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -44,7 +38,7 @@ LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz"]
 
 
 def test_alphabet_of_the_usual_vocabulary(tmp_path):
-    labels = alphabet_of(tokenizer(tmp_path, LETTERS)).labels
+    labels = Alphabet.of(tokenizer(tmp_path, LETTERS)).labels
     assert labels == ("", "<s>", "</s>", "⁇", " ", *"abcdefghijklmnopqrstuvwxyz")
 
 
@@ -53,13 +47,13 @@ def test_alphabet_with_names_of_its_own(tmp_path):
         tmp_path, [*"ab", "#", "_", "?"], pad_token="_", word_delimiter_token="#", unk_token="?",
         bos_token=None, eos_token=None,
     )  # fmt: skip
-    assert alphabet_of(own).labels == ("a", "b", " ", "", "⁇")
+    assert Alphabet.of(own).labels == ("a", "b", " ", "", "⁇")
 
 
 def test_alphabet_without_a_token_for_unknown_letters():
     embedded = Wav2Vec2CTCTokenizer.from_pretrained(EMBEDDED_MODEL)
-    assert alphabet_of(embedded).labels.count("") == 1
-    assert alphabet_of(embedded).labels[embedded.pad_token_id] == ""
+    assert Alphabet.of(embedded).labels.count("") == 1
+    assert Alphabet.of(embedded).labels[embedded.pad_token_id] == ""
 
 
 def test_attach_writes_the_layout(tmp_path):
@@ -75,7 +69,7 @@ def test_attach_writes_the_layout(tmp_path):
         "alpha": 0.5, "beta": 1.5, "score_boundary": True, "unk_score_offset": -10.0,
     }  # fmt: skip
     assert sorted(read_unigrams(folder / "language_model" / "unigrams.txt")) == sorted(WORDS)
-    assert Alphabet.load(folder / "alphabet.json") == alphabet_of(tokenizer(tmp_path, LETTERS))
+    assert Alphabet.load(folder / "alphabet.json") == Alphabet.of(tokenizer(tmp_path, LETTERS))
     assert NgramModel.open(find_model(folder / "language_model")).order == 2
 
 

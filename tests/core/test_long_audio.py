@@ -12,8 +12,8 @@ from wav2vec2_core import Wav2Vec2FeatureExtractor
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.level import Level
-from wav2vec2_core.long_audio import Window, feature_windows, logit_blocks, recording_logits
+from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.windows import Window, feature_windows, logit_blocks, recording_logits
 
 RATE = 1000
 EXTRACTOR = Wav2Vec2FeatureExtractor(sampling_rate=RATE)

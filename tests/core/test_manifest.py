@@ -9,8 +9,8 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wav2vec2_core.data.manifest import Utterance, read_manifest, write_manifest
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.manifest import Utterance, read_manifest, write_manifest
 
 
 @pytest.fixture

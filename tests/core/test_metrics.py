@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.manifest import Utterance
 from wav2vec2_core.metrics import Errors, character_errors, confidence_interval, normalise, word_errors
 
 pytest.importorskip("jiwer", reason="jiwer, of the extra train, is not installed here")
@@ -145,8 +145,8 @@ def test_stretches_of_recordings(tmp_path):
     import soundfile
 
     from wav2vec2_core.audio import read_audio
+    from wav2vec2_core.data.manifest import cut_recording
     from wav2vec2_core.errors import AudioError
-    from wav2vec2_core.manifest import cut_recording
 
     path = tmp_path / "a.flac"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 24_000), 8_000)

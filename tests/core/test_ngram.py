@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ngram_models import DictionaryModel, arpa_text, drop_endings, random_ngrams, random_words
 
-from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.decoding.ngram_kernels import score_ngram
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.language_model import cache
+from wav2vec2_core.language_model.ngram import NgramModel
+from wav2vec2_core.language_model.ngram_kernels import score_ngram
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +120,8 @@ def test_words_and_ids(tmp_path):
 def test_plain_python_gives_the_same(tmp_path):
     path, _, vocabulary = made(tmp_path, 5, 4)
     code = (
-        "import sys; from wav2vec2_core.decoding.ngram import NgramModel;"
-        "from wav2vec2_core.decoding import compilation;"
+        "import sys; from wav2vec2_core.language_model.ngram import NgramModel;"
+        "from wav2vec2_core import compilation;"
         "m = NgramModel.open(sys.argv[1]); w = sys.argv[2:];"
         "print(compilation.COMPILED, m.word_scores(w * 5).tolist())"
     )
@@ -217,7 +217,7 @@ class TestCache:
     def test_two_processes_at_once(self, tmp_path):
         path, _, vocabulary = made(tmp_path, 0, 3, words=400)
         code = (
-            "import sys; from wav2vec2_core.decoding.ngram import NgramModel;"
+            "import sys; from wav2vec2_core.language_model.ngram import NgramModel;"
             "print(NgramModel.open(sys.argv[1]).score(sys.argv[2:]))"
         )
         command = [sys.executable, "-c", code, str(path), *vocabulary[:4]]

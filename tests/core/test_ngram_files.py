@@ -10,8 +10,8 @@ import pytest
 from mutated_files import fuzz
 from ngram_models import arpa_text, random_ngrams, random_words
 
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.language_model.tables import write_binary
 
 ARPA = """\\data\\

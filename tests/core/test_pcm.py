@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
+from wav2vec2_core.audio.raw import PcmReader
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.pcm import PcmReader
 
 
 class Trickle(io.RawIOBase):

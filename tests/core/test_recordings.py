@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from wav2vec2_core.audio.selection import find_sources, output_paths
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.recordings import find_sources, output_paths
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from numpy_model import NumpyModel
 from numpy_transcriber import RATE, make_transcriber, recording
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.level import Level
-from wav2vec2_core.long_audio import Window
+from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.windows import Window
 from wav2vec2_core.streaming import StreamingTranscriber
 
 

@@ -11,7 +11,7 @@ from wav2vec2_core.decoding import BeamSearchDecoder, GreedyDecoder
 from wav2vec2_core.decoding.best_times import BestTimesDecoder
 from wav2vec2_core.decoding.choice import DecoderChoice
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.long_audio import Window
+from wav2vec2_core.long_form.windows import Window
 
 LENGTHS = (3, 0.03, 45.5, 1, 9.7, 12, 80, 2)
 

@@ -4,9 +4,9 @@ from ngram_models import arpa_text
 
 from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
-from wav2vec2_core.decoding.ngram import NgramModel
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.language_model.tuning import ALPHA_RANGE, BETA_RANGE, tune
+from wav2vec2_core.language_model.ngram import NgramModel
+from wav2vec2_core.tuning import ALPHA_RANGE, BETA_RANGE, tune
 
 pytest.importorskip("jiwer", reason="jiwer, of the extra train, is not installed here")
 

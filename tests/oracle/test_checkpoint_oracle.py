@@ -16,11 +16,11 @@ from wav2vec2_core.checkpoint import (
     write_adapter,
     write_checkpoint,
 )
-from wav2vec2_core.checkpoint.inert_pickle import STORAGES
-from wav2vec2_core.checkpoint.torch_pickle import TorchFile
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.parameters import HEADS, parameter_table
+from wav2vec2_core.weight_files.inert_pickle import STORAGES
+from wav2vec2_core.weight_files.torch_pickle import TorchFile
 
 pytestmark = pytest.mark.oracle
 

@@ -6,7 +6,7 @@ from torch_models import NORMS, tiny
 
 from wav2vec2_core import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wav2vec2_core.backend import load_backend
-from wav2vec2_core.long_audio import Window, recording_logits
+from wav2vec2_core.long_form.windows import Window, recording_logits
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.oracle

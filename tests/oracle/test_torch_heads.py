@@ -13,9 +13,9 @@ from transformers.activations import ACT2FN
 
 import wav2vec2_torch
 from wav2vec2_core import masking
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import ACTIVATIONS
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 from wav2vec2_torch import layers
 
 pytestmark = pytest.mark.oracle

@@ -4,9 +4,9 @@ import torch
 import transformers
 
 import wav2vec2_torch
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 from wav2vec2_torch.weights import fill_weights, to_array
 
 TINY = {

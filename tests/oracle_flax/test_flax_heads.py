@@ -13,9 +13,9 @@ from test_torch_heads import fields_of, ids, scalar, training_call
 from torch_pairs import SAMPLES, VARIANTS, cases, waveforms
 from transformers.activations import ACT2FN
 
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 from wav2vec2_flax import FlaxWav2Vec2ForCTC, layers
 from wav2vec2_flax.weights import flatten, places
 from wav2vec2_torch import layers as torch_layers

@@ -13,8 +13,8 @@ from torch_pairs import TINY, make_pair, waveforms
 
 import wav2vec2_torch
 from wav2vec2_core.checkpoint import write_flax_checkpoint
-from wav2vec2_core.checkpoint.flax_msgpack import flax_name
 from wav2vec2_core.conversion import convert
+from wav2vec2_core.weight_files.flax_msgpack import flax_name
 from wav2vec2_torch.weights import export_weights
 
 pytestmark = [

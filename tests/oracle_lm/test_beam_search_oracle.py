@@ -7,7 +7,7 @@ import pytest
 from beam_cases import BeamCase
 
 from wav2vec2_core.decoding import Alphabet, BeamSearchDecoder, SearchOptions
-from wav2vec2_core.decoding.ngram import NgramModel
+from wav2vec2_core.language_model.ngram import NgramModel
 
 pyctcdecode = pytest.importorskip("pyctcdecode", reason="the oracle is not installed")
 kenlm = pytest.importorskip("kenlm", reason="the oracle is not installed")

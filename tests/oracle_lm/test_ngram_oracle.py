@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ngram_models import arpa_text, drop_endings, random_ngrams, random_words
 
-from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.decoding.ngram_kernels import score_ngram
 from wav2vec2_core.language_model.estimation import estimate
+from wav2vec2_core.language_model.ngram import NgramModel
+from wav2vec2_core.language_model.ngram_kernels import score_ngram
 from wav2vec2_core.language_model.scoring import score_texts
 from wav2vec2_core.language_model.tables import write_binary
 

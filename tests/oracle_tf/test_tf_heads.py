@@ -14,9 +14,9 @@ from torch_pairs import waveforms
 from transformers.activations import ACT2FN
 
 import wav2vec2_tf
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 from wav2vec2_tf import layers
 from wav2vec2_tf.weights import find_variable
 

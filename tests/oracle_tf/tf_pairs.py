@@ -8,8 +8,8 @@ from torch_pairs import TINY, copy_parameters, randomise, their_config
 
 import wav2vec2_tf
 import wav2vec2_torch
-from wav2vec2_core.checkpoint.checkpoint import canonical_name
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.weight_files.checkpoint import canonical_name
 from wav2vec2_tf import layers
 from wav2vec2_tf.weights import fill_weights
 

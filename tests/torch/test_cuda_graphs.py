@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_models import tiny
 
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.long_audio import Window
+from wav2vec2_core.long_form.windows import Window
 from wav2vec2_torch import cuda_graphs, fast_layers, inference
 from wav2vec2_torch.cuda_graphs import GRAPHS, LONGEST, SIGHTINGS, Recorded, Replayed
 from wav2vec2_torch.inference import InferenceModel

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from wav2vec2_core.audio import resample
-from wav2vec2_core.long_audio import recording_logits
+from wav2vec2_core.long_form.windows import recording_logits
 from wav2vec2_core.transcription import Transcriber
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"

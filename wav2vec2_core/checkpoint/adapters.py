@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from wav2vec2_core.checkpoint.checkpoint import Checkpoint, open_weight_file
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
-from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_path, make_folder
 from wav2vec2_core.parameters import Parameter, parameter_table
 from wav2vec2_core.source import ModelSource
+from wav2vec2_core.weight_files.checkpoint import Checkpoint, open_weight_file
+from wav2vec2_core.weight_files.safetensors_file import check_tensors, write_safetensors
 
 _LONGEST = 64  # letters of a language code; a file name has room for it
 _SHOWN = 20  # languages named in a message; mms-1b-all has 1162

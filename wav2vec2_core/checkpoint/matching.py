@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from wav2vec2_core.checkpoint.checkpoint import Checkpoint
 from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.parameters import BODY_PREFIX, Parameter
+from wav2vec2_core.weight_files.checkpoint import Checkpoint
 
 #: First parts of the names of head parameters. ``feature_extractor`` is the x-vector head's last layer where the body
 #: has its prefix, and the body's convolutions where it has not.

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.checkpoint.arrays import ArrayLike
-from wav2vec2_core.checkpoint.checkpoint import FLAX, SAFETENSORS, SAFETENSORS_INDEX, TORCH
-from wav2vec2_core.checkpoint.flax_msgpack import write_flax_file
-from wav2vec2_core.checkpoint.safetensors_file import check_tensors, write_safetensors
-from wav2vec2_core.checkpoint.torch_writing import check_torch_tensors, write_torch_file
+from wav2vec2_core.checkpoint.opening import FLAX, SAFETENSORS, SAFETENSORS_INDEX, TORCH
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.weight_files.arrays import ArrayLike
+from wav2vec2_core.weight_files.flax_msgpack import write_flax_file
+from wav2vec2_core.weight_files.safetensors_file import check_tensors, write_safetensors
+from wav2vec2_core.weight_files.torch_writing import check_torch_tensors, write_torch_file
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wav2vec2_core.alignment import Alignment
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
-    from wav2vec2_core.manifest import Utterance
+    from wav2vec2_core.data.manifest import Utterance
 
 
 class AlignmentFormat(StrEnum):
@@ -118,8 +118,8 @@ def align(
 
 def _utterances(audio: Path | None, text: str | None, manifest: Path | None) -> list[Utterance]:
     """What to align. Raises ``InputError``."""
+    from wav2vec2_core.data.manifest import Utterance, read_manifest
     from wav2vec2_core.errors import InputError
-    from wav2vec2_core.manifest import Utterance, read_manifest
 
     if manifest is not None:
         if audio is not None:

@@ -38,12 +38,12 @@ def classify(
 
     failed = 0
     with stoppable():
+        from wav2vec2_core.audio.selection import find_sources
         from wav2vec2_core.classification import Classifier
         from wav2vec2_core.cli.console import printable
         from wav2vec2_core.cli.progress import audio_progress
         from wav2vec2_core.errors import InputError, Wav2Vec2Error
-        from wav2vec2_core.long_audio import Window
-        from wav2vec2_core.recordings import find_sources
+        from wav2vec2_core.long_form.windows import Window
 
         cut = Window.parse(window)
         with find_sources(files, recursive=recursive) as sources:

@@ -41,12 +41,12 @@ def embed(
 
     failed = 0
     with stoppable("finished files are kept, --resume goes on with the others"):
+        from wav2vec2_core.audio.selection import find_sources, output_paths
         from wav2vec2_core.cli.progress import audio_progress
         from wav2vec2_core.embedding import Embedder
         from wav2vec2_core.errors import Wav2Vec2Error
         from wav2vec2_core.files import make_folder
-        from wav2vec2_core.long_audio import Window
-        from wav2vec2_core.recordings import find_sources, output_paths
+        from wav2vec2_core.long_form.windows import Window
         from wav2vec2_core.transcription import EMBEDDED_MODEL
 
         numbers, cut = _numbers(layers), Window.parse(window)

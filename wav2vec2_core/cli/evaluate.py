@@ -27,8 +27,8 @@ from wav2vec2_core.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from wav2vec2_core.data.manifest import Utterance
     from wav2vec2_core.evaluation import Evaluation, Scored
-    from wav2vec2_core.manifest import Utterance
     from wav2vec2_core.metrics import Errors
     from wav2vec2_core.transcription import Transcriber
 
@@ -106,8 +106,8 @@ def evaluate(
 
 def _with_texts(manifest: Path) -> list[Utterance]:
     """The utterances of a manifest. Raises ``InputError`` where one has no text."""
+    from wav2vec2_core.data.manifest import read_manifest
     from wav2vec2_core.errors import InputError
-    from wav2vec2_core.manifest import read_manifest
 
     utterances = list(read_manifest(manifest))
     without = next((utterance for utterance in utterances if utterance.text is None), None)

@@ -30,8 +30,8 @@ def listen(
     A line for each stretch of speech between pauses; on a terminal the line grows while it is spoken.
     """
     from wav2vec2_core.audio import resample_blocks
+    from wav2vec2_core.audio.raw import PcmReader
     from wav2vec2_core.errors import InputError
-    from wav2vec2_core.pcm import PcmReader
     from wav2vec2_core.streaming import StreamingTranscriber
     from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from wav2vec2_core.cli.options import BackendName, DeviceName, Language, LowerCase, Offline, RemovePunctuation
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.language_model.ngram import NgramModel
 
 app = typer.Typer(
     name="lm", help="n-gram language models: estimate, look into, attach to a model, tune.", no_args_is_help=True
@@ -101,7 +101,7 @@ def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, or KenLM binary.")],
 ) -> None:
     """Say what a language model is: order, sizes, words."""
-    from wav2vec2_core.decoding.ngram import UNKNOWN
+    from wav2vec2_core.language_model.ngram import UNKNOWN
 
     model = _open(file)
     sizes = model.layout.counts
@@ -154,7 +154,7 @@ def attach(
     offline: Offline = False,
 ) -> None:
     """Put a language model beside a speech model: alphabet.json and the folder language_model."""
-    from wav2vec2_core.language_model.folder import attach_to_model
+    from wav2vec2_core.attaching import attach_to_model
 
     folder, notes = attach_to_model(
         model, language_model, unigrams=unigrams, output=output, language=language, local_files_only=offline
@@ -181,7 +181,7 @@ def tune(
 ) -> None:
     """Find the weights alpha and beta with the fewest word errors on a development set, and save them in attrs.json."""
     from wav2vec2_core.language_model.folder import ATTRIBUTES, FOLDER
-    from wav2vec2_core.language_model.tuning import tune_model
+    from wav2vec2_core.tuning import tune_model
 
     with _steps() as progress:
         found = tune_model(
@@ -207,7 +207,7 @@ def tune(
 
 
 def _open(file: Path) -> NgramModel:
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.language_model.ngram import NgramModel
 
     with _steps() as progress:
         return NgramModel.open(file, lambda part: progress("reading", part))

@@ -14,7 +14,7 @@ from wav2vec2_core.errors import Wav2Vec2Error
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
-    from wav2vec2_core.manifest import Utterance
+    from wav2vec2_core.data.manifest import Utterance
 
 
 class Quiet:
@@ -75,7 +75,7 @@ def audio_progress(title: str, recordings: Iterable[str | PathLike[str] | Uttera
 def _seconds(recording: str | PathLike[str] | Utterance) -> float:
     """By its header; 0 for a file that will be an error later."""
     from wav2vec2_core.audio import audio_duration
-    from wav2vec2_core.manifest import Utterance
+    from wav2vec2_core.data.manifest import Utterance
 
     is_stretch = isinstance(recording, Utterance)
     try:

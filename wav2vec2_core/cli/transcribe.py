@@ -35,9 +35,9 @@ from wav2vec2_core.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from wav2vec2_core.audio.selection import Source
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
-    from wav2vec2_core.recordings import Source
     from wav2vec2_core.transcription import Transcriber, Transcript
 
 
@@ -100,10 +100,10 @@ def transcribe(
 
     remedy = "finished files are kept, --resume goes on with the others" if output_dir else ""
     with stoppable(remedy):
+        from wav2vec2_core.audio.selection import find_sources
         from wav2vec2_core.captions import Layout
         from wav2vec2_core.decoding.choice import DecoderChoice
-        from wav2vec2_core.long_audio import Window
-        from wav2vec2_core.recordings import find_sources
+        from wav2vec2_core.long_form.windows import Window
         from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
         layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
@@ -166,10 +166,10 @@ class _Delivery:
     @classmethod
     def plan(cls, sources: Sequence[Source], folder: Path | None, output_format: str, layout: Layout) -> _Delivery:
         """Check before any work that every result has its place. Raises ``InputError`` and ``OutputError``."""
+        from wav2vec2_core.audio.selection import output_paths
         from wav2vec2_core.captions import FORMATS
         from wav2vec2_core.errors import InputError
         from wav2vec2_core.files import make_folder
-        from wav2vec2_core.recordings import output_paths
 
         formats = _ALL if output_format == "all" else (output_format,)
         if folder is None:

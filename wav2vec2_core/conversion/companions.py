@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2_core.checkpoint import ModelSource, read_adapter
-from wav2vec2_core.checkpoint.arrays import LazyArray, numpy_dtype
-from wav2vec2_core.checkpoint.checkpoint import Checkpoint
-from wav2vec2_core.checkpoint.fairseq import DICTIONARY, fairseq_rows, read_dictionary
-from wav2vec2_core.checkpoint.safetensors_file import write_safetensors
-from wav2vec2_core.checkpoint.torch_writing import write_torch_file
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import read_json, write_json, write_text
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, is_nested
+from wav2vec2_core.weight_files.arrays import LazyArray, numpy_dtype
+from wav2vec2_core.weight_files.checkpoint import Checkpoint
+from wav2vec2_core.weight_files.fairseq import DICTIONARY, fairseq_rows, read_dictionary
+from wav2vec2_core.weight_files.safetensors_file import write_safetensors
+from wav2vec2_core.weight_files.torch_writing import write_torch_file
 
 #: Files that are the same whatever the weights are stored as.
 CARRIED = (

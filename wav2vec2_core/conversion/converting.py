@@ -19,11 +19,6 @@ from wav2vec2_core.checkpoint import (
     write_flax_checkpoint,
     write_tf_checkpoint,
 )
-from wav2vec2_core.checkpoint.arrays import LazyArray, numpy_dtype
-from wav2vec2_core.checkpoint.bare_file import BareModel, open_bare_file
-from wav2vec2_core.checkpoint.checkpoint import open_weight_file
-from wav2vec2_core.checkpoint.fairseq import DICTIONARY, fairseq_rows, write_fairseq_file
-from wav2vec2_core.checkpoint.flax_msgpack import flax_params
 from wav2vec2_core.checkpoint.writing import parse_size
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.conversion.companions import (
@@ -43,6 +38,11 @@ from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_folder, read_json, write_json
 from wav2vec2_core.parameters import BODY_PREFIX, HEADS, head_of, parameter_table
 from wav2vec2_core.source import FileSource
+from wav2vec2_core.weight_files.arrays import LazyArray, numpy_dtype
+from wav2vec2_core.weight_files.bare_file import BareModel, open_bare_file
+from wav2vec2_core.weight_files.checkpoint import open_weight_file
+from wav2vec2_core.weight_files.fairseq import DICTIONARY, fairseq_rows, write_fairseq_file
+from wav2vec2_core.weight_files.flax_msgpack import flax_params
 
 FORMATS = ("safetensors", "torch", "tf", "flax", "fairseq")
 _MASK_EMBEDDING = "masked_spec_embed"
@@ -164,8 +164,8 @@ def _prepare(
     given = None if config_file is None else Wav2Vec2Config.from_dict(read_json(config_file))
     vocabulary = bare = None
     if isinstance(source, FileSource):
-        bare = source.content if given is None else open_bare_file(source.path, given)
-        config, checkpoint = bare.config, bare.checkpoint
+        bare = source.content if given is None else open_bare_file(source.path, given.to_dict())
+        config, checkpoint = given or Wav2Vec2Config.from_dict(bare.config_values), bare.checkpoint
         path = Path(vocabulary_file) if vocabulary_file is not None else dictionary_beside(source.path)
         vocabulary = bare.vocabulary if path is None else read_vocabulary(path)
     else:
@@ -305,7 +305,10 @@ def _verify(
     job: _Job, folder: Path, to: str, receipt: Receipt, adapters: Mapping[str, Checkpoint], *, given_config: bool
 ) -> None:
     result = folder / _FAIRSEQ_FILE if to == "fairseq" else folder
-    found = open_bare_file(result, job.config).checkpoint if to == "fairseq" else open_checkpoint(open_model(folder))
+    if to == "fairseq":
+        found = open_bare_file(result, job.config.to_dict()).checkpoint
+    else:
+        found = open_checkpoint(open_model(folder))
     receipt.arrays_equal = compare_arrays(job.tensors, found)
     for name, adapter in adapters.items():
         written = Checkpoint([open_weight_file(folder / name)])

@@ -14,10 +14,10 @@ import numpy as np
 
 from wav2vec2_core.backend import BACKENDS, load_backend
 from wav2vec2_core.checkpoint import Checkpoint
-from wav2vec2_core.checkpoint.arrays import ArrayLike
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, OutputError
 from wav2vec2_core.parameters import BODY_PREFIX
+from wav2vec2_core.weight_files.arrays import ArrayLike
 
 #: The receipt lies beside the result under this name, and marks the folder as one that a conversion may replace.
 RECEIPT = "conversion.json"

@@ -92,6 +92,14 @@ class Alphabet:
         return cls(tuple(found) if BLANK in found else (*found, BLANK), is_bpe)
 
     @classmethod
+    def of(cls, tokenizer: Wav2Vec2CTCTokenizer) -> Alphabet:
+        """The labels of a model by its tokenizer, whatever it calls the blank, the delimiter and the unknown letter."""
+        # The blank last: some vocabularies have no token of their own for unknown letters and name the blank.
+        named = {tokenizer.unk_token: "<unk>", tokenizer.word_delimiter_token: "|", tokenizer.pad_token: "<pad>"}
+        tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+        return cls.build([named.get(token, token) for token, _ in tokens])
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Alphabet:
         """Read ``alphabet.json``. Raises ``CheckpointError``."""
         content = read_json(path)

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wav2vec2_core.decoding.alphabet import Alphabet
-from wav2vec2_core.decoding.beam_search import EMPTY_PATH, LanguageModelState, Search
-from wav2vec2_core.decoding.log_probabilities import checked_logits, log_probabilities
-from wav2vec2_core.decoding.resources import Resources
-from wav2vec2_core.decoding.search_options import SearchOptions
-from wav2vec2_core.decoding.spoken import Hypothesis, Speller
+from wav2vec2_core.decoding.decoder_folder import read_decoder, write_decoder
+from wav2vec2_core.decoding.search.beam_search import EMPTY_PATH, LanguageModelState, Search
+from wav2vec2_core.decoding.search.log_probabilities import checked_logits, log_probabilities
+from wav2vec2_core.decoding.search.resources import Resources
+from wav2vec2_core.decoding.search.search_options import SearchOptions
+from wav2vec2_core.decoding.search.spoken import Hypothesis, Speller
 from wav2vec2_core.decoding.timeline import Word
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.source import ModelSource, open_model
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.ngram import NgramModel
+    from wav2vec2_core.language_model.ngram import NgramModel
 
 #: Numbers whose log probabilities are computed at a time.
 BLOCK = 1 << 21
@@ -147,10 +149,16 @@ class BeamSearchDecoder:
         Raises:
             CheckpointError: a file is missing or damaged; the message names it.
         """
-        from wav2vec2_core.decoding.decoder_folder import load_decoder
-        from wav2vec2_core.source import open_model
+        return cls.from_source(open_model(Path(folder)))
 
-        return load_decoder(open_model(Path(folder)))
+    @classmethod
+    def from_source(cls, source: ModelSource, **weights: Any) -> BeamSearchDecoder:
+        """Read the decoder of a model that is open already; ``weights`` that are not ``None`` replace the stored ones.
+
+        Raises:
+            CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
+        """
+        return cls(*read_decoder(source, **weights))
 
     def save_to_dir(self, folder: str | os.PathLike[str]) -> None:
         """Write ``alphabet.json`` and ``language_model`` into a folder, created where missing.
@@ -158,9 +166,7 @@ class BeamSearchDecoder:
         Raises:
             InputError: there is no language model. OutputError: the folder cannot be written.
         """
-        from wav2vec2_core.decoding.decoder_folder import save_decoder
-
-        save_decoder(self, folder)
+        write_decoder(folder, self.alphabet, self.model, self.unigrams, self.options)
 
 
 def build_ctcdecoder(
@@ -191,7 +197,7 @@ def build_ctcdecoder(
     alphabet = Alphabet.build(labels)
     if kenlm_model_path is None:
         return BeamSearchDecoder(alphabet, None, None if unigrams is None else list(unigrams), options)
-    from wav2vec2_core.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
+    from wav2vec2_core.language_model.ngram import BEGIN, END, UNKNOWN, NgramModel
 
     model = NgramModel.open(kenlm_model_path)
     words = None if unigrams is None else list(unigrams)

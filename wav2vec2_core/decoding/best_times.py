@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wav2vec2_core.decoding.alignment import align_words
 from wav2vec2_core.decoding.decoder import Decoder, DecodingStream
+from wav2vec2_core.decoding.forced_alignment import align_words
 from wav2vec2_core.decoding.timeline import Character, Word
 from wav2vec2_core.errors import InputError
 

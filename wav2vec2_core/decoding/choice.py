@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.decoder import Decoder
 from wav2vec2_core.decoding.greedy import GreedyDecoder
 from wav2vec2_core.errors import CheckpointError, InputError
@@ -49,9 +50,8 @@ class DecoderChoice:
             if not self.hotwords and self.beam_width is None:
                 return GreedyDecoder(tokenizer)
             from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
-            from wav2vec2_core.language_model.folder import alphabet_of
 
-            search = BeamSearchDecoder(alphabet_of(tokenizer))
+            search = BeamSearchDecoder(Alphabet.of(tokenizer))
         from wav2vec2_core.decoding.best_times import BestTimesDecoder
 
         search = search.changed(
@@ -70,16 +70,15 @@ class DecoderChoice:
         if path.is_dir():
             return _attached(open_model(path.parent if path.name == "language_model" else path), tokenizer)
         from wav2vec2_core.decoding.beam_decoder import build_ctcdecoder
-        from wav2vec2_core.language_model.folder import alphabet_of
 
-        return build_ctcdecoder(alphabet_of(tokenizer).labels, path)
+        return build_ctcdecoder(Alphabet.of(tokenizer).labels, path)
 
 
 def _attached(source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder:
     """The decoder in a model's folder. Raises ``CheckpointError``, also where it is for another vocabulary."""
-    from wav2vec2_core.decoding.decoder_folder import load_decoder
+    from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 
-    decoder = load_decoder(source)
+    decoder = BeamSearchDecoder.from_source(source)
     difference = decoder.alphabet.difference(tokenizer)
     if difference:
         raise CheckpointError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.decoding.alphabet import FILE as ALPHABET
 from wav2vec2_core.decoding.alphabet import Alphabet
-from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
-from wav2vec2_core.decoding.ngram import NgramModel
-from wav2vec2_core.decoding.search_options import SearchOptions
+from wav2vec2_core.decoding.search.search_options import SearchOptions
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import make_folder
 from wav2vec2_core.language_model.folder import (
@@ -23,11 +22,12 @@ from wav2vec2_core.language_model.folder import (
     read_unigrams,
     write_language_model,
 )
+from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.source import ModelSource
 
 
-def load_decoder(source: ModelSource, **weights: Any) -> BeamSearchDecoder:
-    """Read the decoder of a model.
+def read_decoder(source: ModelSource, **weights: Any) -> tuple[Alphabet, NgramModel, list[str] | None, SearchOptions]:
+    """Read the labels, language model, known words and options of a model's decoder.
 
     ``weights`` that are not ``None`` take the place of those in ``attrs.json``.
 
@@ -39,7 +39,7 @@ def load_decoder(source: ModelSource, **weights: Any) -> BeamSearchDecoder:
     attributes = vars(Attributes.load(folder)) | {name: value for name, value in weights.items() if value is not None}
     options = SearchOptions(lm_score_boundary=attributes.pop("score_boundary"), **attributes)
     model = NgramModel.open(find_model(folder))
-    return BeamSearchDecoder(alphabet, model, read_unigrams(folder / UNIGRAMS) or None, options)
+    return alphabet, model, read_unigrams(folder / UNIGRAMS) or None, options
 
 
 def _fetched(source: ModelSource) -> Path:
@@ -54,16 +54,21 @@ def _fetched(source: ModelSource) -> Path:
     return paths[0].parent
 
 
-def save_decoder(decoder: BeamSearchDecoder, folder: str | os.PathLike[str]) -> None:
-    """Write the decoder into a folder, created where missing; an earlier language model there is replaced.
+def write_decoder(
+    folder: str | os.PathLike[str],
+    alphabet: Alphabet,
+    model: NgramModel | None,
+    unigrams: Iterable[str] | None,
+    options: SearchOptions,
+) -> None:
+    """Write the parts of a decoder into a folder, created where missing; an earlier language model there is replaced.
 
     Raises:
         InputError: the decoder has no language model. OutputError: the folder cannot be written.
     """
-    if decoder.model is None:
+    if model is None:
         raise InputError("the decoder has no language model to save: save the tokenizer alone")
-    options = decoder.options
     attributes = Attributes(options.alpha, options.beta, options.unk_score_offset, bool(options.lm_score_boundary))
     target = make_folder(folder)
-    write_language_model(target, decoder.model.path, decoder.unigrams or (), attributes)
-    decoder.alphabet.save(target)
+    write_language_model(target, model.path, unigrams or (), attributes)
+    alphabet.save(target)

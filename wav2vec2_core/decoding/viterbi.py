@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wav2vec2_core.decoding.compilation import COMPILED, compiled
+from wav2vec2_core.compilation import COMPILED, compiled
 
 _BUDGET = 64.0  # of the first attempt
 _LARGEST = float(np.finfo(np.float64).max)  # a budget that everything possible is within

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from wav2vec2_core.decoding.ngram import END, NgramModel
 from wav2vec2_core.language_model.line_blocks import open_text
+from wav2vec2_core.language_model.ngram import END, NgramModel
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Attaching an n-gram language model to a speech model's folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from wav2vec2_core.checkpoint import open_checkpoint
+from wav2vec2_core.decoding.alphabet import DELIMITER, UNKNOWN, Alphabet
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.language_model.folder import Attributes, read_unigrams, write_language_model
+from wav2vec2_core.language_model.ngram import BEGIN, END, NgramModel
+from wav2vec2_core.language_model.ngram import UNKNOWN as UNKNOWN_WORD
+from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.source import open_model
+from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+
+
+def attach(
+    language_model: Path, folder: Path, tokenizer: Wav2Vec2CTCTokenizer, unigrams: Sequence[str] | None = None
+) -> list[str]:
+    """Write ``alphabet.json`` and ``language_model`` into a model's folder; an earlier language model is replaced.
+
+    Args:
+        language_model: an ARPA file, which may be gzipped, or a KenLM binary.
+        unigrams: words that the decoder takes as known; by default those of the language model.
+
+    Returns:
+        Notes about what may not be as the user wants it.
+
+    Raises:
+        CheckpointError: the language model cannot be read. InputError: it has no words that the labels can spell, or
+            does not say its words. OutputError: the folder cannot be written.
+    """
+    alphabet = Alphabet.of(tokenizer)
+    model = NgramModel.open(language_model)
+    words = model.unigrams if unigrams is None else list(dict.fromkeys(unigrams))
+    if words is None:
+        raise InputError(f"{language_model} does not hold its words: give a list, one word a line (--unigrams)")
+    words = [word for word in words if word not in (BEGIN, END, UNKNOWN_WORD)]
+    notes = _compared(words, alphabet, model)
+    write_language_model(folder, language_model, words, Attributes())
+    alphabet.save(folder)
+    return notes
+
+
+def attach_to_model(
+    model: str,
+    language_model: Path,
+    *,
+    unigrams: Path | None = None,
+    output: Path | None = None,
+    language: str | None = None,
+    local_files_only: bool = False,
+) -> tuple[Path, list[str]]:
+    """Attach a language model to a model folder or hub model, in its own folder or with a copy of it.
+
+    Args:
+        output: folder that receives processor, weights and language model; by default the folder ``model`` itself.
+        language: selects an MMS vocabulary; of its adapters, the folder ``output`` receives that one.
+
+    Returns:
+        The folder, and the notes of ``attach``.
+
+    Raises:
+        InputError: ``model`` is no folder and there is no ``output``; and as ``attach``.
+    """
+    source = open_model(model, local_files_only=local_files_only)
+    chosen = {} if language is None else {"target_lang": language}
+    processor = Wav2Vec2Processor.from_source(source, **chosen)
+    words = None if unigrams is None else read_unigrams(unigrams)
+    if output is None:
+        if not Path(model).is_dir():
+            raise InputError(f"model {model!r} is on the hub: name a folder for the result (--output)")
+        return Path(model), attach(language_model, Path(model), processor.tokenizer, words)
+    NgramModel.open(language_model)  # a mistake in it shows before gigabytes are copied
+    folder = make_folder(output)
+    if not folder.samefile(source.require("config.json").parent):
+        spoken = processor.tokenizer.target_lang
+        adapter = None if spoken is None else source.find(f"adapter.{spoken}.safetensors", f"adapter.{spoken}.bin")
+        weights = [*open_checkpoint(source).files, *([] if adapter is None else [adapter])]
+        for file in (source.require("config.json"), *weights):
+            with atomic_path(folder / file.name) as target:
+                shutil.copyfile(file, target)
+        processor.save_pretrained(folder)
+    return folder, attach(language_model, folder, processor.tokenizer, words)
+
+
+def _compared(words: Sequence[str], alphabet: Alphabet, model: NgramModel) -> list[str]:
+    """Notes on words that the labels cannot spell. Raises ``InputError`` if that is all of them."""
+    letters = set("".join(label for label in alphabet.labels if label not in (DELIMITER, UNKNOWN)))
+    strange = [word for word in words if not letters.issuperset(word)]
+    if len(strange) == len(words):
+        other = next((name for name, change in _CASES if words and letters.issuperset(change(words[0]))), None)
+        remedy = f"write it in {other} letters and estimate it again" if other else "use one of the model's language"
+        raise InputError(
+            f"the model's labels spell no word of the language model, such as {', '.join(words[:3]) or 'any'}: {remedy}"
+        )
+    notes = []
+    if len(strange) > len(words) // 10:
+        notes.append(f"{len(strange)} of {len(words)} words have letters that the model lacks, such as {strange[0]!r}")
+    return notes
+
+
+_CASES = (("lower-case", str.lower), ("upper-case", str.upper))

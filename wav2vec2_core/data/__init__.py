@@ -1,0 +1,6 @@
+"""Manifests, and how recordings are put into batches."""
+
+from wav2vec2_core.data.bucketing import similar_lengths
+from wav2vec2_core.data.collate import pad_batch, unpad_scores
+
+__all__ = ["pad_batch", "similar_lengths", "unpad_scores"]

@@ -1,0 +1,1 @@
+"""Beam search: labels, words and partial words of beams, compiled kernels, histories."""

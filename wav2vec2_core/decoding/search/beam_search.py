@@ -1,0 +1,192 @@
+"""One running beam search: log probabilities in, ranked paths out; arrays in ``beam_state``, loops in ``beam_kernels``.
+
+What is searched, as pyctcdecode 0.5.0 has it: A beam is the text so far, the partial word and the last label, so
+readings that end in a blank and in a letter are two beams. Equal beams add up. A beam's score is the log probability of
+its paths, plus the language model's for complete words (``alpha * ln 10 * (log10 p + offset if unknown) + beta`` each),
+plus ``hotword_weight`` for each hotword, plus a bonus or a penalty for the partial word: its share of the shortest
+hotword that starts like it, or ``unk_score_offset`` if no unigram does. At the end the partial word is complete;
+without one an empty word is scored, as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from wav2vec2_core.errors import InputError
+
+if TYPE_CHECKING:
+    from wav2vec2_core.decoding.search.beam_state import Model, Settings, State
+
+
+@dataclass(frozen=True)
+class LanguageModelState:
+    """What a language model knows of the words before: their ids, newest first."""
+
+    words: tuple[int, ...]
+
+
+class Path(NamedTuple):
+    """One way through the frames. labels: (frames,) int32; logp: (frames,) float32, of the label of each frame."""
+
+    labels: np.ndarray
+    logp: np.ndarray
+
+    def joined(self, other: Path) -> Path:
+        """The path that goes on as ``other``."""
+        return Path(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
+
+    def after(self, frames: int) -> Path:
+        """The path without its first frames."""
+        return Path(self.labels[frames:], self.logp[frames:])
+
+
+EMPTY_PATH = Path(np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+class Ranked(NamedTuple):
+    """A result of a search. logit_score: of the paths; lm_score: with language model and hotwords, what ranks it."""
+
+    path: Path
+    logit_score: float
+    lm_score: float
+    state: LanguageModelState | None
+
+
+class Search:
+    """A search over one recording; ``feed`` it frames, ask for ``results`` at any time."""
+
+    def __init__(
+        self, model: Model, settings: Settings, start: LanguageModelState | None, idle: State | None = None
+    ) -> None:
+        """Begin. start: of the language model; idle: arrays of an earlier search over the same labels and order."""
+        from wav2vec2_core.decoding.search.beam_state import new_state, restart
+
+        self.model, self.settings = model, settings
+        if idle is None or len(idle.beams) < settings.beam_width:
+            idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
+        self.state = idle
+        self._needed = self._needed_frames = 0  # what was left when rows, and frames, were last dropped
+        self._gaps = np.zeros(0, np.int64)  # frames of silence that were dropped before each of the first frames
+        restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
+
+    def feed(self, logp: np.ndarray) -> None:
+        """Search the frames of ``logp``, (frames, labels) float64.
+
+        Raises:
+            InputError: scores are no numbers.
+        """
+        from wav2vec2_core.decoding.search.beam_kernels import advance
+        from wav2vec2_core.decoding.search.beam_state import BEAMS
+
+        frame = 0
+        while True:
+            with np.errstate(invalid="ignore"):  # of a damaged language model, where nothing is compiled
+                frame = advance(self.model, self.settings, self.state, logp, frame)
+            if frame == len(logp):
+                break
+            self._grow()
+        if not self.state.counts[BEAMS]:
+            raise _no_reading()
+
+    def results(self, most: int | None = None) -> Iterator[Ranked]:
+        """What was said if nothing follows, the ``most`` best, best first; the search can go on.
+
+        Raises:
+            InputError: scores are no numbers.
+        """
+        from wav2vec2_core.decoding.search.beam_kernels import finish, has_room
+        from wav2vec2_core.decoding.search.beam_state import CONTEXT, FRAMES, LAST, LOGIT, PARENT, SCORE
+
+        if not has_room(self.model, self.settings, self.state, 1):
+            self._grow()
+        with np.errstate(invalid="ignore"):
+            count = finish(self.model, self.settings, self.state)
+        if not count:
+            raise _no_reading()
+        state = self.state
+        rows = state.order[: count if most is None else min(most, count)].tolist()
+        frames = int(state.counts[FRAMES])
+        for row in rows:
+            history = int(state.candidates[row, LAST])
+            known = None
+            if self.model.order:
+                words = state.contexts[history, : state.histories[history, CONTEXT]]
+                known = LanguageModelState(tuple(words.tolist()))
+            path = self._path(frames, int(state.candidates[row, PARENT]))
+            yield Ranked(
+                path, float(state.candidate_scores[row, LOGIT]), float(state.candidate_scores[row, SCORE]), known
+            )
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.state)
+
+    def settle(self) -> Path:
+        """Hand out, and forget, the frames that all beams read the same way: nothing that follows can change them."""
+        from wav2vec2_core.decoding.search.beam_paths import settled
+        from wav2vec2_core.decoding.search.beam_state import forget
+
+        self._compact()
+        frames, beam = settled(self.state)
+        if not frames:
+            return EMPTY_PATH
+        path = self._path(int(frames), int(beam))
+        self.state = forget(self.state, int(frames))
+        self._gaps = self._gaps[int(frames) :]
+        return path
+
+    def _compact(self) -> None:
+        """Drop what the beams have left behind, whenever it may be as much as what they need."""
+        from wav2vec2_core.decoding.search.beam_compaction import KEPT_FRAMES, ROWS, compact, drop_silence
+        from wav2vec2_core.decoding.search.beam_state import FRAMES, HISTORIES, NODES
+
+        counts = self.state.counts
+        if counts[[NODES, HISTORIES]].max() > max(ROWS, 2 * self._needed):
+            tail = max(1, self.model.order - 1) if self.settings.prune_history else 0
+            compact(self.state, self.model.width, tail)
+            self._needed = int(counts[[NODES, HISTORIES]].max())
+        if counts[FRAMES] > max(KEPT_FRAMES, 2 * self._needed_frames):
+            gaps = np.concatenate([self._gaps, np.zeros(int(counts[FRAMES]) - len(self._gaps), np.int64)])
+            self._gaps = drop_silence(self.state, gaps, self._blank)
+            self._needed_frames = int(counts[FRAMES])
+
+    @property
+    def _blank(self) -> int:
+        from wav2vec2_core.decoding.search.beam_state import BLANK
+
+        return int(np.flatnonzero(self.model.label_flags & BLANK)[0])
+
+    def _path(self, frames: int, beam: int) -> Path:
+        """The path to a beam after so many of the frames that are kept, with the blanks that were dropped."""
+        from wav2vec2_core.decoding.search.beam_paths import trace_back
+
+        path = Path(np.empty(frames, np.int32), np.empty(frames, np.float32))
+        trace_back(self.state, frames, beam, *path)
+        gaps = self._gaps[:frames]
+        dropped = int(gaps.sum())
+        if not dropped:
+            return path
+        places = np.arange(frames)
+        places[: len(gaps)] += np.cumsum(gaps)
+        places[len(gaps) :] += dropped
+        whole = Path(np.full(frames + dropped, self._blank, np.int32), np.zeros(frames + dropped, np.float32))
+        whole.labels[places], whole.logp[places] = path
+        return whole
+
+    def _grow(self) -> None:
+        from wav2vec2_core.decoding.search.beam_state import grown, needed
+
+        rows = needed(self.state, self.model.longest, self.model.order, self.settings.beam_width)
+        self.state = grown(self.state, rows)
+
+
+def _no_reading() -> InputError:
+    return InputError(
+        "no reading has a score that is a number: the language model's file is damaged, build it again; or alpha, "
+        "beta, unk_score_offset or hotword_weight is too large"
+    )

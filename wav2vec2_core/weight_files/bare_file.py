@@ -1,0 +1,127 @@
+"""One file of another program's model, without a folder around it: fairseq, fairseq2 and torchaudio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.weight_files.checkpoint import Checkpoint, check_start
+from wav2vec2_core.weight_files.derived_config import config_from_shapes
+from wav2vec2_core.weight_files.dialects import (
+    FAIRSEQ,
+    FAIRSEQ2_CTC,
+    FAIRSEQ2_PRETRAINING,
+    TORCHAUDIO,
+    Dialect,
+    DialectFile,
+)
+from wav2vec2_core.weight_files.fairseq import PREFIXES, dictionary_in, read_settings
+from wav2vec2_core.weight_files.inert_objects import may_occur
+from wav2vec2_core.weight_files.inert_pickle import TensorView
+from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile
+from wav2vec2_core.weight_files.torch_pickle import TorchArchive, TorchFile
+
+_OTHER_DIALECTS = (FAIRSEQ2_PRETRAINING, FAIRSEQ2_CTC, TORCHAUDIO)
+
+
+@dataclass(frozen=True)
+class BareModel:
+    """What a file of another program holds, in our words.
+
+    Attributes:
+        program: fairseq, fairseq2 or torchaudio.
+        checkpoint: the parameters under our names.
+        renamed: our name -> the file's.
+        config_values: fields of the configuration that the file states, its shapes show, or are ``guessed``.
+        guessed: fields of ``config_values``, and ``do_normalize``, that are those of the released models of this kind.
+        do_normalize: whether audio is normalised.
+        vocabulary: row of the head by token, where the file holds it.
+        dropped: other content of the file: optimizer, counters ...
+    """
+
+    program: str
+    checkpoint: Checkpoint
+    renamed: Mapping[str, str]
+    config_values: Mapping[str, Any]
+    guessed: tuple[str, ...]
+    do_normalize: bool
+    vocabulary: Mapping[str, int] | None
+    dropped: tuple[str, ...]
+
+
+def open_bare_file(path: Path, config_values: Mapping[str, Any] | None = None) -> BareModel:
+    """Open a model that is one file, without reading its numbers and without running its pickle.
+
+    Args:
+        path: a file of ``torch.save``, or a safetensors file.
+        config_values: to use instead of what the file tells.
+
+    Raises:
+        CheckpointError: the file is damaged, hostile, of another architecture, or does not tell enough.
+    """
+    check_start(path)
+    value: Any = None
+    if path.suffix == ".safetensors":
+        weights: Any = SafetensorsFile(path)
+    else:
+        archive = TorchArchive(path, may_occur)
+        value = archive.value
+        tensors = next((value[key] for key in ("model", "state_dict") if _is_state(value, key)), value)
+        _check_state(path, tensors)
+        weights = TorchFile(path, archive, tensors)
+    dialect, prefixes = _dialect(path, weights.shapes)
+    file = DialectFile(weights, dialect, prefixes)
+    outer = value if isinstance(value, dict) and not isinstance(next(iter(value.values())), TensorView) else {}
+    known, normalize, vocabulary = _stated(dialect, outer, file, str(path))
+    guessed: tuple[str, ...] = ()
+    if config_values is None:
+        config_values, guessed = config_from_shapes(file.shapes, known, str(path))
+    if normalize is None:
+        guessed = (*guessed, "do_normalize")
+        normalize = config_values["feat_extract_norm"] == "layer"
+    dropped = tuple(str(key) for key in outer if key not in ("model", "state_dict", "cfg", "args", "task_state"))
+    checkpoint = Checkpoint([file])
+    return BareModel(dialect.name, checkpoint, file.renamed, config_values, guessed, normalize, vocabulary, dropped)
+
+
+def _is_state(value: Any, key: str) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(key), dict)
+
+
+def _check_state(path: Path, tensors: Any) -> None:
+    if not isinstance(tensors, dict) or not any(isinstance(item, TensorView) for item in tensors.values()):
+        raise CheckpointError(
+            f"{path} holds no tensors by name, neither at its top nor under 'model': name a checkpoint of fairseq, "
+            "fairseq2 or torchaudio"
+        )
+
+
+def _dialect(path: Path, names: Mapping[str, Any]) -> tuple[Dialect, tuple[str, ...]]:
+    if any(f"{prefix}{FAIRSEQ.telltale}" in names for prefix in PREFIXES):
+        return FAIRSEQ, PREFIXES
+    for dialect in _OTHER_DIALECTS:
+        heads = dialect is not FAIRSEQ2_PRETRAINING or "quantizer.entries" in names
+        if dialect.telltale in names and heads:
+            return dialect, ("",)
+    if any(name.endswith("feature_projection.projection.weight") for name in names):
+        raise CheckpointError(
+            f"{path} has the weights of a model folder: name the folder that holds it and config.json"
+        )
+    raise CheckpointError(
+        f"{path} has parameters such as {next(iter(names), '')[:80]!r}, which is neither fairseq's, fairseq2's nor "
+        "torchaudio's wav2vec 2.0: it is of another architecture"
+    )
+
+
+def _stated(
+    dialect: Dialect, value: dict[str, Any], file: DialectFile, what: str
+) -> tuple[dict[str, Any], bool | None, dict[str, int] | None]:
+    """Fields of the configuration, normalisation and vocabulary that the file states."""
+    if dialect is FAIRSEQ:
+        return *read_settings(value, what), dictionary_in(value, what)
+    if dialect.name == "fairseq2":  # post-norm models have the norm before the layers
+        return {"do_stable_layer_norm": "encoder.layer_norm.weight" in file.renamed.values()}, None, None
+    return {}, None, None

@@ -1,0 +1,92 @@
+"""The weights of one model: one file or many shards, under one set of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.weight_files.arrays import WeightFile
+from wav2vec2_core.weight_files.flax_msgpack import FlaxFile
+from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile
+from wav2vec2_core.weight_files.tf_h5 import TFWeightFile
+from wav2vec2_core.weight_files.torch_pickle import TorchFile
+
+_LFS_POINTER = b"version https://git-lfs"  # what git without its lfs extension leaves in place of a large file
+
+#: Endings of parameter names as newer or older libraries write them, and the spelling used here.
+CANONICAL_ENDINGS = {
+    ".parametrizations.weight.original0": ".weight_g",  # torch >= 2.1 with parametrized weight norm
+    ".parametrizations.weight.original1": ".weight_v",
+    "mask_time_emb_vector": "masked_spec_embed",  # transformers < 4.6
+}
+
+
+def canonical_name(name: str) -> str:
+    """The spelling of the parameter table for a name found in a file."""
+    for ending, canonical in CANONICAL_ENDINGS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending) + canonical
+    return name
+
+
+class Checkpoint:
+    """Named arrays in weight files; values are read when asked for.
+
+    Names are canonical: ``weight_g`` and ``weight_v`` for weight norm, ``masked_spec_embed``.
+
+    Attributes:
+        shapes: shape by name, in the order of the files.
+        dtypes: type by name, as numpy names it (``"float32"``, ``"bfloat16"`` ...).
+        files: the files that hold the weights.
+    """
+
+    def __init__(self, files: Sequence[WeightFile]) -> None:
+        """Raises ``CheckpointError`` when a parameter occurs twice, under one spelling or two."""
+        self.files = [file.path for file in files]
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self._places: dict[str, tuple[WeightFile, str]] = {}
+        for file in files:
+            for stored in file.shapes:
+                name = canonical_name(stored)
+                if name in self._places:
+                    other_file, other = self._places[name]
+                    raise CheckpointError(
+                        f"{name!r} occurs twice: as {other!r} in {other_file.path} and as {stored!r} in {file.path}; "
+                        "remove one or export the checkpoint again"
+                    )
+                self.shapes[name] = file.shapes[stored]
+                self.dtypes[name] = file.dtypes[stored]
+                self._places[name] = file, stored
+
+    def read(self, name: str, dtype: np.dtype | type | None = None) -> np.ndarray:
+        """A fresh, writable, C-contiguous array, read straight from the file; converted when ``dtype`` is given.
+
+        bfloat16 comes as ``ml_dtypes.bfloat16``. Raises ``CheckpointError``, and ``KeyError`` for an unknown name.
+        """
+        file, stored = self._places[name]
+        array = file.read(stored)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def open_weight_file(path: Path) -> WeightFile:
+    """Open one file by its ending: .safetensors, .h5, .msgpack, or as PyTorch wrote it. Raises ``CheckpointError``."""
+    check_start(path)
+    kinds = {".safetensors": SafetensorsFile, ".h5": TFWeightFile, ".msgpack": FlaxFile}
+    return kinds.get(path.suffix, TorchFile)(path)
+
+
+def check_start(path: Path) -> None:
+    """Refuse what is no weight file at first sight: unreadable, empty or a pointer. Raises ``CheckpointError``."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    if not start:
+        raise CheckpointError(f"{path} is empty: download or copy it again")
+    if start == _LFS_POINTER:
+        raise CheckpointError(f"{path} is only a pointer to the weights: fetch them with git lfs pull")
