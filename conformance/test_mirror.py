@@ -21,6 +21,9 @@ PUBLIC = {
     "adapter_parameters": set(),
     "freeze_feature_encoder": set(),
     "freeze_base_model": set(),
+    "freeze_all_but_adapters": set(),
+    "trainable_names": set(),
+    "set_trainable": {"names"},
 }
 
 

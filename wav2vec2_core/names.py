@@ -4,3 +4,5 @@
 HEADS = ("Model", "ForPreTraining", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
 #: What heads put before the names of the body; the bare ``Model`` has none.
 BODY_PREFIX = "wav2vec2."
+#: Name of what takes the place of masked frames, in the body.
+MASK_EMBEDDING = "masked_spec_embed"

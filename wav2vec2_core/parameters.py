@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.errors import InputError
-from wav2vec2_core.names import BODY_PREFIX, HEADS
+from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.names import BODY_PREFIX, HEADS, MASK_EMBEDDING
 
 # A parameter that no other head has; the last two are told apart by the first one's projector.
 _TELLTALES = {
@@ -97,6 +97,58 @@ def parameter_table(config: Wav2Vec2Config, head: str = "Model") -> dict[str, Pa
 def num_parameters(config: Wav2Vec2Config, head: str = "Model") -> int:
     """Total number of values in ``parameter_table(config, head)``."""
     return sum(row.size for row in parameter_table(config, head).values())
+
+
+#: What fine-tuning keeps as it is -> groups of ``Parameter`` that it is made of.
+FROZEN_PARTS: dict[str, frozenset[str]] = {
+    "feature_encoder": frozenset({"feature_encoder"}),
+    "base_model": frozenset({"feature_encoder", "body", "conv_adapter", "attention_adapter"}),
+    "all_but_adapters": frozenset({"feature_encoder", "body", "conv_adapter", "quantizer"}),
+}
+
+
+def trainable_names(config: Wav2Vec2Config, head: str = "Model", *, frozen: str | None = None) -> frozenset[str]:
+    """Names of the parameters that training changes: one meaning of "frozen" for every back end.
+
+    The mask embedding is never among them where ``apply_spec_augment`` is False: nothing uses it then, and distributed
+    training would wait for its gradient.
+
+    Args:
+        config, head: of the model.
+        frozen: what stays as it is. ``feature_encoder``: the convolutions. ``base_model``: everything but the head;
+            the bare model has none, so nothing of it is frozen. ``all_but_adapters``: everything but the attention
+            adapters and, in a CTC model, ``lm_head``. None for nothing.
+
+    Raises:
+        InputError: ``head`` or ``frozen`` is unknown, or the model has no adapters.
+    """
+    if frozen is not None and frozen not in FROZEN_PARTS:
+        raise InputError(f"frozen={frozen!r} is unknown: use one of {', '.join(FROZEN_PARTS)}, or None")
+    groups = FROZEN_PARTS[frozen] if frozen else frozenset()
+    if frozen == "all_but_adapters":
+        check_attention_adapters(config)
+        groups |= frozenset() if head == "ForCTC" else {"head"}
+    elif frozen == "base_model" and head == "Model":
+        groups = frozenset()
+    names = {name for name, row in parameter_table(config, head).items() if row.group not in groups}
+    if not config.apply_spec_augment:
+        names -= {MASK_EMBEDDING, f"{BODY_PREFIX}{MASK_EMBEDDING}"}
+    return frozenset(names)
+
+
+def check_trainable(config: Wav2Vec2Config, head: str, names: Collection[str]) -> frozenset[str]:
+    """``names`` without what cannot be trained, as arguments of ``set_trainable``.
+
+    Raises:
+        InputError: a name is not one of the model's parameters.
+    """
+    unknown = set(names) - parameter_table(config, head).keys()
+    if unknown:
+        raise InputError(
+            f"{listed(sorted(unknown))} {'is no parameter' if len(unknown) == 1 else 'are no parameters'} of a "
+            f"Wav2Vec2{head}: use names of its parameter_table()"
+        )
+    return trainable_names(config, head) & frozenset(names)
 
 
 def initial_values(table: dict[str, Parameter], seed: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -181,7 +233,7 @@ def _body(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
     yield from _norm(f"{projection}.layer_norm", config.conv_dim[-1], "body")
     yield from _linear_fan_in(f"{projection}.projection", config.conv_dim[-1], config.hidden_size, "body")
     if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
-        yield Parameter(f"{prefix}masked_spec_embed", (config.hidden_size,), _uniform(0, 1), "body")
+        yield Parameter(f"{prefix}{MASK_EMBEDDING}", (config.hidden_size,), _uniform(0, 1), "body")
     yield from _encoder(config, f"{prefix}encoder")
     if config.add_adapter:
         yield from _conv_adapter(config, f"{prefix}adapter")
@@ -278,3 +330,13 @@ def _xvector(config: Wav2Vec2Config) -> Iterator[Parameter]:
     yield from _linear("feature_extractor", 2 * inputs, config.xvector_output_dim, config, "head")
     yield from _linear("classifier", config.xvector_output_dim, config.xvector_output_dim, config, "head")
     yield Parameter("objective.weight", (config.xvector_output_dim, config.num_labels or 0), _normal(1), "head")
+
+
+def check_attention_adapters(config: Wav2Vec2Config) -> None:
+    """Check that a model has attention adapters. Raises ``InputError``."""
+    if not has_attention_adapters(config):
+        raise InputError(
+            f"adapter_attn_dim={config.adapter_attn_dim} and do_stable_layer_norm={config.do_stable_layer_norm} give a "
+            "model without attention adapters: set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when "
+            "loading"
+        )

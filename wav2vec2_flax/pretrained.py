@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -32,7 +32,7 @@ from wav2vec2_core.checkpoint import (
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_flax import layers
 from wav2vec2_flax.layers import Types
@@ -364,34 +364,42 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
 
     # ---- training ---------------------------------------------------------------------------------------------
 
+    def trainable_names(self) -> frozenset[str]:
+        """Names of the parameters that training changes."""
+        return trainable_names(self.config, self.head) - self.facts.frozen
+
+    def set_trainable(self, names: Collection[str]) -> None:
+        """Let training change these parameters and keep the others as they are: ``trainable`` follows.
+
+        ``names``: of ``parameter_table()``, such as ``wav2vec2_core.parameters.trainable_names`` computes. Raises
+        ``InputError`` for an unknown name.
+        """
+        frozen = self.parameter_table().keys() - check_trainable(self.config, self.head, names)
+        self.facts = dataclasses.replace(self.facts, frozen=frozenset(frozen))
+
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutional feature encoder out of ``trainable``, as usual in fine-tuning."""
-        self._freeze(lambda row: row.group == "feature_encoder")
+        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
-        """Keep everything but the head out of ``trainable``."""
-        self._freeze(lambda row: row.name.startswith(BODY_PREFIX))
+        """Keep everything but the head as it is in training."""
+        self._freeze("base_model")
 
     def freeze_all_but_adapters(self) -> None:
-        """Leave ``adapter_parameters`` in ``trainable`` and nothing else. Raises ``InputError`` without adapters."""
-        adapters = adapter_table(self.config, self.head)
-        self.facts = dataclasses.replace(self.facts, frozen=frozenset())
-        self._freeze(lambda row: row.name not in adapters)
+        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
+
+    def _freeze(self, part: str) -> None:
+        self.set_trainable(self.trainable_names() & trainable_names(self.config, self.head, frozen=part))
 
     @property
     def trainable(self) -> dict[str, Any]:
-        """A mask for optax: a dictionary like ``params`` with False for what was frozen or is not used.
+        """A mask for optax: a dictionary like ``params`` with True for ``trainable_names``.
 
-        ``train.masked(optimizer, model.trainable)`` keeps these parameters as they are, without optimizer state.
+        ``train.freeze(optimizer, model.trainable)`` keeps the others as they are, without optimizer state.
         """
-        frozen = self.facts.frozen
-        if not self.config.apply_spec_augment:
-            frozen = frozen | {"masked_spec_embed", f"{BODY_PREFIX}masked_spec_embed"}
-        return nest({place.path: name not in frozen for name, place in places(self).items()})
-
-    def _freeze(self, chosen: Callable[[Parameter], bool]) -> None:
-        names = {name for name, row in self.parameter_table().items() if chosen(row)}
-        self.facts = dataclasses.replace(self.facts, frozen=self.facts.frozen | names)
+        trained = self.trainable_names()
+        return nest({place.path: name in trained for name, place in places(self).items()})
 
     def gradient_checkpointing_enable(self, policy: str = "full") -> None:
         """Recompute transformer layers in the backward pass, all but what the policy keeps: see ``remat``."""

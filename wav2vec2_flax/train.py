@@ -1,7 +1,7 @@
 """Training: loss and step as pure functions over optax, on one device or on a mesh of many.
 
     model = FlaxWav2Vec2ForCTC.from_pretrained("facebook/wav2vec2-base", dtype="bfloat16")
-    optimizer = masked(optax.adamw(1e-4), model.trainable)
+    optimizer = freeze(optax.adamw(1e-4), model.trainable)
     state = init_state(model, optimizer)
     step = jax.jit(train_step(model, optimizer), donate_argnums=0)
     state, metrics = step(state, {"input_values": ..., "attention_mask": ..., "labels": ...}, jax.random.key(0))
@@ -12,6 +12,7 @@ On a mesh, the same step: ``mesh = make_mesh(data=4, fsdp=2)``, ``state = place_
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,10 +47,14 @@ def init_state(model: FlaxWav2Vec2PreTrainedModel, optimizer: optax.GradientTran
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def masked(optimizer: optax.GradientTransformation, trainable: Any) -> optax.GradientTransformation:
+def freeze(optimizer: optax.GradientTransformation, trainable: Any) -> optax.GradientTransformation:
     """``optimizer`` for the parameters marked True in ``model.trainable``; the others stay, without optimizer state."""
     labels = jax.tree.map(lambda chosen: "trained" if chosen else "frozen", trainable)
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+#: The name that ``freeze`` had before.
+masked = freeze
 
 
 def loss_function(
@@ -77,14 +82,17 @@ def loss_function(
 def train_step(
     model: FlaxWav2Vec2PreTrainedModel, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
-    """The pure function ``(state, batch, key) -> (state, metrics)``; the step's number is mixed into the key."""
-    gradients = jax.value_and_grad(loss_function(model), has_aux=True)
+    """The pure function ``(state, batch, key) -> (state, metrics)``; the step's number is mixed into the key.
+
+    ``gradient_norm`` among the metrics is that of the parameters in ``model.trainable``.
+    """
+    gradients, trained = jax.value_and_grad(loss_function(model), has_aux=True), jax.tree.leaves(model.trainable)
 
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), gradient = gradients(state.params, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(list(itertools.compress(jax.tree.leaves(gradient), trained)))
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return step

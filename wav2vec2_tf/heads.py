@@ -276,13 +276,14 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
         )
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        trainable = self.trainable_names()
         if config.vocab_size != self.config.vocab_size:
             with layers.dtype_policy(self.dtype_policy):
                 head = layers.linear(ctc_input_size(config), config.vocab_size, "lm_head")
-            head.trainable = self.lm_head.trainable
             layers.forget(self, self.lm_head)
             self.lm_head = head
         self.config = self.wav2vec2.config = config
+        self.set_trainable(trainable)
 
 
 # ---- classification ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -28,7 +28,7 @@ from wav2vec2_core.checkpoint import (
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.parameters import Parameter, initial_values, parameter_table
+from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_tf import layers
 from wav2vec2_tf.keras_steps import KerasSteps
@@ -269,16 +269,36 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
 
     # ---- training ---------------------------------------------------------------------------------------------
 
+    def trainable_names(self) -> frozenset[str]:
+        """Names of the parameters that training changes."""
+        trained = {id(variable) for variable in self.trainable_variables}
+        return frozenset(name for name in self.parameter_table() if id(find_variable(self, name)[0]) in trained)
+
+    def set_trainable(self, names: Collection[str]) -> None:
+        """Let training change these parameters and keep the others as they are; call ``compile`` after this.
+
+        ``names``: of ``parameter_table()``, such as ``wav2vec2_core.parameters.trainable_names`` computes. Raises
+        ``InputError`` for an unknown name.
+        """
+        chosen = check_trainable(self.config, self.head, names)
+        self.trainable = True  # a layer that is not has no trainable variables, whatever they say themselves
+        for name in self.parameter_table():
+            find_variable(self, name)[0].trainable = name in chosen
+
     def freeze_feature_encoder(self) -> None:
         """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
-        body: Any = getattr(self, "wav2vec2", self)
-        body.feature_extractor.trainable = False
+        self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
         """Keep everything but the head as it is in training."""
-        body = getattr(self, "wav2vec2", None)
-        if body is not None:
-            body.trainable = False
+        self._freeze("base_model")
+
+    def freeze_all_but_adapters(self) -> None:
+        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
+
+    def _freeze(self, part: str) -> None:
+        self.set_trainable(self.trainable_names() & trainable_names(self.config, self.head, frozen=part))
 
 
 def _policy(dtype: str | None, checkpoint: Checkpoint, plan: LoadPlan) -> str | None:

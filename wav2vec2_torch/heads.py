@@ -264,12 +264,14 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         )
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
+        trainable = self.trainable_names()
         if config.vocab_size != self.config.vocab_size:
             old = self.lm_head
             self.lm_head = nn.Linear(
                 old.in_features, config.vocab_size, device=old.weight.device, dtype=old.weight.dtype
             )
         self.config = self.wav2vec2.config = config
+        self.set_trainable(trainable)
 
 
 # ---- classification ---------------------------------------------------------------------------------------------

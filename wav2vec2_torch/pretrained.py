@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -27,7 +27,7 @@ from wav2vec2_core.checkpoint import (
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.parameters import BODY_PREFIX, Parameter, initial_values, parameter_table
+from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_torch import layers
 from wav2vec2_torch.weights import export_weights, fill_weights
@@ -242,18 +242,36 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
 
     # ---- training ---------------------------------------------------------------------------------------------
 
+    def trainable_names(self) -> frozenset[str]:
+        """Names of the parameters that training changes; what was added to the model from outside is not among them."""
+        rows = self.parameter_table()
+        return frozenset(name for name, value in self.named_parameters() if value.requires_grad and name in rows)
+
+    def set_trainable(self, names: Collection[str]) -> None:
+        """Let training change these parameters and keep the others as they are (``requires_grad``).
+
+        ``names``: of ``parameter_table()``, such as ``wav2vec2_core.parameters.trainable_names`` computes. Parameters
+        that were added to the model from outside stay as they are. Raises ``InputError`` for an unknown name.
+        """
+        chosen, rows = check_trainable(self.config, self.head, names), self.parameter_table()
+        for name, value in self.named_parameters():
+            if name in rows:
+                value.requires_grad_(name in chosen)
+
     def freeze_feature_encoder(self) -> None:
         """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
-        self._freeze(lambda row: row.group == "feature_encoder")
+        self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
         """Keep everything but the head as it is in training."""
-        self._freeze(lambda row: row.name.startswith(BODY_PREFIX))
+        self._freeze("base_model")
 
-    def _freeze(self, chosen: Any) -> None:
-        for name, row in self.parameter_table().items():
-            if chosen(row):
-                self.get_parameter(name).requires_grad_(False)
+    def freeze_all_but_adapters(self) -> None:
+        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
+
+    def _freeze(self, part: str) -> None:
+        self.set_trainable(self.trainable_names() & trainable_names(self.config, self.head, frozen=part))
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Recompute each transformer layer in the backward pass: less memory, about a third more time.

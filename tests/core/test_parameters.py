@@ -5,7 +5,15 @@ import pytest
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.parameters import HEADS, head_of, initial_values, num_parameters, parameter_table
+from wav2vec2_core.parameters import (
+    HEADS,
+    check_trainable,
+    head_of,
+    initial_values,
+    num_parameters,
+    parameter_table,
+    trainable_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +79,47 @@ def test_first_values_repeat_and_have_their_distribution():
     gain = values["wav2vec2.encoder.pos_conv_embed.conv.weight_g"]
     assert direction.std() == pytest.approx(2 / np.sqrt(128 * 128), rel=0.05)
     np.testing.assert_allclose(gain[0, 0], np.sqrt((direction.astype(np.float64) ** 2).sum((0, 1))), rtol=1e-5)
+
+
+# ---- what training changes ----------------------------------------------------------------------------------------
+
+MMS = {"adapter_attn_dim": 4, "do_stable_layer_norm": True}
+
+
+def test_parts_that_are_frozen():
+    config = Wav2Vec2Config(**MMS)
+    names = parameter_table(config, "ForCTC").keys()
+    assert trainable_names(config, "ForCTC") == names
+    frozen = names - trainable_names(config, "ForCTC", frozen="feature_encoder")
+    assert frozen == {name for name in names if name.startswith("wav2vec2.feature_extractor.")}
+    assert trainable_names(config, "ForCTC", frozen="base_model") == {"lm_head.weight", "lm_head.bias"}
+    adapters = {name for name in names if ".adapter_layer." in name}
+    assert len(adapters) == 6 * config.num_hidden_layers
+    assert trainable_names(config, "ForCTC", frozen="all_but_adapters") == adapters | {"lm_head.weight", "lm_head.bias"}
+    assert trainable_names(config, "ForXVector", frozen="all_but_adapters") == adapters
+    bare = parameter_table(config, "Model").keys()
+    assert trainable_names(config, "Model", frozen="base_model") == bare  # it has no head
+
+
+def test_every_head_keeps_something_to_train():
+    for head in HEADS[1:]:
+        names = trainable_names(Wav2Vec2Config(), head, frozen="base_model")
+        table = parameter_table(Wav2Vec2Config(), head)
+        assert names == {name for name in table if not name.startswith("wav2vec2.")} != set()
+
+
+def test_the_mask_embedding_is_trained_where_it_is_used():
+    for head, name in (("Model", "masked_spec_embed"), ("ForCTC", "wav2vec2.masked_spec_embed")):
+        assert name in trainable_names(Wav2Vec2Config(), head)
+        config = Wav2Vec2Config(apply_spec_augment=False)
+        assert parameter_table(config, head).keys() - trainable_names(config, head) == {name}
+        assert check_trainable(config, head, parameter_table(config, head)) == trainable_names(config, head)
+
+
+def test_what_cannot_be_frozen():
+    with pytest.raises(InputError, match="frozen='body' is unknown: use one of feature_encoder, base_model"):
+        trainable_names(Wav2Vec2Config(), "ForCTC", frozen="body")
+    with pytest.raises(InputError, match="a model without attention adapters: set adapter_attn_dim"):
+        trainable_names(Wav2Vec2Config(adapter_attn_dim=4), "ForCTC", frozen="all_but_adapters")
+    with pytest.raises(InputError, match=r"head\.weight is no parameter of a Wav2Vec2ForCTC: use names of"):
+        check_trainable(Wav2Vec2Config(), "ForCTC", {"head.weight", "lm_head.weight"})

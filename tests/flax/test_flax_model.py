@@ -371,7 +371,24 @@ def test_freezing():
     model.freeze_base_model()
     assert not any(jax.tree.leaves(model.trainable["wav2vec2"]))
     assert model.trainable["lm_head"] == {"kernel": True, "bias": True}
+    assert model.trainable_names() == {"lm_head.weight", "lm_head.bias"}
     assert not tiny(apply_spec_augment=False).trainable["masked_spec_embed"]
+
+
+def test_what_is_trained_is_said_by_name():
+    model = tiny("ForCTC")
+    table = set(model.parameter_table())
+    model.set_trainable({"lm_head.bias", "wav2vec2.masked_spec_embed"})
+    assert model.trainable_names() == {"lm_head.bias", "wav2vec2.masked_spec_embed"}
+    assert sum(jax.tree.leaves(model.trainable)) == 2
+    assert model.trainable["lm_head"] == {"kernel": False, "bias": True}
+    model.set_trainable(table)
+    assert model.trainable_names() == table
+    with pytest.raises(InputError, match=r"lm_head\.gain is no parameter of a Wav2Vec2ForCTC"):
+        model.set_trainable({"lm_head.gain"})
+    unused = tiny("ForCTC", apply_spec_augment=False)
+    unused.set_trainable(table)
+    assert unused.trainable_names() == table - {"wav2vec2.masked_spec_embed"}
 
 
 def test_labels_inside_jit_are_checked_by_shape():

@@ -27,7 +27,7 @@ def batch():
 def test_training_lowers_the_loss_and_keeps_frozen_parameters():
     model = tiny("ForCTC", dtype="bfloat16", scan_layers=True, remat="dots")
     model.freeze_feature_encoder()
-    optimizer = train.masked(optax.adamw(3e-3), model.trainable)
+    optimizer = train.freeze(optax.adamw(3e-3), model.trainable)
     state = train.init_state(model, optimizer)
     before = jax.device_get(model.params)
     step = jax.jit(train.train_step(model, optimizer), donate_argnums=0)
@@ -54,6 +54,18 @@ def test_each_step_draws_anew():
     later, first = step(state, batch(), jax.random.key(0))
     _, second = step(later, batch(), jax.random.key(0))
     assert float(first["loss"]) != float(second["loss"])
+
+
+def test_the_gradient_norm_is_that_of_trained_parameters():
+    model = tiny("ForCTC", apply_spec_augment=False)
+    data, key = batch(), jax.random.key(0)
+    gradient = jax.grad(train.loss_function(model), has_aux=True)(model.params, data, jax.random.fold_in(key, 0))[0]
+    model.freeze_base_model()
+    optimizer = train.freeze(optax.sgd(0.0), model.trainable)
+    _, metrics = jax.jit(train.train_step(model, optimizer))(train.init_state(model, optimizer), data, key)
+    head = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient["lm_head"])])
+    assert float(metrics["gradient_norm"]) == pytest.approx(float(np.linalg.norm(head)), rel=1e-5)
+    assert train.masked is train.freeze
 
 
 def test_a_batch_without_labels():

@@ -213,6 +213,23 @@ def test_frozen_parameters_stay():
     assert [weight.path for weight in model.trainable_weights] == ["lm_head/kernel", "lm_head/bias"]
 
 
+def test_what_is_trained_is_said_by_name():
+    model = tiny("ForCTC", num_hidden_layers=1)
+    table = set(model.parameter_table())
+    model.wav2vec2.trainable = False  # Keras' own way
+    assert model.trainable_names() == {"lm_head.weight", "lm_head.bias"}
+    model.set_trainable({"lm_head.bias", "wav2vec2.masked_spec_embed"})
+    assert model.trainable_names() == {"lm_head.bias", "wav2vec2.masked_spec_embed"}
+    assert {weight.path.split("/")[-1] for weight in model.trainable_weights} == {"bias", "masked_spec_embed"}
+    model.set_trainable(table)
+    assert model.trainable_names() == table
+    with pytest.raises(InputError, match=r"lm_head\.gain is no parameter of a Wav2Vec2ForCTC"):
+        model.set_trainable({"lm_head.gain"})
+    unused = tiny("ForCTC", num_hidden_layers=1, apply_spec_augment=False)
+    unused.set_trainable(table)
+    assert unused.trainable_names() == table - {"wav2vec2.masked_spec_embed"}
+
+
 # ---- precision and distribution -----------------------------------------------------------------------------------
 
 

@@ -186,8 +186,7 @@ def test_new_adapters_for_a_new_language():
     model.init_adapter_layers()
     after = export_weights(model)
     model.freeze_base_model()
-    for variable in model.adapter_parameters().values():
-        variable.trainable = True
+    model.freeze_all_but_adapters()
     adapters = model.adapter_parameters()
     assert {id(weight) for weight in model.trainable_weights} == {id(variable) for variable in adapters.values()}
     for name, value in after.items():

@@ -316,7 +316,32 @@ def test_freezing():
     assert all(name.startswith("wav2vec2.feature_extractor.") for name in frozen)
     model.freeze_base_model()
     free = {name for name, value in model.named_parameters() if value.requires_grad}
-    assert free == {"lm_head.weight", "lm_head.bias"}
+    assert free == model.trainable_names() == {"lm_head.weight", "lm_head.bias"}
+
+
+def test_what_is_trained_is_said_by_name():
+    model = tiny("ForCTC")
+    table = set(model.parameter_table())
+    model.freeze_base_model()
+    model.set_trainable({"lm_head.bias", "wav2vec2.masked_spec_embed"})
+    free = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert free == model.trainable_names() == {"lm_head.bias", "wav2vec2.masked_spec_embed"}
+    model.set_trainable(table)
+    assert model.trainable_names() == table
+    with pytest.raises(InputError, match=r"lm_head\.gain is no parameter of a Wav2Vec2ForCTC"):
+        model.set_trainable({"lm_head.gain"})
+    assert model.trainable_names() == table
+    unused = tiny("ForCTC", apply_spec_augment=False)
+    unused.set_trainable(table)
+    assert not unused.wav2vec2.masked_spec_embed.requires_grad
+
+
+def test_parameters_from_outside_are_left_alone():
+    model = tiny("ForCTC")
+    model.lm_head.register_parameter("low_rank", torch.nn.Parameter(torch.zeros(2)))
+    model.freeze_base_model()
+    model.set_trainable(set())
+    assert [name for name, value in model.named_parameters() if value.requires_grad] == ["lm_head.low_rank"]
 
 
 def test_gumbel_temperature_can_be_set():

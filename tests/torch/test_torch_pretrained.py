@@ -189,7 +189,10 @@ def test_an_adapter_makes_up_for_a_missing_head(mms, caplog):
 
 def test_adapters_take_over_type_and_freezing(mms):
     model = Wav2Vec2ForCTC.from_pretrained(mms, dtype="bfloat16")
+    model.set_trainable(model.parameter_table().keys() - {"lm_head.weight", "lm_head.bias"})
     model.load_adapter("xyz")
+
+    assert model.trainable_names() == model.parameter_table().keys() - {"lm_head.weight", "lm_head.bias"}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
@@ -256,8 +259,7 @@ def test_new_adapters_for_a_new_language():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.init_adapter_layers()
     model.freeze_base_model()
-    for parameter in model.adapter_parameters().values():
-        parameter.requires_grad_(True)
+    model.freeze_all_but_adapters()
     adapters = set(model.adapter_parameters())
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == (name in adapters)

@@ -13,7 +13,7 @@ from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_path, make_folder
-from wav2vec2_core.parameters import Parameter, parameter_table
+from wav2vec2_core.parameters import Parameter, check_attention_adapters, parameter_table
 from wav2vec2_core.source import ModelSource
 from wav2vec2_core.weight_files.checkpoint import Checkpoint, open_weight_file
 from wav2vec2_core.weight_files.safetensors_file import check_tensors, write_safetensors
@@ -42,15 +42,9 @@ def adapter_table(config: Wav2Vec2Config, head: str) -> dict[str, Parameter]:
     Raises:
         InputError: the model has no attention adapters.
     """
+    check_attention_adapters(config)
     groups = {"attention_adapter", "head"} if head == "ForCTC" else {"attention_adapter"}
-    table = parameter_table(config, head)
-    if not any(row.group == "attention_adapter" for row in table.values()):
-        raise InputError(
-            f"adapter_attn_dim={config.adapter_attn_dim} and do_stable_layer_norm={config.do_stable_layer_norm} give a "
-            "model without attention adapters: set adapter_attn_dim (16 in MMS) and do_stable_layer_norm=True when "
-            "loading"
-        )
-    return {name: row for name, row in table.items() if row.group in groups}
+    return {name: row for name, row in parameter_table(config, head).items() if row.group in groups}
 
 
 def plan_adapter(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from wav2vec2_core.errors import ParameterMismatchError
-from wav2vec2_core.parameters import BODY_PREFIX, Parameter
+from wav2vec2_core.names import BODY_PREFIX, MASK_EMBEDDING
+from wav2vec2_core.parameters import Parameter
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
 
 #: First parts of the names of head parameters. ``feature_extractor`` is the x-vector head's last layer where the body
@@ -18,7 +19,6 @@ HEAD_NAMES = frozenset(
     )
 )  # fmt: skip
 _HEAD_GROUPS = ("head", "quantizer")
-_MASK_EMBEDDING = "masked_spec_embed"
 _SHOWN = 20  # names per list of the error
 
 
@@ -61,7 +61,7 @@ def plan_loading(
     wrong_shape = {ours for ours, theirs in sides.sources.items() if checkpoint.shapes[theirs] != table[ours].shape}
     resized = wrong_shape & in_head if ignore_mismatched_sizes else set()
     unfilled = resized | (table.keys() - sides.sources.keys())
-    new = resized | {name for name in unfilled if name.removeprefix(BODY_PREFIX) == _MASK_EMBEDDING}
+    new = resized | {name for name in unfilled if name.removeprefix(BODY_PREFIX) == MASK_EMBEDDING}
     for together in (in_head, *in_adapters):
         if together <= unfilled:
             new |= together
@@ -97,7 +97,7 @@ class _Sides:
 
     def may_ignore(self, theirs: str) -> bool:
         """Whether an array that fills none of our parameters is harmless: another head's, or the mask embedding."""
-        if theirs == self._body_name(_MASK_EMBEDDING):
+        if theirs == self._body_name(MASK_EMBEDDING):
             return True
         first = _first_part(theirs)
         if first == "feature_extractor" and not self.prefixed:

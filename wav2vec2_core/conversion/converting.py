@@ -36,7 +36,8 @@ from wav2vec2_core.conversion.receipt import RECEIPT, Receipt, compare_arrays, c
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_folder, read_json, write_json
-from wav2vec2_core.parameters import BODY_PREFIX, HEADS, head_of, parameter_table
+from wav2vec2_core.names import BODY_PREFIX, HEADS, MASK_EMBEDDING
+from wav2vec2_core.parameters import head_of, parameter_table
 from wav2vec2_core.source import FileSource
 from wav2vec2_core.weight_files.arrays import LazyArray, numpy_dtype
 from wav2vec2_core.weight_files.bare_file import BareModel, open_bare_file
@@ -45,7 +46,6 @@ from wav2vec2_core.weight_files.fairseq import DICTIONARY, fairseq_rows, write_f
 from wav2vec2_core.weight_files.flax_msgpack import flax_params
 
 FORMATS = ("safetensors", "torch", "tf", "flax", "fairseq")
-_MASK_EMBEDDING = "masked_spec_embed"
 _FAIRSEQ_FILE = "checkpoint_best.pt"
 _FAIRSEQ_HEADS = ("Model", "ForPreTraining", "ForCTC")
 
@@ -176,8 +176,8 @@ def _prepare(
     plan = plan_loading(parameter_table(config, head), checkpoint)
     check_trained(source.name, head, plan)
     names = dict(plan.sources)
-    kept = [name for name in plan.ignored if name.removeprefix(BODY_PREFIX) == _MASK_EMBEDDING]
-    names.update({_MASK_EMBEDDING if head == "Model" else BODY_PREFIX + _MASK_EMBEDDING: name for name in kept})
+    kept = [name for name in plan.ignored if name.removeprefix(BODY_PREFIX) == MASK_EMBEDDING]
+    names.update({MASK_EMBEDDING if head == "Model" else BODY_PREFIX + MASK_EMBEDDING: name for name in kept})
     tensors = lazy_arrays(checkpoint, names)
     if dtype is not None:
         wanted = numpy_dtype(dtype)
