@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,8 @@ FORMATS = {
     "textgrid": "TextGrid",
     "audacity": "audacity.txt",
 }
+#: Formats that have no place for the names of speakers.
+WITHOUT_SPEAKERS = ("audacity",)
 #: Silence in seconds that ends a segment.
 PAUSE = 1.0
 #: Longest segment in seconds: what broadcasters allow a caption to stay.
@@ -59,12 +61,13 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one caption shows. start, end: seconds."""
+    """What one caption shows. start, end: seconds; speaker: who says it, where several are told apart."""
 
     start: float
     end: float
     text: str
     words: tuple[TimedWord, ...] = ()
+    speaker: str | None = None
 
     @classmethod
     def of(cls, words: Sequence[TimedWord]) -> Segment:
@@ -168,6 +171,8 @@ def to_dict(
     entries = []
     for index, segment in enumerate(segments):
         entry: dict[str, Any] = {"id": index, **_span(segment), "text": segment.text}
+        if segment.speaker is not None:
+            entry["speaker"] = segment.speaker
         if word_timestamps:
             entry["words"] = [_timed(word, "word") for word in segment.words]
         if characters:
@@ -189,8 +194,12 @@ def render(
     language: str | None = None,
     name: str = "recording",
     duration: float | None = None,
+    speakers: Sequence[str] = (),
 ) -> str:
     """The content of a file of one of ``FORMATS``.
+
+    Where segments have speakers, json has a field for them and tsv a column, TextGrid a tier of words for each speaker,
+    CTM a channel, WebVTT voice tags; txt and srt begin with the speaker's name.
 
     Args:
         segments: in order of time.
@@ -198,26 +207,34 @@ def render(
         layout: looks of captions; by default a subtitle for each segment.
         language: for json.
         name: the recording's, for ctm.
-        duration: the recording's in seconds, for textgrid; by default where the last word ends.
+        duration: where the recording ends, in seconds, for textgrid; by default where the last word ends.
+        speakers: all of them in their order, also those who say nothing; by default as they come in ``segments``.
 
     Raises:
-        InputError: the format is unknown; for textgrid also: words overlap, last no time or reach beyond ``duration``.
+        InputError: the format is unknown or has no place for speakers; for textgrid also: words of a speaker overlap,
+            last no time or reach beyond ``duration``.
     """
     layout = layout or Layout()
+    voices = _voices(segments, speakers)
+    check_speakers(output_format, voices)
     match output_format:
         case "txt":
-            return "".join(f"{_one_line(segment.text)}\n" for segment in segments)
+            return "".join(f"{_named(segment.speaker, _one_line(segment.text))}\n" for segment in segments)
         case "srt":
-            cues = enumerate(_cues(segments, layout), start=1)
+            cues = enumerate(_spoken_cues(segments, layout, voices, _named), start=1)
             return "".join(
                 f"{i}\n{_clock(a, ',', True)} --> {_clock(b, ',', True)}\n{text}\n\n" for i, (a, b, text) in cues
             )
         case "vtt":
-            cues = _cues(segments, layout)
+            cues = _spoken_cues(segments, layout, voices, _voice_tag)
             return "WEBVTT\n\n" + "".join(f"{_clock(a)} --> {_clock(b)}\n{text}\n\n" for a, b, text in cues)
         case "tsv":
-            rows = [(_milliseconds(s.start), _milliseconds(s.end), _one_line(s.text)) for s in segments]
-            return "".join(f"{a}\t{b}\t{text}\n" for a, b, text in [("start", "end", "text"), *rows])
+            rows = [[str(_milliseconds(s.start)), str(_milliseconds(s.end)), _one_line(s.text)] for s in segments]
+            table = [["start", "end", "text"], *rows]
+            if voices:
+                who = ["speaker", *(_one_line(segment.speaker or "") for segment in segments)]
+                table = [[*row, speaker] for row, speaker in zip(table, who, strict=True)]
+            return "".join("\t".join(row) + "\n" for row in table)
         case "json":
             content = to_dict(
                 segments,
@@ -227,12 +244,44 @@ def render(
             )
             return json.dumps(content, ensure_ascii=False) + "\n"
         case "ctm":
-            return "".join(_ctm_line(word, name) for word in _words(segments))
+            channels = {speaker: number for number, speaker in enumerate(voices, start=1)}
+            return "".join(
+                _ctm_line(word, name, channels.get(segment.speaker, 1))
+                for segment in segments
+                for word in _words_of(segment)
+            )
         case "textgrid":
-            return _textgrid(_words(segments), duration)
+            return _textgrid(_tiers(segments, voices), duration)
         case "audacity":
             return "".join(f"{w.start:.6f}\t{w.end:.6f}\t{_one_line(w.text)}\n" for w in _words(segments))
     raise InputError(f"output format {output_format!r} is unknown: use one of {', '.join(FORMATS)}")
+
+
+def check_speakers(output_format: str, speakers: Iterable[str | None]) -> None:
+    """Raises ``InputError`` where there are speakers and the format has no place for them."""
+    if output_format in WITHOUT_SPEAKERS and any(speaker is not None for speaker in speakers):
+        raise InputError(
+            f"files of {output_format} have no place for speakers: use json, textgrid, vtt, srt, tsv, txt or ctm, or "
+            "read one channel"
+        )
+
+
+def _voices(segments: Iterable[Segment], speakers: Sequence[str]) -> tuple[str | None, ...]:
+    """Speakers in their order, ``None`` for segments without one beside others; nothing where no speaker is named."""
+    found = tuple(dict.fromkeys([*speakers, *(segment.speaker for segment in segments)]))
+    return () if found == (None,) else found
+
+
+def _named(speaker: str | None, text: str) -> str:
+    return text if speaker is None else f"{_one_line(speaker)}: {text}"
+
+
+def _voice_tag(speaker: str | None, text: str) -> str:
+    """WebVTT's own way to say who speaks."""
+    if speaker is None:
+        return text
+    name = _harmless(speaker).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"<v {name}>{text}"
 
 
 def _words(segments: Iterable[Segment]) -> list[TimedWord]:
@@ -265,6 +314,24 @@ def _clock(milliseconds: int, mark: str = ".", hours: bool = False) -> str:
 
 
 # ---- subtitles ------------------------------------------------------------------------------------------------------
+
+
+def _spoken_cues(
+    segments: Sequence[Segment],
+    layout: Layout,
+    voices: Sequence[str | None],
+    named: Callable[[str | None, str], str],
+) -> Iterator[tuple[int, int, str]]:
+    """``_cues``, with the speaker ``named`` where there are any; each speaker's are laid out alone."""
+    if not voices:
+        yield from _cues(segments, layout)
+        return
+    cues = [
+        (start, end, named(voice, text))
+        for voice in voices
+        for start, end, text in _cues([segment for segment in segments if segment.speaker == voice], layout)
+    ]
+    yield from sorted(cues, key=lambda cue: cue[:2])
 
 
 def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[int, int, str]]:
@@ -339,20 +406,28 @@ def _openings(segments: Sequence[Segment], most: int | None) -> Iterator[tuple[T
 # ---- label files ----------------------------------------------------------------------------------------------------
 
 
-def _ctm_line(word: TimedWord, name: str) -> str:
+def _ctm_line(word: TimedWord, name: str, channel: int) -> str:
     """NIST's time-marked conversation: recording, channel, start, duration, word, confidence, between spaces."""
     recording, text = ("_".join(field.split()) or "_" for field in (name, word.text))
-    return f"{recording} 1 {word.start:.3f} {word.end - word.start:.3f} {text} {word.probability:.4f}\n"
+    return f"{recording} {channel} {word.start:.3f} {word.end - word.start:.3f} {text} {word.probability:.4f}\n"
 
 
-def _textgrid(words: Sequence[TimedWord], duration: float | None) -> str:
-    """Praat's long text format: a tier of words and, where they are known, one of characters."""
+def _tiers(segments: Sequence[Segment], voices: Sequence[str | None]) -> dict[str, list[TimedWord]]:
+    """Words by the name of their tier and, where they are known, characters; for each speaker, where there are any."""
+    tiers: dict[str, list[TimedWord]] = {}
+    for voice in voices or (None,):
+        words = _words(segment for segment in segments if segment.speaker == voice)
+        whose = "" if voice is None else f"{_one_line(voice)} - "  # as the Montreal Forced Aligner names tiers
+        tiers[f"{whose}words"] = words
+        if characters := [character for word in words for character in word.characters]:
+            tiers[f"{whose}characters"] = characters
+    return tiers
+
+
+def _textgrid(tiers: Mapping[str, Sequence[TimedWord]], duration: float | None) -> str:
+    """Praat's long text format: an interval tier for each of ``tiers``."""
     if duration is None:
-        duration = words[-1].end if words else 0.0
-    tiers = {"words": words}
-    characters = [character for word in words for character in word.characters]
-    if characters:
-        tiers["characters"] = characters
+        duration = max((labels[-1].end for labels in tiers.values() if labels), default=0.0)
     lines = [
         'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(duration)}",
         "tiers? <exists>", f"size = {len(tiers)}", "item []:",
@@ -360,14 +435,18 @@ def _textgrid(words: Sequence[TimedWord], duration: float | None) -> str:
     for i, (tier, labels) in enumerate(tiers.items(), start=1):
         intervals = _filled(labels, duration)
         lines += [
-            f"    item [{i}]:", '        class = "IntervalTier"', f'        name = "{tier}"', "        xmin = 0",
+            f"    item [{i}]:", '        class = "IntervalTier"', f'        name = "{_quoted(tier)}"',
+            "        xmin = 0",
             f"        xmax = {_number(duration)}", f"        intervals: size = {len(intervals)}",
         ]  # fmt: skip
         for j, (start, end, text) in enumerate(intervals, start=1):
-            quoted = _one_line(text).replace('"', '""')
             lines += [f"        intervals [{j}]:", f"            xmin = {start}", f"            xmax = {end}"]
-            lines.append(f'            text = "{quoted}"')
+            lines.append(f'            text = "{_quoted(_one_line(text))}"')
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', '""')
 
 
 def _filled(labels: Sequence[TimedWord], duration: float) -> list[tuple[str, str, str]]:

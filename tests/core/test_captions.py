@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -346,3 +347,73 @@ def test_textgrids_read_back(segments, rest):
 def test_names_of_formats_are_what_render_knows():
     for name in FORMATS:
         assert isinstance(render([segment("a b")], name), str)
+
+
+# ---- speakers -------------------------------------------------------------------------------------------------------
+
+
+def conversation():
+    """Two speakers who overlap, in order of time, and a third who says nothing."""
+    left, right = segment("good morning", 0.2), segment("oh hello", 0.6)
+    again = segment("shall we", 4.0)
+    return [replace(one, speaker=speaker) for one, speaker in ((left, "left"), (right, "right"), (again, "left"))], (
+        "left",
+        "right",
+        "third",
+    )
+
+
+def test_speakers_in_every_format():
+    segments, speakers = conversation()
+    made = {name: render(segments, name, name="talk", speakers=speakers) for name in FORMATS if name != "audacity"}
+    assert [(entry["speaker"], entry["text"]) for entry in json.loads(made["json"])["segments"]] == [
+        ("left", "good morning"),
+        ("right", "oh hello"),
+        ("left", "shall we"),
+    ]
+    assert made["txt"] == "left: good morning\nright: oh hello\nleft: shall we\n"
+    assert made["srt"].splitlines()[:6] == [
+        "1", "00:00:00,200 --> 00:00:01,100", "left: good morning", "", "2", "00:00:00,600 --> 00:00:01,500",
+    ]  # fmt: skip
+    assert re.findall(r"<v .*", made["vtt"]) == ["<v left>good morning", "<v right>oh hello", "<v left>shall we"]
+    assert made["tsv"].splitlines()[:2] == ["start\tend\ttext\tspeaker", "200\t1100\tgood morning\tleft"]
+    assert [line.split()[1] for line in made["ctm"].splitlines()] == ["1", "1", "2", "2", "1", "1"]
+    tiers = re.findall(r'class = "IntervalTier"\s+name = "(.*)"', made["textgrid"])
+    assert tiers == ["left - words", "right - words", "third - words"]
+    assert made["textgrid"].count('text = "oh"') == made["textgrid"].count('text = "shall"') == 1
+
+
+def test_speakers_that_a_format_cannot_name_are_refused():
+    segments, speakers = conversation()
+    with pytest.raises(InputError, match="audacity have no place for speakers: use json, textgrid"):
+        render(segments, "audacity")
+    with pytest.raises(InputError, match="audacity have no place for speakers"):
+        render([], "audacity", speakers=speakers)
+
+
+@pytest.mark.parametrize("layout", [Layout(max_line_width=5, max_line_count=1), Layout(highlight_words=True)])
+def test_subtitles_never_hold_words_of_two_speakers(layout):
+    segments, _ = conversation()
+    words = {"left": {"good", "morning", "shall", "we"}, "right": {"oh", "hello"}}
+    for output_format, pattern in (("srt", r"^(left|right): (.*)"), ("vtt", r"<v (left|right)>(.*)")):
+        cues = re.findall(pattern, render(segments, output_format, layout=layout), re.MULTILINE)
+        assert {speaker for speaker, _ in cues} == words.keys()
+        for speaker, text in cues:
+            assert {*re.sub("<.*?>", "", text).split()} <= words[speaker]
+
+
+def test_a_speaker_of_any_name_harms_no_format():
+    segments = [Segment(0, 1, "yes", speaker='a"b\n<c> --> &d\te')]
+    assert render(segments, "vtt").count("-->") == 1
+    assert '<v a"b &lt;c&gt; -&gt; &amp;d e>yes' in render(segments, "vtt")
+    assert 'name = "a""b <c> --> &d e - words"' in render(segments, "textgrid")
+    assert render(segments, "tsv").count("\t") == 6
+
+
+def test_a_stretch_is_on_the_clock_of_its_recording():
+    whole, stretch = TIMELINE, TIMELINE.starting_at(2.5)
+    assert (stretch.seconds(0), stretch.seconds(50)) == (2.5, 3.5)
+    assert stretch.frame_at(3.5) == 50
+    for one, other in zip(segments_of(spoken("ab c"), whole), segments_of(spoken("ab c"), stretch), strict=True):
+        assert (other.start, other.end) == (one.start + 2.5, one.end + 2.5)
+        assert other.words[0].characters[1].start == one.words[0].characters[1].start + 2.5

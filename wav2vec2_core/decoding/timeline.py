@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 class Timeline:
     """Frame i starts at sample ``hop * i`` and sees ``receptive_field`` samples from there.
 
-    hop: samples from one frame of the logits to the next, 320 for the released models.
+    hop: samples from one frame of the logits to the next, 320 for the released models; start: seconds from the start of
+    the recording to the first sample, more than 0 for a stretch of a recording.
     """
 
     hop: int
     receptive_field: int
     sampling_rate: int
+    start: float = 0.0
 
     @classmethod
     def of(cls, config: Wav2Vec2Config, sampling_rate: int = 16_000) -> Timeline:
@@ -32,11 +34,15 @@ class Timeline:
 
     def seconds(self, frame: int) -> float:
         """When ``frame`` starts; the end of a span is the start of the frame after its last."""
-        return self.hop * frame / self.sampling_rate
+        return self.start + self.hop * frame / self.sampling_rate
 
     def frame_at(self, seconds: float) -> int:
         """The frame whose hop contains the time ``seconds``."""
-        return int(seconds * self.sampling_rate // self.hop)
+        return int((seconds - self.start) * self.sampling_rate // self.hop)
+
+    def starting_at(self, seconds: float) -> Timeline:
+        """The timeline of a stretch that begins ``seconds`` after the start of its recording."""
+        return replace(self, start=seconds)
 
 
 @dataclass(frozen=True)
