@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from wav2vec2_core.audio import Recording
-from wav2vec2_core.decoding.choice import DecoderChoice
+from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.streaming import StreamingTranscriber
 from wav2vec2_core.transcription import Transcriber
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--silence", action="store_true", help="faint noise instead of speech")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    transcriber = Transcriber(device="cpu", decoding=DecoderChoice("none"))
+    transcriber = Transcriber(device="cpu", decoding=DecoderOptions("none"))
     rate = transcriber.timeline.sampling_rate
     audio = noise(rate) if options.silence else speech(rate)
     stream = StreamingTranscriber(transcriber)

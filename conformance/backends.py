@@ -39,7 +39,7 @@ PROBED = ("last_hidden_state", "projected_states", "projected_quantized_states")
 MOMENTUM = 0.9
 
 
-class Model(Protocol):
+class BackendModel(Protocol):
     """A model of one back end, filled with given parameters."""
 
     config: Wav2Vec2Config
@@ -111,11 +111,11 @@ class Opened(Protocol):
         *,
         dtype: str = "float32",
         mode: str | None = None,
-    ) -> Model:
+    ) -> BackendModel:
         """A model with these parameters. ``dtype``: of parameters and computation; ``mode``: the first where None."""
         ...
 
-    def load(self, folder: str, head: str) -> Model:
+    def load(self, folder: str, head: str) -> BackendModel:
         """``from_pretrained``."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from conformance import reference
-from conformance.backends import MOMENTUM, Arrays, Model, Opened
+from conformance.backends import MOMENTUM, Arrays, BackendModel, Opened
 from conformance.cases import Case
 from conformance.reference_body import Randomness
 
@@ -127,11 +127,11 @@ class Bench:
 
     def model(
         self, expected: Expected, *, mode: str | None = None, dtype: str = "float32", loud: bool = False
-    ) -> Model:
+    ) -> BackendModel:
         """A model of the case; ``loud``: with the dropouts that inference must not use."""
         case = expected.case
 
-        def build() -> Model:
+        def build() -> BackendModel:
             config = case.config.replace(**LOUD) if loud else case.config
             return self.backend.build(config, case.head, expected.parameters, dtype=dtype, mode=mode)
 

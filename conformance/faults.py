@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.backends import Model
+from conformance.backends import BackendModel
 from conformance.bench import Bench, Expected, training_call
 from conformance.cases import find
 from conformance.checks import limits
@@ -53,7 +53,7 @@ def invisible(expected: Expected, name: str) -> str | None:
     return next((reason for end, reason in INVISIBLE.items() if name in unseen and name.endswith(end)), None)
 
 
-def first_wrong_stage(model: Model, expected: Expected, fault: Fault) -> StageError | None:
+def first_wrong_stage(model: BackendModel, expected: Expected, fault: Fault) -> StageError | None:
     """The first stage of a training step that shows the fault; the model has its right parameters afterwards."""
     swapped = {fault.parameter: fault.value}
     if fault.kind.startswith("swapped with "):

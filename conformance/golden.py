@@ -136,7 +136,7 @@ def _under(tensors: Mapping[str, np.ndarray], start: str) -> dict[str, np.ndarra
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """The parameters of a released model as one kind of file names them.
 
     file: ``torch``, ``tf`` or ``flax``.
@@ -153,10 +153,10 @@ class Layout:
     shapes: dict[str, tuple[int, ...]]
 
 
-def layouts() -> list[Layout]:
+def layouts() -> list[ParameterLayout]:
     """Every recorded layout. Raises ``CheckpointError``."""
     return [
-        Layout(row["file"], row["model"], row["head"], row["config"], unfolded(row["shapes"], row["layers"]))
+        ParameterLayout(row["file"], row["model"], row["head"], row["config"], unfolded(row["shapes"], row["layers"]))
         for row in read_json(LAYOUTS)["layouts"]
     ]
 

@@ -9,7 +9,7 @@ from conformance.backends import Opened, open_backend
 from conformance.bench import Bench, Expected
 from conformance.cases import Case
 from conformance.checks import check_agreement, check_mode
-from conformance.files import check_files
+from conformance.file_checks import check_files
 from conformance.plan import PLAIN, Task
 from conformance.results import Result, StageError, describe
 

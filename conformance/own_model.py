@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.backends import Arrays, Model, Opened
+from conformance.backends import Arrays, BackendModel, Opened
 from conformance.bench import Expected
 from conformance.cases import Case
 from conformance.checks import FINALS, limits
@@ -131,7 +131,7 @@ def check_own(model: OwnModel, cases: Sequence[OwnCase], backends: Sequence[Open
 
     In bfloat16 parameters are rounded for the reference too.
     """
-    loaded: dict[str, Model] = {}
+    loaded: dict[str, BackendModel] = {}
     for backend in backends:
         note, compared = "", ()
         try:

@@ -34,7 +34,7 @@ import numpy as np
 from conformance import reference_layers as layers
 from conformance import reference_losses as losses
 from conformance.autodiff import Tensor, concatenate, windows
-from conformance.reference_body import Randomness, Run, body
+from conformance.reference_body import ForwardPass, Randomness, body
 from conformance.reference_layers import frame_mask, linear
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
@@ -64,7 +64,7 @@ def forward(
             ForPreTraining has a loss where ``randomness`` has distractors.
         randomness: the draws of a training step; none in inference.
     """
-    run = Run(config, head, parameters, randomness, tracked=False)
+    run = ForwardPass(config, head, parameters, randomness, tracked=False)
     _HEADS[head](run, input_values, attention_mask, labels)
     return run.stages
 
@@ -87,7 +87,7 @@ def gradients(
     Raises:
         InputError: there are no labels to compute a loss from.
     """
-    run = Run(config, head, parameters, randomness, tracked=True)
+    run = ForwardPass(config, head, parameters, randomness, tracked=True)
     objective = _HEADS[head](run, input_values, attention_mask, labels)
     if objective is None:
         raise InputError(f"{head} has no loss without labels: pass them to differentiate")
@@ -107,12 +107,12 @@ def probe(shape: tuple[int, ...]) -> np.ndarray:
 # ---- heads ------------------------------------------------------------------------------------------------------
 
 
-def _model(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor:
+def _model(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor:
     hidden, _, _ = body(run, values, mask)
     return (hidden * probe(hidden.shape)).sum()
 
 
-def _pretraining(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor:
+def _pretraining(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor:
     config, randomness = run.config, run.randomness
     hidden, features, _ = body(run, values, mask)
     projected = run.stage("project_hid", linear(hidden, *run.head_pair("project_hid")))
@@ -132,7 +132,7 @@ def _pretraining(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: 
     return run.stage("loss", contrastive + diversity * config.diversity_loss_weight)
 
 
-def _quantize(run: Run, features: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
+def _quantize(run: ForwardPass, features: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
     """Product quantisation (equation 1): vectors (batch, frames, codevector_dim), codes (batch, frames, groups), and
     the perplexity of the codebook ().
 
@@ -159,7 +159,7 @@ def _quantize(run: Run, features: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
     return vectors, codes, run.stage("codevector_perplexity", perplexity)
 
 
-def _ctc(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor | None:
+def _ctc(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor | None:
     config = run.config
     hidden, _, _ = body(run, values, mask)
     logits = run.stage("logits", linear(run.dropped("dropout", hidden), *run.head_pair("lm_head")))
@@ -177,7 +177,7 @@ def _ctc(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarr
 
 
 def _sequence_classification(
-    run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None
+    run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None
 ) -> Tensor | None:
     hidden = run.stage("projector", linear(_states(run, values, mask), *run.head_pair("projector")))
     counted = frame_mask(_state_frames(run.config, values, mask), hidden.shape[1])[:, :, None]
@@ -187,7 +187,7 @@ def _sequence_classification(
 
 
 def _frame_classification(
-    run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None
+    run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None
 ) -> Tensor | None:
     logits = run.stage("logits", linear(_states(run, values, mask), *run.head_pair("classifier")))
     if labels is None:
@@ -197,7 +197,7 @@ def _frame_classification(
     return run.stage("loss", loss)
 
 
-def _xvector(run: Run, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor | None:
+def _xvector(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor | None:
     config = run.config
     hidden = run.stage("projector", linear(_states(run, values, mask), *run.head_pair("projector")))
     for index, (kernel, dilation) in enumerate(zip(config.tdnn_kernel, config.tdnn_dilation, strict=True)):
@@ -227,7 +227,7 @@ def _pooled_frames(config: Wav2Vec2Config, values: np.ndarray, mask: np.ndarray 
     return frame_mask(lengths, frames)
 
 
-def _states(run: Run, values: np.ndarray, mask: np.ndarray | None) -> Tensor:
+def _states(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None) -> Tensor:
     """What a classifier reads, (batch, frames, hidden): the last states, or all of them mixed by learned shares."""
     hidden, _, states = body(run, values, mask)
     if not run.config.use_weighted_layer_sum:

@@ -42,7 +42,7 @@ class Randomness:
     dropout: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-class Run:
+class ForwardPass:
     """One pass through a model: its parameters as tensors, its randomness, and the stages passed so far.
 
     A stage is called as the module that computes it is called in a checkpoint, without the prefix of a head's body.
@@ -96,7 +96,9 @@ class Run:
         return x
 
 
-def body(run: Run, input_values: np.ndarray, attention_mask: np.ndarray | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+def body(
+    run: ForwardPass, input_values: np.ndarray, attention_mask: np.ndarray | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Context representations (batch, frames', output hidden), normalised features (batch, frames, conv_dim[-1]), and
     hidden states: the input of every transformer layer and the last one's output, each (batch, frames, hidden).
 
@@ -121,7 +123,7 @@ def body(run: Run, input_values: np.ndarray, attention_mask: np.ndarray | None) 
 # ---- waveform -> latent speech representations (paper section 2) ------------------------------------------------
 
 
-def _feature_encoder(run: Run, waveforms: Tensor, samples: np.ndarray | None) -> Tensor:
+def _feature_encoder(run: ForwardPass, waveforms: Tensor, samples: np.ndarray | None) -> Tensor:
     """(batch, samples) -> (batch, frames, conv_dim[-1]); ``samples``: (batch,) valid ones, None for all."""
     config = run.config
     x = waveforms.reshape(*waveforms.shape, 1)
@@ -140,7 +142,7 @@ def _feature_encoder(run: Run, waveforms: Tensor, samples: np.ndarray | None) ->
     return x
 
 
-def _feature_projection(run: Run, features: Tensor) -> tuple[Tensor, Tensor]:
+def _feature_projection(run: ForwardPass, features: Tensor) -> tuple[Tensor, Tensor]:
     """(batch, frames, conv_dim[-1]) -> (batch, frames, hidden), and the normalised features."""
     name = "feature_projection"
     features = layer_norm(features, *run.pair(f"{name}.layer_norm"), run.config.layer_norm_eps)
@@ -149,7 +151,7 @@ def _feature_projection(run: Run, features: Tensor) -> tuple[Tensor, Tensor]:
     return run.stage(name, run.dropped(f"{name}.dropout", hidden)), features
 
 
-def _spec_augment(run: Run, hidden: Tensor) -> Tensor:
+def _spec_augment(run: ForwardPass, hidden: Tensor) -> Tensor:
     """Mask spans of frames (section 3.1) and of features: (batch, frames, hidden) -> the same."""
     randomness = run.randomness
     if not run.config.apply_spec_augment:
@@ -164,7 +166,7 @@ def _spec_augment(run: Run, hidden: Tensor) -> Tensor:
 # ---- transformer ------------------------------------------------------------------------------------------------
 
 
-def _encoder(run: Run, hidden: Tensor, lengths: np.ndarray | None) -> list[Tensor]:
+def _encoder(run: ForwardPass, hidden: Tensor, lengths: np.ndarray | None) -> list[Tensor]:
     """(batch, frames, hidden) -> hidden states, the last of which is the encoder's result.
 
     Padded frames are zero at the start, and no frame attends to them; what becomes of them there is not masked again.
@@ -189,7 +191,7 @@ def _encoder(run: Run, hidden: Tensor, lengths: np.ndarray | None) -> list[Tenso
     return states
 
 
-def _positions(run: Run, hidden: Tensor) -> Tensor:
+def _positions(run: ForwardPass, hidden: Tensor) -> Tensor:
     """Relative positions from a wide grouped convolution: (batch, frames, hidden) -> the same."""
     config, name = run.config, "encoder.pos_conv_embed.conv"
     weight = layers.weight_norm(run.body(f"{name}.weight_g"), run.body(f"{name}.weight_v"))
@@ -199,7 +201,7 @@ def _positions(run: Run, hidden: Tensor) -> Tensor:
     return layers.ACTIVATIONS[config.feat_extract_activation](positions)
 
 
-def _encoder_layer(run: Run, name: str, hidden: Tensor, mask: np.ndarray | None) -> Tensor:
+def _encoder_layer(run: ForwardPass, name: str, hidden: Tensor, mask: np.ndarray | None) -> Tensor:
     """(batch, frames, hidden) -> the same. Norms follow each half (BASE) or precede it (LARGE lv60, XLS-R, MMS)."""
     config = run.config
     first = *run.pair(f"{name}.layer_norm"), config.layer_norm_eps
@@ -217,7 +219,7 @@ def _encoder_layer(run: Run, name: str, hidden: Tensor, mask: np.ndarray | None)
     return hidden
 
 
-def _attention(run: Run, name: str, hidden: Tensor, mask: np.ndarray | None) -> Tensor:
+def _attention(run: ForwardPass, name: str, hidden: Tensor, mask: np.ndarray | None) -> Tensor:
     """Scaled dot-product attention of several heads: (batch, frames, hidden) -> the same.
 
     ``mask``: (batch, frames) bool, frames that may be attended to; None for all.
@@ -237,7 +239,7 @@ def _attention(run: Run, name: str, hidden: Tensor, mask: np.ndarray | None) -> 
     return run.stage(name, linear(context, *run.pair(f"{name}.out_proj")))
 
 
-def _feed_forward(run: Run, name: str, hidden: Tensor) -> Tensor:
+def _feed_forward(run: ForwardPass, name: str, hidden: Tensor) -> Tensor:
     """(batch, frames, hidden) -> the same."""
     hidden = linear(hidden, *run.pair(f"{name}.intermediate_dense"))
     hidden = run.dropped(f"{name}.intermediate_dropout", layers.ACTIVATIONS[run.config.hidden_act](hidden))
@@ -245,7 +247,7 @@ def _feed_forward(run: Run, name: str, hidden: Tensor) -> Tensor:
     return run.stage(name, run.dropped(f"{name}.output_dropout", hidden))
 
 
-def _attention_adapter(run: Run, name: str, hidden: Tensor) -> Tensor:
+def _attention_adapter(run: ForwardPass, name: str, hidden: Tensor) -> Tensor:
     """Bottleneck of a language in MMS (Pratap et al. 2023, section 4): (batch, frames, hidden) -> the same, to add."""
     inner = linear(layer_norm(hidden, *run.pair(f"{name}.norm")), *run.pair(f"{name}.linear_1"))
     return run.stage(name, linear(layers.relu(inner), *run.pair(f"{name}.linear_2")))
@@ -254,7 +256,7 @@ def _attention_adapter(run: Run, name: str, hidden: Tensor) -> Tensor:
 # ---- convolutional adapter --------------------------------------------------------------------------------------
 
 
-def _conv_adapter(run: Run, hidden: Tensor, lengths: np.ndarray | None) -> Tensor:
+def _conv_adapter(run: ForwardPass, hidden: Tensor, lengths: np.ndarray | None) -> Tensor:
     """Strided convolutions with gates: (batch, frames, hidden) -> (batch, frames', output hidden).
 
     ``lengths``: (batch,) valid frames. With ``masked_group_norm`` each convolution sees zeros after an utterance's end.

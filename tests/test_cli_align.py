@@ -255,12 +255,12 @@ def test_a_language_model_file(command, manifest, tmp_path):
 
 
 def test_a_search_without_a_language_model(command, manifest, tmp_path, monkeypatch):
-    from wav2vec2_core.decoding.choice import DecoderChoice
+    from wav2vec2_core.decoding.choice import DecoderOptions
 
-    choices, decoder = [], DecoderChoice.decoder
-    monkeypatch.setattr(DecoderChoice, "decoder", lambda choice, *of: choices.append(choice) or decoder(choice, *of))
+    choices, decoder = [], DecoderOptions.decoder
+    monkeypatch.setattr(DecoderOptions, "decoder", lambda choice, *of: choices.append(choice) or decoder(choice, *of))
     command("evaluate", manifest, *MODEL, "--beam-width", 7, "--hotwords", "three, one,")
-    assert choices == [DecoderChoice(hotwords=("three", "one"), beam_width=7)]
+    assert choices == [DecoderOptions(hotwords=("three", "one"), beam_width=7)]
     one_error(command("evaluate", manifest, *MODEL, "--alpha", 0.5), "alpha and beta weigh a language model")
     (tmp_path / "h.txt").write_text("one\n" * 4)
     with_search = command("evaluate", manifest, "--hypotheses", tmp_path / "h.txt", "--beam-width", 5)

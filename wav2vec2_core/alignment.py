@@ -12,7 +12,7 @@ import numpy as np
 from wav2vec2_core.audio import audio_duration
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.data.manifest import Utterance, stretch_of
-from wav2vec2_core.decoding.choice import DecoderChoice
+from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Progress, Transcriber
 
@@ -49,7 +49,7 @@ class Aligner:
         Raises:
             CheckpointError, InputError, BackendError: as ``Transcriber``.
         """
-        self.transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
+        self.transcriber = Transcriber(model, decoding=DecoderOptions("none"), **options)
 
     def align(
         self,

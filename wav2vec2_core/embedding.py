@@ -20,7 +20,7 @@ from wav2vec2_core.backend import InferenceModel, load_backend
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_path
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window, feature_windows, too_short
 
 #: Ends of the names of files that ``write_embeddings`` writes.
@@ -70,16 +70,19 @@ class Embedder:
         #: Samples from one frame to the next.
         self.hop = config.inputs_to_logits_ratio
 
-    def frames(self, level: Level) -> int:
+    def frames(self, level: SignalStatistics) -> int:
         """Frames of a recording whose level was gathered."""
         return self.model.config.num_frames(level.count, add_adapter=False)
 
-    def level(self, path: str | os.PathLike[str]) -> Level:
+    def level(self, path: str | os.PathLike[str]) -> SignalStatistics:
         """The first reading of a recording. Raises ``AudioError``."""
         return measured(path, self.model, self.extractor)
 
     def blocks(
-        self, path: str | os.PathLike[str], level: Level | None = None, progress: Callable[[float], None] | None = None
+        self,
+        path: str | os.PathLike[str],
+        level: SignalStatistics | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Iterator[np.ndarray]:
         """Hidden states in pieces that follow each other: (len(layers), frames, hidden) float32 each.
 
@@ -139,10 +142,12 @@ def exact_window(window: Window | None) -> Window:
     return window or Window()
 
 
-def measured(path: str | os.PathLike[str], model: InferenceModel, extractor: Wav2Vec2FeatureExtractor) -> Level:
+def measured(
+    path: str | os.PathLike[str], model: InferenceModel, extractor: Wav2Vec2FeatureExtractor
+) -> SignalStatistics:
     """The level of a recording that has a frame at least. Raises ``AudioError``."""
     rate = extractor.sampling_rate
-    level = Level.of(model.config, extractor, Recording(path, sampling_rate=rate))
+    level = SignalStatistics.of(model.config, extractor, Recording(path, sampling_rate=rate))
     if level.count < model.config.receptive_field:
         raise too_short(path, level.count, model.config, rate)
     return level

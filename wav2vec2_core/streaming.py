@@ -2,8 +2,8 @@
 
 Frames of the feature encoder are those of one pass over all samples so far: nothing is computed twice or at a border.
 What depends on the whole recording uses what has been heard so far: normalisation, and statistics of group norm.
-Where a model needs neither (layer norm in its feature encoder and ``do_normalize`` off), or where the ``Level`` of the
-stream is known beforehand, the frames are exactly those of one pass over the whole.
+Where a model needs neither (layer norm in its feature encoder and ``do_normalize`` off), or where the signal
+statistics of the stream are known beforehand, the frames are exactly those of one pass over the whole.
 
 The transformer sees ``past`` seconds before and ``ahead`` seconds after the frames that become final, instead of
 everything: text is stable once the audio has gone on for ``ahead`` seconds and the decoder holds no more doubt.
@@ -18,13 +18,13 @@ import numpy as np
 from wav2vec2_core.decoding import Timeline, Word
 from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import FeatureStream, logit_stride
 from wav2vec2_core.transcription import Transcriber
 
 
 @dataclass(frozen=True)
-class Heard:
+class StreamUpdate:
     """What one call of ``feed`` brought.
 
     stable: text that is final since the last call; partial: text after all stable text, which may still change;
@@ -34,6 +34,10 @@ class Heard:
     stable: str = ""
     partial: str = ""
     words: tuple[Word, ...] = ()
+
+
+#: The former name, kept for code that imports it.
+Heard = StreamUpdate
 
 
 class StreamingTranscriber:
@@ -46,7 +50,7 @@ class StreamingTranscriber:
         past: float = 12.0,
         ahead: float = 1.5,
         step: float = 0.5,
-        level: Level | None = None,
+        level: SignalStatistics | None = None,
     ) -> None:
         """Start a stream.
 
@@ -70,7 +74,7 @@ class StreamingTranscriber:
         self._past, self._ahead = (round(seconds * frames / self._unit) * self._unit for seconds in (past, ahead))
         self._step = max(1, round(step * frames / self._unit)) * self._unit
         self._known = level is not None
-        self._level = level or Level(config, transcriber.processor.feature_extractor)
+        self._level = level or SignalStatistics(config, transcriber.processor.feature_extractor)
         self._encoder = FeatureStream(self._model, self._level, self._step)
         self._decoder, self._words = transcriber.decoder, transcriber.decoder.stream()
         self._features = np.zeros((0, config.conv_dim[-1]), np.float32)
@@ -85,7 +89,7 @@ class StreamingTranscriber:
         """Length of what has become final."""
         return self.timeline.seconds(self._final // self._unit)
 
-    def feed(self, samples: np.ndarray) -> Heard:
+    def feed(self, samples: np.ndarray) -> StreamUpdate:
         """The next (samples,) at the model's rate, float, any number of them.
 
         Raises:
@@ -110,9 +114,9 @@ class StreamingTranscriber:
                 fresh = 0
         if fresh:
             stable += self._advance(last=False)
-        return Heard(text_of(stable, self._tokenizer), self._partial, tuple(stable))
+        return StreamUpdate(text_of(stable, self._tokenizer), self._partial, tuple(stable))
 
-    def finish(self) -> Heard:
+    def finish(self) -> StreamUpdate:
         """The stream has ended: what was not stable yet. The stream takes no more samples."""
         stable: list[Word] = []
         if not self._finished:
@@ -122,7 +126,7 @@ class StreamingTranscriber:
             if self._start + len(self._features) > self._final:
                 stable += self._advance(last=True)
             stable += self._words.finish()
-        return Heard(text_of(stable, self._tokenizer), "", tuple(stable))
+        return StreamUpdate(text_of(stable, self._tokenizer), "", tuple(stable))
 
     def _advance(self, *, last: bool) -> list[Word]:
         """Run the transformer over what is held: words that are stable now. Looks at the others, too."""

@@ -19,11 +19,11 @@ from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render, segments_of, to_dict
 from wav2vec2_core.decoding import Decoder, Timeline, Word
-from wav2vec2_core.decoding.choice import DecoderChoice
+from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.decoding.greedy import text_of
-from wav2vec2_core.decoding.unspaced import parted
+from wav2vec2_core.decoding.unspaced import split_unspaced
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window, logit_blocks, too_short
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import open_model
@@ -98,7 +98,7 @@ class _Prepared:
     recording: Recording
     samples: int
     waveform: np.ndarray | None = None
-    level: Level | None = None
+    level: SignalStatistics | None = None
 
 
 class Transcriber:
@@ -116,7 +116,7 @@ class Transcriber:
         dtype: str = "float32",
         language: str | None = None,
         local_files_only: bool = False,
-        decoding: DecoderChoice | None = None,
+        decoding: DecoderOptions | None = None,
         window: Window | None = None,
         batch_seconds: float = BATCH_SECONDS,
     ) -> None:
@@ -146,7 +146,7 @@ class Transcriber:
             model, device=device, dtype=dtype, language=language, local_files_only=local_files_only
         )
         self.timeline = Timeline.of(self.model.config, self.processor.feature_extractor.sampling_rate)
-        self.decoder: Decoder = (decoding or DecoderChoice()).decoder(source, self.processor.tokenizer)
+        self.decoder: Decoder = (decoding or DecoderOptions()).decoder(source, self.processor.tokenizer)
         self.window, self.batch_seconds = window or Window(), batch_seconds
 
     def transcribe(self, path: str | os.PathLike[str]) -> Transcript:
@@ -232,7 +232,7 @@ class Transcriber:
             whole = chain(taken, blocks)
             if self.window.legacy:  # its chunks are normalised one by one
                 return _Prepared(recording, samples + sum(map(len, blocks)))
-            level = Level.of(config, extractor, whole)
+            level = SignalStatistics.of(config, extractor, whole)
             return _Prepared(recording, level.count, level=level)
         if not taken:
             raise AudioError(f"{path} holds no samples: record or export it again")
@@ -322,7 +322,7 @@ class Transcriber:
         progress(max(0.0, self._seconds(item.samples) - done))
 
     def _transcript(self, item: _Prepared, text: str, words: Sequence[Word]) -> Transcript:
-        parts = tuple(part for word in words for part in parted(word))
+        parts = tuple(part for word in words for part in split_unspaced(word))
         return Transcript(text, parts, self.timeline, self._seconds(item.samples), self.language)
 
     def _seconds(self, samples: int) -> float:

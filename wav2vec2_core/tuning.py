@@ -14,7 +14,7 @@ import numpy as np
 
 from wav2vec2_core.data.manifest import Utterance, read_manifest, stretch_of
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
-from wav2vec2_core.decoding.choice import DecoderChoice
+from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.decoding.greedy import greedy_decode
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.language_model.folder import FOLDER, Attributes
@@ -83,7 +83,7 @@ def tune_model(
     if not utterances:
         raise InputError(f"{manifest} has no text for any recording: add what is said in them")
     options: dict[str, Any] = {"backend": backend, "device": device, "language": language, "local_files_only": True}
-    transcriber = Transcriber(model, decoding=DecoderChoice("none"), **options)
+    transcriber = Transcriber(model, decoding=DecoderOptions("none"), **options)
     logits = []
     for number, utterance in enumerate(utterances, 1):
         logits.append(_logits(transcriber, utterance))

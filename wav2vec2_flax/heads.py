@@ -23,12 +23,12 @@ from wav2vec2_core.outputs import (
 )
 from wav2vec2_core.parameters import ctc_input_size
 from wav2vec2_flax import layers, losses
-from wav2vec2_flax.layers import Types
+from wav2vec2_flax.layers import Precision
 from wav2vec2_flax.model import FlaxWav2Vec2Model
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 
 
-def body(config: Wav2Vec2Config, types: Types) -> FlaxWav2Vec2Model:
+def body(config: Wav2Vec2Config, types: Precision) -> FlaxWav2Vec2Model:
     """The body inside a head, without values."""
     return FlaxWav2Vec2Model(config, dtype=types.dtype, param_dtype=types.param_dtype, _do_init=False)
 
@@ -39,7 +39,7 @@ def body(config: Wav2Vec2Config, types: Types) -> FlaxWav2Vec2Model:
 class GumbelVectorQuantizer(nnx.Module):
     """Product quantisation with a choice per group that gradients pass through (section 2 and equation 1)."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.groups, self.entries = config.num_codevector_groups, config.num_codevectors_per_group
         self.codevectors = layers.parameter(
             (1, self.groups * self.entries, config.codevector_dim // self.groups), types
@@ -81,7 +81,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
 
     head = "ForPreTraining"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         _refuse_other_width(config, self.head)
         self.wav2vec2 = body(config, types)
@@ -221,7 +221,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
 
     head = "ForCTC"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         self.wav2vec2 = body(config, types)
         self.dropout = config.final_dropout
@@ -298,8 +298,8 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         if config.vocab_size != self.config.vocab_size:
             self.lm_head = layers.Linear(ctc_input_size(config), config.vocab_size, self.types)
-        self.facts = dataclasses.replace(self.facts, config=config)
-        self.wav2vec2.facts = dataclasses.replace(self.wav2vec2.facts, config=config)
+        self.info = dataclasses.replace(self.info, config=config)
+        self.wav2vec2.info = dataclasses.replace(self.wav2vec2.info, config=config)
 
 
 # ---- classification ---------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
 class _Classifier(FlaxWav2Vec2PreTrainedModel):
     """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
 
-    def build_body(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build_body(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the body and the mixture weights."""
         self.wav2vec2 = body(config, types)
         mixes = config.use_weighted_layer_sum
@@ -339,7 +339,7 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
 
     head = "ForSequenceClassification"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         _refuse_adapter(config, self.head)
         self.build_body(config, types)
@@ -388,7 +388,7 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
 
     head = "ForAudioFrameClassification"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         _refuse_adapter(config, self.head)
         self.build_body(config, types)
@@ -434,7 +434,7 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
 class TDNNLayer(nnx.Module):
     """Dilated convolution of an x-vector network (Snyder et al. 2018); its kernel is stored as a linear layer."""
 
-    def __init__(self, config: Wav2Vec2Config, index: int, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, index: int, types: Precision) -> None:
         inputs = config.tdnn_dim[max(index - 1, 0)]
         self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
         self.kernel = layers.Linear(inputs * self.kernel_size, config.tdnn_dim[index], types)
@@ -448,7 +448,7 @@ class TDNNLayer(nnx.Module):
 class AMSoftmaxLoss(nnx.Module):
     """Holds the direction of each training speaker."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.weight = layers.parameter((config.xvector_output_dim, config.num_labels or 0), types)
 
     def __call__(self, embeddings: Array, labels: Array) -> Array:
@@ -461,7 +461,7 @@ class FlaxWav2Vec2ForXVector(_Classifier):
 
     head = "ForXVector"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         _refuse_other_width(config, self.head)
         self.build_body(config, types)

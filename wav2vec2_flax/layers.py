@@ -22,7 +22,7 @@ from wav2vec2_core.outputs import OUTPUT_CLASSES, ModelOutput
 DType = Any
 
 
-class Types(NamedTuple):
+class Precision(NamedTuple):
     """Type of the computation (``dtype``) and of the parameters (``param_dtype``)."""
 
     dtype: DType
@@ -107,7 +107,7 @@ def _shape_only(key: Any, shape: Sequence[int], dtype: DType = jnp.float32, out_
 _RNGS: Any = _NoStreams()
 
 
-def parameter(shape: Sequence[int], types: Types) -> nnx.Param:
+def parameter(shape: Sequence[int], types: Precision) -> nnx.Param:
     """A parameter that has a shape and no value yet, as those of the layers below."""
     return nnx.Param(_shape_only(None, shape, types.param_dtype))
 
@@ -115,7 +115,7 @@ def parameter(shape: Sequence[int], types: Types) -> nnx.Param:
 class Linear(nnx.Linear):
     """``nnx.Linear`` without values yet."""
 
-    def __init__(self, inputs: int, outputs: int, types: Types) -> None:
+    def __init__(self, inputs: int, outputs: int, types: Precision) -> None:
         super().__init__(inputs, outputs, **types._asdict(), kernel_init=_shape_only, bias_init=_shape_only, rngs=_RNGS)
 
 
@@ -123,7 +123,7 @@ class Conv(nnx.Conv):
     """One-dimensional ``nnx.Conv`` without values yet; ``padding`` frames of zeros on both sides."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, types: Types, *, bias: bool, padding: int = 0
+        self, inputs: int, outputs: int, kernel: int, stride: int, types: Precision, *, bias: bool, padding: int = 0
     ) -> None:
         super().__init__(
             inputs,
@@ -142,7 +142,7 @@ class Conv(nnx.Conv):
 class LayerNorm(nnx.LayerNorm):
     """``nnx.LayerNorm`` over the last axis, without values yet; statistics in float32, in two passes."""
 
-    def __init__(self, features: int, types: Types, epsilon: float = 1e-5) -> None:
+    def __init__(self, features: int, types: Precision, epsilon: float = 1e-5) -> None:
         super().__init__(
             features,
             epsilon=epsilon,
@@ -165,7 +165,7 @@ class ChannelLayerNorm(LayerNorm):
 class ChannelGroupNorm(nnx.GroupNorm):
     """Group norm with one group per channel: each channel is normalised over time, utterance by utterance."""
 
-    def __init__(self, channels: int, types: Types) -> None:
+    def __init__(self, channels: int, types: Precision) -> None:
         super().__init__(
             channels,
             channels,
@@ -197,7 +197,7 @@ class WeightNormConv1d(nnx.Module):
     Names and layouts, (channels, channels / groups, kernel), are the checkpoint's, as in transformers' Flax models.
     """
 
-    def __init__(self, channels: int, kernel: int, groups: int, types: Types) -> None:
+    def __init__(self, channels: int, kernel: int, groups: int, types: Precision) -> None:
         self.weight_g = parameter((1, 1, kernel), types)
         self.weight_v = parameter((channels, channels // groups, kernel), types)
         self.bias = parameter((channels,), types)

@@ -19,7 +19,7 @@ from wav2vec2_core.inputs import check_shape, check_shortest, check_waveforms
 from wav2vec2_core.outputs import Wav2Vec2BaseModelOutput
 from wav2vec2_core.parameters import ctc_input_size, has_attention_adapters
 from wav2vec2_flax import layers
-from wav2vec2_flax.layers import Types
+from wav2vec2_flax.layers import Precision
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 
 # ---- feature encoder: waveform -> latent speech representations Z (section 2) ----------------------------------
@@ -28,7 +28,7 @@ from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 class ConvLayer(nnx.Module):
     """One block of the feature encoder: convolution, normalisation where the configuration has one, activation."""
 
-    def __init__(self, config: Wav2Vec2Config, index: int, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, index: int, types: Precision) -> None:
         inputs = config.conv_dim[index - 1] if index > 0 else 1
         outputs, kernel, stride = config.conv_dim[index], config.conv_kernel[index], config.conv_stride[index]
         self.conv = layers.Conv(inputs, outputs, kernel, stride, types, bias=config.conv_bias)
@@ -54,7 +54,7 @@ class ConvLayer(nnx.Module):
 class FeatureEncoder(nnx.Module):
     """Temporal convolutions that turn 25 ms of waveform into one vector every 20 ms (section 4.2)."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.masked_group_norm = config.masked_group_norm
         self.sizes = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
         self.conv_layers = nnx.List(ConvLayer(config, index, types) for index in range(config.num_feat_extract_layers))
@@ -74,7 +74,7 @@ class FeatureEncoder(nnx.Module):
 class FeatureProjection(nnx.Module):
     """Layer norm and linear map from the feature encoder's width to the transformer's."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.layer_norm = layers.LayerNorm(config.conv_dim[-1], types, config.layer_norm_eps)
         self.projection = layers.Linear(config.conv_dim[-1], config.hidden_size, types)
         self.dropout = config.feat_proj_dropout
@@ -91,7 +91,7 @@ class FeatureProjection(nnx.Module):
 class PositionalConvEmbedding(nnx.Module):
     """Relative positions from one wide grouped convolution instead of fixed embeddings (section 2)."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.conv = layers.WeightNormConv1d(
             config.hidden_size, config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups, types
         )
@@ -105,7 +105,7 @@ class PositionalConvEmbedding(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.dropout = config.attention_dropout
         self.q_proj = layers.Linear(config.hidden_size, config.hidden_size, types)
@@ -127,7 +127,7 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """The position-wise part of a transformer layer."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.intermediate_dense = layers.Linear(config.hidden_size, config.intermediate_size, types)
         self.activation = layers.activation(config.hidden_act)
         self.intermediate_dropout = config.activation_dropout
@@ -144,7 +144,7 @@ class FeedForward(nnx.Module):
 class AttentionAdapter(nnx.Module):
     """Bottleneck at the end of a transformer layer, one set per language in MMS (Pratap et al. 2023, section 4)."""
 
-    def __init__(self, config: Wav2Vec2Config, size: int, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, size: int, types: Precision) -> None:
         self.norm = layers.LayerNorm(config.hidden_size, types)
         self.linear_1 = layers.Linear(config.hidden_size, size, types)
         self.linear_2 = layers.Linear(size, config.hidden_size, types)
@@ -157,7 +157,7 @@ class AttentionAdapter(nnx.Module):
 class EncoderLayer(nnx.Module):
     """One transformer layer: post-norm (BASE) or pre-norm (LARGE lv60, XLS-R, MMS)."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.pre_norm = config.do_stable_layer_norm
         self.attention = Attention(config, types)
         self.dropout = config.hidden_dropout
@@ -185,7 +185,7 @@ class EncoderLayer(nnx.Module):
 class Encoder(nnx.Module):
     """The transformer. Its layer norm comes first for post-norm layers and last for pre-norm layers."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.pre_norm = config.do_stable_layer_norm
         self.pos_conv_embed = PositionalConvEmbedding(config, types)
         self.layer_norm = layers.LayerNorm(config.hidden_size, types, config.layer_norm_eps)
@@ -245,7 +245,7 @@ class Encoder(nnx.Module):
 class AdapterLayer(nnx.Module):
     """Strided convolution with a gated linear unit."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         size = ctc_input_size(config)
         self.conv = layers.Conv(
             size, 2 * size, config.adapter_kernel_size, config.adapter_stride, types, bias=True, padding=1
@@ -259,7 +259,7 @@ class AdapterLayer(nnx.Module):
 class Adapter(nnx.Module):
     """Optional projection, then ``num_adapter_layers`` strided convolutions."""
 
-    def __init__(self, config: Wav2Vec2Config, types: Types) -> None:
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.masked_group_norm = config.masked_group_norm
         self.kernel, self.stride = config.adapter_kernel_size, config.adapter_stride
         outputs = ctc_input_size(config)
@@ -292,7 +292,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
 
     head = "Model"
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules."""
         self.feature_extractor = FeatureEncoder(config, types)
         self.feature_projection = FeatureProjection(config, types)

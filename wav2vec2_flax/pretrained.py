@@ -35,7 +35,7 @@ from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_flax import layers
-from wav2vec2_flax.layers import Types
+from wav2vec2_flax.layers import Precision
 from wav2vec2_flax.weights import export_weights, fill_weights, nest, params_of, places, with_params
 
 logger = logging.getLogger("wav2vec2_flax")
@@ -44,7 +44,7 @@ Output = TypeVar("Output", bound=ModelOutput)
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ModelInfo:
     """What a model knows besides its parameters; replaced as a whole, never changed.
 
     Two are equal where their configurations are, so that jax compiles once for models that compute the same.
@@ -56,7 +56,7 @@ class Facts:
     frozen: frozenset[str] = frozenset()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Facts) and self._text == other._text
+        return isinstance(other, ModelInfo) and self._text == other._text
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -103,8 +103,8 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         Raises:
             ConfigError: a type or policy is unknown, or the head does not work with the configuration.
         """
-        types = Types(_jax_dtype(dtype), _jax_dtype(param_dtype))
-        self.facts = Facts(config)
+        types = Precision(_jax_dtype(dtype), _jax_dtype(param_dtype))
+        self.info = ModelInfo(config)
         self.types = types
         self.build(config, types)
         self._encoder().scan = scan_layers
@@ -112,7 +112,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         if _do_init:
             fill_weights(self, initial_values(self.parameter_table(), seed))
 
-    def build(self, config: Wav2Vec2Config, types: Types) -> None:
+    def build(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the submodules, without values. Each head has its own."""
         raise NotImplementedError
 
@@ -128,12 +128,12 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
     @property
     def config(self) -> Wav2Vec2Config:
         """The configuration in effect."""
-        return self.facts.config
+        return self.info.config
 
     @property
     def loading(self) -> LoadPlan | None:
         """After ``from_pretrained``, which parameters came from where, are new, or were ignored."""
-        return self.facts.loading
+        return self.info.loading
 
     def parameter_table(self) -> dict[str, Parameter]:
         """Names, shapes, first values and freeze groups of this model's parameters, as in a checkpoint."""
@@ -269,7 +269,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         if param_dtype == "auto":
             param_dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
         loaded = cls(config, dtype=dtype, param_dtype=param_dtype, scan_layers=scan_layers, remat=remat, _do_init=False)
-        loaded.facts = dataclasses.replace(loaded.facts, source=source, loading=plan)
+        loaded.info = dataclasses.replace(loaded.info, source=source, loading=plan)
         loaded._fill(checkpoint, plan, {name: table[name] for name in plan.new}, seed)
         if target_lang is not None:
             loaded.load_adapter(target_lang)
@@ -325,12 +325,12 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
             InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
             CheckpointError: the file is damaged, or does not fit the model.
         """
-        found = self.facts.source if source is None else open_model(source)
+        found = self.info.source if source is None else open_model(source)
         config, checkpoint, plan = plan_adapter(self.config, self.head, found, target_lang)
         self._resize_vocabulary(config)
         self._fill(checkpoint, plan, {}, 0)
         if self.loading is not None:
-            self.facts = dataclasses.replace(self.facts, loading=self.loading.filled_by(plan))
+            self.info = dataclasses.replace(self.info, loading=self.loading.filled_by(plan))
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.
@@ -366,7 +366,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
 
     def trainable_names(self) -> frozenset[str]:
         """Names of the parameters that training changes."""
-        return trainable_names(self.config, self.head) - self.facts.frozen
+        return trainable_names(self.config, self.head) - self.info.frozen
 
     def set_trainable(self, names: Collection[str]) -> None:
         """Let training change these parameters and keep the others as they are: ``trainable`` follows.
@@ -375,7 +375,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         ``InputError`` for an unknown name.
         """
         frozen = self.parameter_table().keys() - check_trainable(self.config, self.head, names)
-        self.facts = dataclasses.replace(self.facts, frozen=frozenset(frozen))
+        self.info = dataclasses.replace(self.info, frozen=frozenset(frozen))
 
     def freeze_feature_encoder(self) -> None:
         """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""

@@ -23,7 +23,7 @@ Observer = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackLayout:
     """Where the utterances of a pack lie.
 
     lengths: frames of each; blocks: rows that linear layers work on at a time; ends: (utterances + 1,) where each
@@ -48,7 +48,7 @@ class PackedLayer:
             for module in (attention.out_proj, feed_forward.intermediate_dense, feed_forward.output_dense)
         )
 
-    def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
+    def __call__(self, hidden: Tensor, layout: PackLayout) -> Tensor:
         """(frames, hidden) -> the same, which may not be written to: it may be kept."""
         layer, blocks = self.layer, layout.blocks
         normed = layer.layer_norm(hidden) if layer.pre_norm else hidden
@@ -100,9 +100,9 @@ class PackedTransformer:
         weight = self.projection.projection.weight
         ends = fast_layers.ends_of(lengths, weight.device) if fast_layers.has_varlen(weight, self.head_dim) else None
         lengths = list(lengths)
-        return partial(self._run, Layout(lengths, self._blocks(lengths), ends))
+        return partial(self._run, PackLayout(lengths, self._blocks(lengths), ends))
 
-    def _run(self, layout: Layout, features: Tensor, observer: Observer | None = None) -> Tensor:
+    def _run(self, layout: PackLayout, features: Tensor, observer: Observer | None = None) -> Tensor:
         hidden = self.projection(features)[0]
         hidden = self.activation(self.positions(hidden, layout.lengths)).add_(hidden)
         if not self.encoder.pre_norm:

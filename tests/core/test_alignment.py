@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
 from wav2vec2_core.decoding import Character, Timeline, Word, greedy_decode, viterbi
 from wav2vec2_core.decoding.forced_alignment import align_words
-from wav2vec2_core.decoding.unspaced import parted, units
+from wav2vec2_core.decoding.unspaced import split_unspaced, units
 from wav2vec2_core.decoding.viterbi import Chain, cheapest_path
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
@@ -266,12 +266,12 @@ def test_words_come_back_as_they_are_written(tokenizer):
     ],
 )
 def test_spelling(tmp_path, vocabulary, word, parts):
-    from wav2vec2_core.decoding.spelling import STAR, Speller
+    from wav2vec2_core.decoding.spelling import STAR, TextSpeller
 
     ids = {token: i for i, token in enumerate(["<pad>", "|", *vocabulary])}
     tokenizer = make_tokenizer(tmp_path, ids, bos_token=None, eos_token=None, unk_token=None)
     names = {STAR: "*", **{index: token for token, index in ids.items()}}
-    spelled = Speller(tokenizer, len(ids)).spell(word)
+    spelled = TextSpeller(tokenizer, len(ids)).spell(word)
     assert [(part.text, [names[label] for label in part.labels]) for part in spelled] == [
         (text, list(labels)) for text, labels in parts
     ]
@@ -459,23 +459,23 @@ def test_transcripts_of_such_scripts_are_parted_alike(tmp_path):
     logits = japanese_logits([".", "今", "日", "日", ".", "a", "b", "は", "がく", ".", "|", "a", "b"])
     text, words = greedy_decode(logits, tokenizer)
     assert [word.text for word in words] == ["今日abはがく", "ab"]
-    found = [part for word in words for part in parted(word)]
+    found = [part for word in words for part in split_unspaced(word)]
     assert [part.text for part in found] == ["今", "日", "ab", "は", "がく", "ab"]
     assert [part.joined for part in found] == [False, True, True, True, True, False]
     assert [character for part in found for character in part.characters] == [c for w in words for c in w.characters]
     (aligned,) = align_words(logits, [text], tokenizer)
     assert found == aligned
-    assert parted(words[1]) == [words[1]]
+    assert split_unspaced(words[1]) == [words[1]]
     assert Segment.of([TimedWord.of(word, TIMELINE) for word in found]).text == text
 
 
 def test_marks_that_are_tokens_of_their_own_stay_with_their_letters():
     word = Word.of([Character(letter, i, i + 1, 0.5 + i / 10) for i, letter in enumerate("น้ำดี")])
-    found = parted(word)
+    found = split_unspaced(word)
     assert [(part.text, part.start, part.end, part.joined) for part in found] == [
         ("น้ำ", 0, 3, False),
         ("ดี", 3, 5, True),
     ]
     assert found[0].confidence == pytest.approx(0.6)
     other = Word("น้ำ ดี", 0, 5, 0.5, word.characters)  # not spelled by its characters: nothing is known of its units
-    assert parted(other) == [other]
+    assert split_unspaced(other) == [other]

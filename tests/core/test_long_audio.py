@@ -12,7 +12,7 @@ from wav2vec2_core import Wav2Vec2FeatureExtractor
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window, feature_windows, logit_blocks, recording_logits
 
 RATE = 1000
@@ -73,7 +73,7 @@ def test_several_windows_at_a_time_change_nothing():
 def test_every_frame_has_its_context():
     samples, model = recording(50), NumpyModel(reach=None)
     window = Window(keep=6, context=2)
-    level = Level.of(model.config, EXTRACTOR, [samples])
+    level = SignalStatistics.of(model.config, EXTRACTOR, [samples])
     parts = list(feature_windows(model, [samples], level, window, RATE))
     borders = [(part.start + part.first, part.start + part.last) for part in parts]
     assert borders[0][0] == 0

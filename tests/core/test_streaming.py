@@ -6,7 +6,7 @@ from numpy_model import NumpyModel
 from numpy_transcriber import RATE, make_transcriber, recording
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window
 from wav2vec2_core.streaming import StreamingTranscriber
 
@@ -23,7 +23,7 @@ def test_a_known_level_gives_the_text_and_times_of_one_pass(tmp_path, monkeypatc
     transcriber = make_transcriber(tmp_path, monkeypatch, model, window=Window(100, 0))
     samples = recording(8 if size == 7 else 30)
     extractor = transcriber.processor.feature_extractor
-    level = Level.of(model.config, extractor, [samples])
+    level = SignalStatistics.of(model.config, extractor, [samples])
     values = extractor(samples, sampling_rate=RATE, return_tensors="np")["input_values"][0]
     text, words = transcriber.decoder.decode(model.logits([values])[0])
     model.longest = 0
@@ -55,7 +55,7 @@ def test_the_level_so_far_approaches_that_of_the_whole(tmp_path, monkeypatch):
     """Of a stream whose level does not drift, all but the beginning reads as with the level of the whole."""
     transcriber = make_transcriber(tmp_path, monkeypatch)
     samples = np.random.default_rng(1).normal(0, 0.2, 40 * RATE).astype(np.float32)
-    level = Level.of(transcriber.model.config, transcriber.processor.feature_extractor, [samples])
+    level = SignalStatistics.of(transcriber.model.config, transcriber.processor.feature_extractor, [samples])
     texts = []
     for known in (level, None):
         heard = run(StreamingTranscriber(transcriber, level=known), samples, 200)

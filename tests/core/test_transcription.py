@@ -9,7 +9,7 @@ from numpy_transcriber import RATE, make_transcriber, recording, write
 
 from wav2vec2_core.decoding import BeamSearchDecoder, GreedyDecoder
 from wav2vec2_core.decoding.best_times import BestTimesDecoder
-from wav2vec2_core.decoding.choice import DecoderChoice
+from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.long_form.windows import Window
 
@@ -121,7 +121,7 @@ def test_numbers_that_cannot_be(files, tmp_path, monkeypatch):
 
 def test_which_decoder(tmp_path, monkeypatch):
     def decoder(**options):
-        found = make_transcriber(tmp_path, monkeypatch, decoding=DecoderChoice(**options)).decoder
+        found = make_transcriber(tmp_path, monkeypatch, decoding=DecoderOptions(**options)).decoder
         return found.decoder if isinstance(found, BestTimesDecoder) else found
 
     assert isinstance(decoder(), GreedyDecoder)
@@ -142,7 +142,7 @@ def test_which_decoder(tmp_path, monkeypatch):
 
 def test_beam_search_streams_a_long_recording(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav", recording(40))
-    choice = DecoderChoice(beam_width=8)
+    choice = DecoderOptions(beam_width=8)
     one = make_transcriber(tmp_path, monkeypatch, decoding=choice, window=Window(100, 0)).transcribe(path)
     parts = make_transcriber(tmp_path, monkeypatch, decoding=choice, window=Window(8, 1)).transcribe(path)
     assert one.text == parts.text

@@ -241,7 +241,7 @@ def test_dtypes_that_cannot_be():
 
 
 def test_group_norm_statistics_do_not_overflow_in_half_precision():
-    norm = layers.ChannelGroupNorm(2, layers.Types(jnp.float16, jnp.float16))
+    norm = layers.ChannelGroupNorm(2, layers.Precision(jnp.float16, jnp.float16))
     norm.scale.set_value(jnp.ones(2, jnp.float16))
     norm.bias.set_value(jnp.zeros(2, jnp.float16))
     values = (300 * waveforms(1, 8000)).reshape(1, 4000, 2).astype(np.float16)  # squares exceed 65504

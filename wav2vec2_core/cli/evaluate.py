@@ -65,7 +65,7 @@ def evaluate(
     A recording that cannot be read does not stop the others; it counts as failed, and the exit code is then 1.
     """
     from wav2vec2_core.cli.console import note_embedded_model, stoppable
-    from wav2vec2_core.decoding.choice import DecoderChoice
+    from wav2vec2_core.decoding.choice import DecoderOptions
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.evaluation import read_hypotheses, score
     from wav2vec2_core.files import make_folder
@@ -73,8 +73,8 @@ def evaluate(
 
     if output is not None and output.suffix not in (".tsv", ".json"):
         raise InputError(f"output {output} is neither .tsv nor .json: name it so")
-    decoding = DecoderChoice(lm, listed_words(hotwords), beam_width, alpha, beta)
-    if hypotheses is not None and (model is not None or decoding != DecoderChoice()):
+    decoding = DecoderOptions(lm, listed_words(hotwords), beam_width, alpha, beta)
+    if hypotheses is not None and (model is not None or decoding != DecoderOptions()):
         raise InputError("--hypotheses are scored without a model: leave out --model, --lm and the rest of decoding")
     utterances = _with_texts(manifest)
     if output is not None:

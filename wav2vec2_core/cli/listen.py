@@ -11,7 +11,7 @@ from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Langua
 
 if TYPE_CHECKING:
     from wav2vec2_core.decoding import Timeline, Word
-    from wav2vec2_core.streaming import Heard
+    from wav2vec2_core.streaming import StreamUpdate
 
 
 def listen(
@@ -68,7 +68,7 @@ class Lines:
         self._timeline, self._live = timeline, sys.stdout.isatty()
         self._words: list[Word] = []
 
-    def show(self, heard: Heard, seconds: float) -> None:
+    def show(self, heard: StreamUpdate, seconds: float) -> None:
         """Take in what was heard; ``seconds``: how far the stream is final."""
         from wav2vec2_core.captions import PAUSE, segments_of
 

@@ -102,13 +102,13 @@ def transcribe(
     with stoppable(remedy):
         from wav2vec2_core.audio.selection import find_sources
         from wav2vec2_core.captions import Layout
-        from wav2vec2_core.decoding.choice import DecoderChoice
+        from wav2vec2_core.decoding.choice import DecoderOptions
         from wav2vec2_core.long_form.windows import Window
         from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
         layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
         cut = Window.parse(window)
-        decoding = DecoderChoice(lm, listed_words(hotwords), beam_width, alpha, beta)
+        decoding = DecoderOptions(lm, listed_words(hotwords), beam_width, alpha, beta)
         with find_sources(files, recursive=recursive) as sources:
             delivery = _Delivery.plan(sources, output_dir, output_format.value, layout)
             if resume:

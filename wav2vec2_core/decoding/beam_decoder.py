@@ -16,7 +16,7 @@ from wav2vec2_core.decoding.search.beam_search import EMPTY_PATH, LanguageModelS
 from wav2vec2_core.decoding.search.log_probabilities import checked_logits, log_probabilities
 from wav2vec2_core.decoding.search.resources import Resources
 from wav2vec2_core.decoding.search.search_options import SearchOptions
-from wav2vec2_core.decoding.search.spoken import Hypothesis, Speller
+from wav2vec2_core.decoding.search.spoken import Hypothesis, PathSpeller
 from wav2vec2_core.decoding.timeline import Word
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.source import ModelSource, open_model
@@ -209,7 +209,7 @@ def build_ctcdecoder(
 class BeamStream:
     """A recording decoded as its logits come: a ``DecodingStream``. Words are final once every beam has them."""
 
-    def __init__(self, search: Search, speller: Speller, labels: int) -> None:
+    def __init__(self, search: Search, speller: PathSpeller, labels: int) -> None:
         self._search, self._speller, self._labels = search, speller, labels
         self._settled, self._start, self._frames = EMPTY_PATH, 0, 0
         self.last_lm_state: LanguageModelState | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DecoderChoice:
+class DecoderOptions:
     """How logits become text.
 
     lm: ``auto`` for the language model in the model's folder ``language_model``, if there is one; ``none`` for none;
@@ -72,6 +72,10 @@ class DecoderChoice:
         from wav2vec2_core.decoding.beam_decoder import build_ctcdecoder
 
         return build_ctcdecoder(Alphabet.of(tokenizer).labels, path)
+
+
+#: The former name, kept for code that imports it.
+DecoderChoice = DecoderOptions
 
 
 def _attached(source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder:

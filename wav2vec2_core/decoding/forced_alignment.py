@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wav2vec2_core.decoding.spelling import STAR, Speller, WrittenWord
+from wav2vec2_core.decoding.spelling import STAR, TextSpeller, WrittenWord
 from wav2vec2_core.decoding.timeline import Character, Word
 from wav2vec2_core.decoding.viterbi import Chain, cheapest_path
 from wav2vec2_core.errors import InputError
@@ -37,7 +37,7 @@ def align_words(
     """When each word of ``lines`` was spoken.
 
     Words are what stands between white space, and come back as they are written; in scripts without spaces each letter
-    is one, ``joined`` to the one before. ``Speller`` says which labels they have. Digits and letters that the
+    is one, ``joined`` to the one before. ``TextSpeller`` says which labels they have. Digits and letters that the
     vocabulary lacks match whatever is spoken there: their confidence is 0 and does not count in that of a word with
     other letters. Marks that stand alone join the word before them. As in ``greedy_decode``, a character lasts from its
     first frame to the last of its repeats, blanks and silence belong to no word, and confidence is mean probability; a
@@ -61,7 +61,7 @@ def align_words(
         raise InputError(f"logits have shape {logits.shape}, (frames, vocab) is needed: align one recording at a time")
     if untranscribed not in UNTRANSCRIBED:
         raise InputError(f"untranscribed={untranscribed!r} is unknown: use one of {', '.join(UNTRANSCRIBED)}")
-    speller = Speller(tokenizer, logits.shape[1])
+    speller = TextSpeller(tokenizer, logits.shape[1])
     written = [speller.spell_line(line, whole=whole) for line in lines]
     if not any(written):
         return [[] for _ in lines]
@@ -147,7 +147,7 @@ def _may_follow(item: _Item, former: _Item | None) -> bool:
     return former is None or item.label == STAR or item.label != former.label
 
 
-def _costs(logits: np.ndarray, speller: Speller, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _costs(logits: np.ndarray, speller: TextSpeller, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """How far each column is below the best token, (frames, columns) float32 in nats, and that token's probability.
 
     A blank is any token that decoding leaves out; silence is a blank or a word delimiter. Raises ``InputError``.

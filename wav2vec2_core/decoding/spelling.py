@@ -40,7 +40,7 @@ class WrittenWord:
     joined: bool = False
 
 
-class Speller:
+class TextSpeller:
     """Spells words with the tokens of one vocabulary.
 
     Letters are taken as they are, or in the other case, or without their accents, whichever the vocabulary has.

@@ -99,7 +99,7 @@ def grouped(ends: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple
     return [((unit, next_unit), (span, next_span)) for (unit, span), (next_unit, next_span) in pairwise(starts)]
 
 
-def parted(word: Word) -> list[Word]:
+def split_unspaced(word: Word) -> list[Word]:
     """The units of a word that a decoder gave, each with its own characters; the word itself where it is one."""
     pieces = units(word.text)
     ends = list(accumulate(len(character.text) for character in word.characters))

@@ -15,7 +15,7 @@ from wav2vec2_core.window_statistics import WindowStatistics
 _EPSILON = 1e-7  # what the feature extractor adds to the variance
 
 
-class Level:
+class SignalStatistics:
     """Mean and variance of the samples so far, and the statistics of their windows for a model with group norm.
 
     Attributes:

@@ -18,7 +18,7 @@ from wav2vec2_core.backend import InferenceModel
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.long_form.signal_statistics import Level
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 
 #: Samples encoded at a time, in seconds.
 _TILE = 30.0
@@ -105,7 +105,7 @@ class FeatureWindow:
 class FeatureStream:
     """Frames of the feature encoder as samples come, exactly those of one pass over all of them."""
 
-    def __init__(self, model: InferenceModel, level: Level, tile: int) -> None:
+    def __init__(self, model: InferenceModel, level: SignalStatistics, tile: int) -> None:
         """``level``: normalises the samples, and may still change; ``tile``: frames encoded at a time."""
         self.level = level
         self._model, self._tile = model, tile
@@ -170,7 +170,7 @@ def logit_stride(config: Wav2Vec2Config) -> int:
 
 
 def feature_windows(
-    model: InferenceModel, blocks: Iterable[np.ndarray], level: Level, window: Window, sampling_rate: int
+    model: InferenceModel, blocks: Iterable[np.ndarray], level: SignalStatistics, window: Window, sampling_rate: int
 ) -> Iterator[FeatureWindow]:
     """Windows for the transformer over a recording of any length.
 
@@ -200,7 +200,7 @@ def logit_blocks(
     blocks: Iterable[np.ndarray],
     *,
     window: Window | None = None,
-    level: Level | None = None,
+    level: SignalStatistics | None = None,
     batch_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """The logits of a recording of any length, in pieces that follow each other, in bounded memory.
@@ -228,7 +228,7 @@ def logit_blocks(
     if level is None:
         if iter(blocks) is blocks:
             raise InputError("blocks are a generator, which can be read but once: pass a Recording or a list")
-        level = Level.of(model.config, extractor, blocks)
+        level = SignalStatistics.of(model.config, extractor, blocks)
     if level.count < model.config.receptive_field:
         raise too_short("the recording", level.count, model.config, rate)
     most = int(batch_seconds * rate / model.config.inputs_to_logits_ratio)

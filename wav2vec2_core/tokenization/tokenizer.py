@@ -17,8 +17,8 @@ from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import ctc_text
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
-from wav2vec2_core.tokenization.files import read_arguments, write_files
 from wav2vec2_core.tokenization.vocabulary import Vocabulary
+from wav2vec2_core.tokenization.vocabulary_files import read_arguments, write_files
 
 __all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput"]
 

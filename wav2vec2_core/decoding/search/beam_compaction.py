@@ -40,7 +40,7 @@ def compact(state: State, width: int, tail: int) -> None:
 
     Args:
         state: of a search between two frames, whose ``results`` are not needed any more.
-        width: of the ``Model``.
+        width: of the ``SearchTables``.
         tail: how many words tell the tails of histories apart, 0 where the search has no tails.
     """
     beams = state.beams[: state.counts[BEAMS]]

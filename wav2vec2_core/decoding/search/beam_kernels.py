@@ -34,7 +34,7 @@ from wav2vec2_core.decoding.search.beam_state import (
     TOTAL,
     TRACES,
     WORD,
-    Model,
+    SearchTables,
     Settings,
     State,
 )
@@ -44,7 +44,7 @@ from wav2vec2_core.language_model.ngram_kernels import score_ngram
 
 
 @compiled_in_place
-def advance(model: Model, settings: Settings, state: State, logp: np.ndarray, frame: int) -> int:
+def advance(model: SearchTables, settings: Settings, state: State, logp: np.ndarray, frame: int) -> int:
     """Search the frames of ``logp``, (frames, labels) float64, from ``frame`` on.
 
     Returns:
@@ -79,7 +79,7 @@ def choose_tokens(logp: np.ndarray, least: float, tokens: np.ndarray) -> int:
 
 
 @compiled_in_place
-def has_room(model: Model, settings: Settings, state: State, tokens: int) -> bool:
+def has_room(model: SearchTables, settings: Settings, state: State, tokens: int) -> bool:
     """Whether the next frame fits into the arrays whatever it brings; ``beam_state.needed`` has the same bounds."""
     counts = state.counts
     candidates = counts[BEAMS] * tokens
@@ -101,7 +101,7 @@ def has_room(model: Model, settings: Settings, state: State, tokens: int) -> boo
 
 
 @inlined
-def expand(model: Model, settings: Settings, state: State, logp: np.ndarray, tokens: int) -> int:
+def expand(model: SearchTables, settings: Settings, state: State, logp: np.ndarray, tokens: int) -> int:
     """Continue every beam with every token, equal results merged; returns the number of candidates."""
     candidates = 0
     for k in range(tokens):
@@ -206,7 +206,7 @@ def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
 
 
 @compiled_in_place
-def finish(model: Model, settings: Settings, state: State) -> int:
+def finish(model: SearchTables, settings: Settings, state: State) -> int:
     """Rank the beams as if nothing followed; they stay as they are, so that a search can go on.
 
     Returns:

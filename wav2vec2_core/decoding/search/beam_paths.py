@@ -60,7 +60,7 @@ def collapse(
     """The characters of a path: frames of one label, without blanks and word delimiters.
 
     Args:
-        label_flags, label_first: of the ``Model``. labels, logp: from ``trace_back``.
+        label_flags, label_first: of the ``SearchTables``. labels, logp: from ``trace_back``.
         runs: (frames, 4) int32, receives label, first frame, end frame and number of the word.
         sums: (frames,) float64, receives the sum of the probabilities over the frames.
 

@@ -19,7 +19,7 @@ import numpy as np
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.search.beam_state import Model, Settings, State
+    from wav2vec2_core.decoding.search.beam_state import SearchTables, Settings, State
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,28 @@ class LanguageModelState:
     words: tuple[int, ...]
 
 
-class Path(NamedTuple):
+class LabelPath(NamedTuple):
     """One way through the frames. labels: (frames,) int32; logp: (frames,) float32, of the label of each frame."""
 
     labels: np.ndarray
     logp: np.ndarray
 
-    def joined(self, other: Path) -> Path:
+    def joined(self, other: LabelPath) -> LabelPath:
         """The path that goes on as ``other``."""
-        return Path(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
+        return LabelPath(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
 
-    def after(self, frames: int) -> Path:
+    def after(self, frames: int) -> LabelPath:
         """The path without its first frames."""
-        return Path(self.labels[frames:], self.logp[frames:])
+        return LabelPath(self.labels[frames:], self.logp[frames:])
 
 
-EMPTY_PATH = Path(np.empty(0, np.int32), np.empty(0, np.float32))
+EMPTY_PATH = LabelPath(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class Ranked(NamedTuple):
     """A result of a search. logit_score: of the paths; lm_score: with language model and hotwords, what ranks it."""
 
-    path: Path
+    path: LabelPath
     logit_score: float
     lm_score: float
     state: LanguageModelState | None
@@ -60,7 +60,7 @@ class Search:
     """A search over one recording; ``feed`` it frames, ask for ``results`` at any time."""
 
     def __init__(
-        self, model: Model, settings: Settings, start: LanguageModelState | None, idle: State | None = None
+        self, model: SearchTables, settings: Settings, start: LanguageModelState | None, idle: State | None = None
     ) -> None:
         """Begin. start: of the language model; idle: arrays of an earlier search over the same labels and order."""
         from wav2vec2_core.decoding.search.beam_state import new_state, restart
@@ -126,7 +126,7 @@ class Search:
         """Bytes of the arrays."""
         return sum(array.nbytes for array in self.state)
 
-    def settle(self) -> Path:
+    def settle(self) -> LabelPath:
         """Hand out, and forget, the frames that all beams read the same way: nothing that follows can change them."""
         from wav2vec2_core.decoding.search.beam_paths import settled
         from wav2vec2_core.decoding.search.beam_state import forget
@@ -161,11 +161,11 @@ class Search:
 
         return int(np.flatnonzero(self.model.label_flags & BLANK)[0])
 
-    def _path(self, frames: int, beam: int) -> Path:
+    def _path(self, frames: int, beam: int) -> LabelPath:
         """The path to a beam after so many of the frames that are kept, with the blanks that were dropped."""
         from wav2vec2_core.decoding.search.beam_paths import trace_back
 
-        path = Path(np.empty(frames, np.int32), np.empty(frames, np.float32))
+        path = LabelPath(np.empty(frames, np.int32), np.empty(frames, np.float32))
         trace_back(self.state, frames, beam, *path)
         gaps = self._gaps[:frames]
         dropped = int(gaps.sum())
@@ -174,7 +174,7 @@ class Search:
         places = np.arange(frames)
         places[: len(gaps)] += np.cumsum(gaps)
         places[len(gaps) :] += dropped
-        whole = Path(np.full(frames + dropped, self._blank, np.int32), np.zeros(frames + dropped, np.float32))
+        whole = LabelPath(np.full(frames + dropped, self._blank, np.int32), np.zeros(frames + dropped, np.float32))
         whole.labels[places], whole.logp[places] = path
         return whole
 

@@ -23,7 +23,7 @@ HISTORY, NODE, LAST, PARENT = range(4)
 LOGIT, SCORE = range(2)
 
 
-class Model(NamedTuple):
+class SearchTables(NamedTuple):
     """What does not change while decoding.
 
     label_flags: (labels,) uint8. label_first: (labels + 1,) int32, where each label's text starts in
@@ -53,7 +53,7 @@ class Model(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Options of one search, checked: ``SearchOptions`` without what the ``Model`` holds."""
+    """Options of one search, checked: ``SearchOptions`` without what the ``SearchTables`` holds."""
 
     alpha: float
     beta: float

@@ -22,7 +22,7 @@ from wav2vec2_core.decoding.search.beam_state import (
     TAILS,
     TOTAL,
     WORD,
-    Model,
+    SearchTables,
     Settings,
     State,
 )
@@ -36,7 +36,7 @@ USUAL_LENGTH = 6
 
 
 @compiled_in_place
-def child(model: Model, settings: Settings, state: State, node: int, character: int) -> int:
+def child(model: SearchTables, settings: Settings, state: State, node: int, character: int) -> int:
     """The partial word with one more character; the number after the last character's says that the word ends there."""
     key = node * model.width + character + 1
     slot = slot_of(state.node_table, key)
@@ -47,7 +47,7 @@ def child(model: Model, settings: Settings, state: State, node: int, character: 
 
 
 @compiled_in_place
-def add_node(model: Model, settings: Settings, state: State, parent: int, character: int) -> int:
+def add_node(model: SearchTables, settings: Settings, state: State, parent: int, character: int) -> int:
     """A partial word that was not there yet, with what it adds to the score of a beam."""
     node = state.counts[NODES]
     state.counts[NODES] = node + 1
@@ -75,7 +75,7 @@ def add_node(model: Model, settings: Settings, state: State, parent: int, charac
 
 
 @compiled_in_place
-def complete(model: Model, settings: Settings, state: State, history: int, word: int) -> int:
+def complete(model: SearchTables, settings: Settings, state: State, history: int, word: int) -> int:
     """The history with one more word; word 0 is the empty word, which no model knows."""
     key = (history << HALF) + word + 1
     slot = slot_of(state.history_table, key)
@@ -86,7 +86,7 @@ def complete(model: Model, settings: Settings, state: State, history: int, word:
 
 
 @compiled_in_place
-def add_history(model: Model, settings: Settings, state: State, parent: int, word: int) -> int:
+def add_history(model: SearchTables, settings: Settings, state: State, parent: int, word: int) -> int:
     """A history that was not there yet, scored by the language model and the hotwords."""
     history = state.counts[HISTORIES]
     state.counts[HISTORIES] = history + 1

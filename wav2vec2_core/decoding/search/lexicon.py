@@ -16,7 +16,7 @@ from wav2vec2_core.language_model.ngram import NgramModel
 
 
 class Spelling(NamedTuple):
-    """Labels as flags and characters; see ``beam_state.Model``. alphabet: (characters,) uint32, sorted code points."""
+    """Labels as flags and characters; see ``SearchTables``. alphabet: (characters,) uint32, sorted code points."""
 
     flags: np.ndarray
     first: np.ndarray
@@ -30,7 +30,7 @@ class Spelling(NamedTuple):
         return len(self.alphabet) + 1
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.Model``."""
+        """As fields of a ``beam_state.SearchTables``."""
         labels = {f"label_{name}": getattr(self, name) for name in ("flags", "first", "characters")}
         return {**labels, "longest": self.longest, "width": self.width}
 
@@ -53,7 +53,7 @@ class Spelling(NamedTuple):
 
 
 class Lexicon(NamedTuple):
-    """Arrays of a trie of words; see ``beam_state.Model``."""
+    """Arrays of a trie of words; see ``beam_state.SearchTables``."""
 
     table: np.ndarray
     words: np.ndarray
@@ -96,12 +96,12 @@ class Lexicon(NamedTuple):
         return cls(trie.table, words, flags)
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.Model``."""
+        """As fields of a ``beam_state.SearchTables``."""
         return {f"lexicon_{name}": value for name, value in self._asdict().items()}
 
 
 class Hotwords(NamedTuple):
-    """Arrays of a trie of hotwords; see ``beam_state.Model``."""
+    """Arrays of a trie of hotwords; see ``beam_state.SearchTables``."""
 
     table: np.ndarray
     shortest: np.ndarray
@@ -121,5 +121,5 @@ class Hotwords(NamedTuple):
         return cls(trie.table, shortest, ends)
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.Model``."""
+        """As fields of a ``beam_state.SearchTables``."""
         return {f"hot_{name}": value for name, value in self._asdict().items()}

@@ -14,11 +14,11 @@ import numpy as np
 from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.search.beam_search import LanguageModelState, Search
 from wav2vec2_core.decoding.search.search_options import SearchOptions
-from wav2vec2_core.decoding.search.spoken import Speller
+from wav2vec2_core.decoding.search.spoken import PathSpeller
 from wav2vec2_core.errors import InputError
 
 if TYPE_CHECKING:
-    from wav2vec2_core.decoding.search.beam_state import Model, Settings, State
+    from wav2vec2_core.decoding.search.beam_state import SearchTables, Settings, State
     from wav2vec2_core.language_model.ngram import NgramModel
 
 #: Arrays of a search that are larger are not kept for the next one, bytes.
@@ -35,10 +35,10 @@ class Resources:
     ) -> None:
         self.alphabet, self.model = alphabet, model
         self.unigrams = None if unigrams is None else list(dict.fromkeys(unigrams))
-        self.speller = Speller(alphabet)
+        self.speller = PathSpeller(alphabet)
         self._key = key or uuid.uuid4().hex
         self._lock = threading.Lock()
-        self._models: OrderedDict[tuple[str, ...], Model] = OrderedDict()
+        self._models: OrderedDict[tuple[str, ...], SearchTables] = OrderedDict()
         self._idle: list[State] = []
         _LIVING[self._key] = self
 
@@ -72,7 +72,7 @@ class Resources:
             raise InputError(f"lm_start_state={start!r} is no state of this language model: use a last_lm_state of it")
         return start
 
-    def _model(self, hotwords: tuple[str, ...]) -> Model:
+    def _model(self, hotwords: tuple[str, ...]) -> SearchTables:
         with self._lock:
             if () not in self._models:
                 self._models[()] = self._spelled()
@@ -84,15 +84,17 @@ class Resources:
             self._models.move_to_end(())
             return self._models[hotwords]
 
-    def _spelled(self) -> Model:
-        from wav2vec2_core.decoding.search.beam_state import Model
+    def _spelled(self) -> SearchTables:
+        from wav2vec2_core.decoding.search.beam_state import SearchTables
         from wav2vec2_core.decoding.search.lexicon import Hotwords, Lexicon, Spelling
 
         spelling = Spelling.of(self.alphabet)
         lexicon = Lexicon.of(spelling, self.model, self.unigrams)
-        return Model(**spelling.named(), **lexicon.named(), **Hotwords.of(spelling, ()).named(), **_tables(self.model))
+        return SearchTables(
+            **spelling.named(), **lexicon.named(), **Hotwords.of(spelling, ()).named(), **_tables(self.model)
+        )
 
-    def _with_hotwords(self, hotwords: tuple[str, ...]) -> Model:
+    def _with_hotwords(self, hotwords: tuple[str, ...]) -> SearchTables:
         from wav2vec2_core.decoding.search.lexicon import Hotwords, Spelling
 
         return self._models[()]._replace(**Hotwords.of(Spelling.of(self.alphabet), hotwords).named())
@@ -129,7 +131,7 @@ def _settings(options: SearchOptions) -> Settings:
 
 
 def _tables(model: NgramModel | None) -> dict[str, Any]:
-    """The language model's fields of a ``beam_state.Model``, of the same types without one: one program serves both."""
+    """The language model's fields of ``SearchTables``, of the same types without one: one program serves both."""
     if model is None:
         data, order, end = np.zeros(1, np.uint32), 0, 0
         offsets = buckets = np.zeros(1, np.int64)

@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from wav2vec2_core.decoding.alphabet import Alphabet
-from wav2vec2_core.decoding.search.beam_search import LanguageModelState, Path
+from wav2vec2_core.decoding.search.beam_search import LabelPath, LanguageModelState
 from wav2vec2_core.decoding.timeline import Character, Word
 
 
-class Speller:
+class PathSpeller:
     """Writes paths over the labels of one alphabet as text and words."""
 
     def __init__(self, alphabet: Alphabet) -> None:
@@ -26,7 +26,7 @@ class Speller:
         spelling = Spelling.of(self.alphabet)
         return spelling.flags, spelling.first
 
-    def words(self, path: Path, first_frame: int = 0) -> tuple[list[Word], int]:
+    def words(self, path: LabelPath, first_frame: int = 0) -> tuple[list[Word], int]:
         """Words of a path that starts at ``first_frame``, and how many of them another word or a delimiter follows.
 
         A character is one label: from its first frame to the last of its repeats, and its confidence the mean
@@ -41,7 +41,7 @@ class Speller:
             words[word].append(Character(self.texts[label], first_frame + start, first_frame + end, confidence))
         return [Word.of(characters) for characters in words], closed
 
-    def word_frames(self, path: Path) -> list[tuple[str, tuple[int, int]]]:
+    def word_frames(self, path: LabelPath) -> list[tuple[str, tuple[int, int]]]:
         """Each word with its first and its end frame."""
         runs = self._runs(path)[0]
         if len(runs) == 0:
@@ -57,7 +57,7 @@ class Speller:
         found.append((text, (start, ends[-1])))
         return found
 
-    def _runs(self, path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    def _runs(self, path: LabelPath) -> tuple[np.ndarray, np.ndarray, int]:
         """Characters of a path and its complete words, as ``beam_paths.collapse`` finds them."""
         from wav2vec2_core.decoding.search.beam_paths import collapse
 
@@ -79,8 +79,8 @@ class Hypothesis:
     logit_score: float
     lm_score: float
     last_lm_state: LanguageModelState | None
-    _path: Path = field(repr=False)
-    _speller: Speller = field(repr=False)
+    _path: LabelPath = field(repr=False)
+    _speller: PathSpeller = field(repr=False)
 
     @cached_property
     def text(self) -> str:
