@@ -16,11 +16,11 @@ nox.options.reuse_venv = "yes"
 PYTEST = ("pytest", "-q", "-n", "auto")
 CONSTRAINTS = ("-c", "constraints.txt")
 #: Tests that run for whichever back end is installed.
-EVERY_BACKEND = ("tests/test_imports.py", "tests/test_bad_input.py")
+EVERY_BACKEND = ("tests/test_imports.py", "tests/test_public_names.py", "tests/test_bad_input.py")
 #: Tests of the core that also read tf_model.h5 where h5py is.
-H5 = ("tests/core/test_conversion.py", "tests/core/test_damaged_files.py")
-#: Tests of the command.
-COMMAND = ("tests/test_cli.py", "tests/test_cli_align.py", "tests/test_cli_lm.py")
+H5 = ("tests/core/conversion", "tests/core/weight_files/test_damaged_files.py")
+#: Tests that need no framework.
+FRAMEWORK_FREE = ("tests/core", "tests/conformance", "tests/cli/test_lm_without_framework.py")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
@@ -47,21 +47,21 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The core without any framework."""
     session.install(*CONSTRAINTS, "-e", ".[media,lm,train,test]")
-    session.run(*PYTEST, "tests/core", "tests/test_imports.py", *session.posargs)
+    session.run(*PYTEST, *FRAMEWORK_FREE, "tests/test_imports.py", "tests/test_public_names.py", *session.posargs)
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The core with the lowest versions that pyproject.toml admits."""
     session.install("-c", "constraints-lowest.txt", "-e", ".[media,test]")
-    session.run(*PYTEST, "tests/core", "tests/test_imports.py", *session.posargs)
+    session.run(*PYTEST, *FRAMEWORK_FREE, "tests/test_imports.py", "tests/test_public_names.py", *session.posargs)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
     """The PyTorch back end and the command."""
     session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]")
-    session.run(*PYTEST, "tests/torch", *COMMAND, *EVERY_BACKEND, *session.posargs)
+    session.run(*PYTEST, "tests/torch", "tests/cli", *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session

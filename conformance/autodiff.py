@@ -1,7 +1,7 @@
 """Reverse-mode differentiation of float64 numpy arrays: the few operations that the reference model consists of.
 
 An operation on tensors of which none is tracked keeps nothing, so a forward pass alone costs what numpy costs. Exact up
-to rounding, unlike finite differences; ``tests/core/test_conformance_autodiff.py`` checks every operation against them.
+to rounding, unlike finite differences; ``tests/conformance/test_reference.py`` checks every operation against them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from flax_models import padded, relative, tiny, waveforms
 from wav2vec2_core.errors import InputError
 from wav2vec2_flax import train
 
-SCRIPT = Path(__file__).parent / "mesh_gradients.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "mesh_gradients.py"
 LABELS = np.array([[1, 2, 3], [4, 5, -100], [6, 7, 8]])
 
 

@@ -14,7 +14,7 @@ from wav2vec2_core.language_model.ngram_kernels import score_ngram
 from wav2vec2_core.language_model.scoring import score_texts
 from wav2vec2_core.language_model.tables import write_binary
 
-KENLM_FILES = Path(__file__).parents[1] / "core" / "kenlm_files"
+KENLM_FILES = Path(__file__).parents[1] / "support" / "kenlm_files"
 
 
 @pytest.fixture(autouse=True)

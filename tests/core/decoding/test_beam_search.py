@@ -12,9 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import beam_cases
 import numpy as np
 import pytest
-from beam_cases import LETTERS, BeamCase
+from beam_cases import LETTERS, BeamCase, cases_for_processes, characters, decoder_of, plain, readings, words
 
 from wav2vec2_core.compilation import COMPILED
 from wav2vec2_core.decoding import (
@@ -27,38 +28,10 @@ from wav2vec2_core.decoding import (
 )
 from wav2vec2_core.decoding.search import beam_compaction, beam_state
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 OPEN = {"beam_width": 5000, "beam_prune_logp": -1e9, "token_min_logp": -1e9}
 LN10 = math.log(10)
-
-
-def decoder_of(case, **options):
-    alphabet = Alphabet.build(case.labels)
-    return BeamSearchDecoder(alphabet, NgramModel.open(case.arpa), case.unigrams, SearchOptions(**options))
-
-
-def plain(beams):
-    """Everything of readings that can be compared and written as JSON."""
-    return [
-        [
-            beam.text,
-            beam.logit_score,
-            beam.lm_score,
-            beam.last_lm_state and list(beam.last_lm_state.words),
-            words(beam.words),
-        ]
-        for beam in beams
-    ]
-
-
-def words(found):
-    return [[word.text, word.start, word.end, word.confidence, *characters(word)] for word in found]
-
-
-def characters(word):
-    return [[character.text, character.start, character.end, character.confidence] for character in word.characters]
 
 
 def log_softmax(logits):
@@ -340,22 +313,13 @@ def test_small_arrays_grow(seed, tmp_path, monkeypatch):
     assert plain(decoder_of(case).decode_beams(logits, 10, **options)) == expected
 
 
-def cases_for_processes(folder):
-    for seed in range(12):
-        case = BeamCase(seed, folder, bpe=seed % 4 == 3)
-        options = case.options()
-        without = BeamSearchDecoder(Alphabet.build(case.labels))
-        decoder = decoder_of(case, **case.fusion()) if seed % 3 else without
-        yield plain(decoder.decode_beams(case.logits(), 5, **options))
-
-
 def test_plain_python_gives_the_same(tmp_path):
     code = (
-        "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]); import test_beam_search as t;"
+        "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]); import beam_cases as t;"
         "print(json.dumps(list(t.cases_for_processes(pathlib.Path(sys.argv[2])))))"
     )
     (tmp_path / "plain").mkdir()
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "plain")]
+    command = [sys.executable, "-c", code, str(Path(beam_cases.__file__).parent), str(tmp_path / "plain")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}
     )
@@ -388,13 +352,9 @@ def test_pickles(tmp_path):
     assert plain(pickle.loads(pickle.dumps(again.decode_beams(logits)))) == expected
 
 
-def readings(decoder, logits):
-    return plain(decoder.decode_beams(logits, 2))
-
-
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_processes_started_before_the_decoder(method, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(beam_cases.__file__).parent))
     case = BeamCase(4, tmp_path)
     logits = [case.logits() for _ in range(3)]
     with multiprocessing.get_context(method).Pool(1) as pool:

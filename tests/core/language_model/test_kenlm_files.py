@@ -13,7 +13,7 @@ from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.language_model.tables import write_binary
 
-FOLDER = Path(__file__).parent / "kenlm_files"
+FOLDER = Path(__file__).parents[2] / "support" / "kenlm_files"
 QUANTISED = ("quantised", "both")
 KINDS = ("probing", "trie", "compressed", *QUANTISED)
 

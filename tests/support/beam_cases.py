@@ -1,8 +1,11 @@
-"""Random cases for beam search: alphabets, language models as ARPA files, logits and options."""
+"""Random cases for beam search: alphabets, language models, logits and options; and what was read, as plain data."""
 
 import collections
 
 import numpy as np
+
+from wav2vec2_core.decoding import Alphabet, BeamSearchDecoder, SearchOptions
+from wav2vec2_core.language_model.ngram import NgramModel
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "|"]
 LETTERS = list("abcdeé'ü")
@@ -108,3 +111,43 @@ class BeamCase:
             "unk_score_offset": self.pick([-10.0, -2.0, 0.0]),
             "lm_score_boundary": self.chance(0.7),
         }
+
+
+def decoder_of(case, **options):
+    alphabet = Alphabet.build(case.labels)
+    return BeamSearchDecoder(alphabet, NgramModel.open(case.arpa), case.unigrams, SearchOptions(**options))
+
+
+def plain(beams):
+    """Everything of readings that can be compared and written as JSON."""
+    return [
+        [
+            beam.text,
+            beam.logit_score,
+            beam.lm_score,
+            beam.last_lm_state and list(beam.last_lm_state.words),
+            words(beam.words),
+        ]
+        for beam in beams
+    ]
+
+
+def words(found):
+    return [[word.text, word.start, word.end, word.confidence, *characters(word)] for word in found]
+
+
+def characters(word):
+    return [[character.text, character.start, character.end, character.confidence] for character in word.characters]
+
+
+def cases_for_processes(folder):
+    for seed in range(12):
+        case = BeamCase(seed, folder, bpe=seed % 4 == 3)
+        options = case.options()
+        without = BeamSearchDecoder(Alphabet.build(case.labels))
+        decoder = decoder_of(case, **case.fusion()) if seed % 3 else without
+        yield plain(decoder.decode_beams(case.logits(), 5, **options))
+
+
+def readings(decoder, logits):
+    return plain(decoder.decode_beams(logits, 2))

@@ -12,7 +12,7 @@ from mms_folder import write_mms
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 THREE_ONE_FOUR = ROOT / "samples" / "three-one-four.flac"
 TWO_SEVEN = ROOT / "samples" / "two-seven-one-eight.flac"
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
