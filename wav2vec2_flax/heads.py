@@ -154,7 +154,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             gumbel_noise = None
         elif gumbel_noise is None:
             shape = (*features.shape[:2], self.quantizer.groups, self.quantizer.entries)
-            gumbel_noise = jax.random.gumbel(own_gumbel_key if gumbel_rng is None else gumbel_rng, shape)
+            gumbel_noise = layers.gumbel_noise(own_gumbel_key if gumbel_rng is None else gumbel_rng, shape)
         temperature = self.gumbel_temperature if gumbel_temperature is None else gumbel_temperature
         quantized, perplexity, codes = self.quantizer(features, mask, gumbel_noise, temperature)
         quantized = self.project_q(quantized)

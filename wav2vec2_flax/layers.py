@@ -309,7 +309,7 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
         return x
     if rate == 1.0:
         return jnp.zeros_like(x)
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+    return jnp.where(_happens(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 def draw_spans(key: Array, lengths: Array, width: int, *, prob: float, length: int, min_masks: int) -> Array:
@@ -325,11 +325,11 @@ def draw_spans(key: Array, lengths: Array, width: int, *, prob: float, length: i
         bool (batch, width), True where masked.
     """
     count_key, place_key = jax.random.split(key)
-    rounding = jax.random.uniform(count_key, lengths.shape)
+    rounding = jax.random.uniform(count_key, lengths.shape, jnp.float32)
     choices = jnp.maximum(lengths - length, 0)
     count = jnp.minimum(jnp.maximum((prob * lengths / length + rounding).astype(jnp.int32), min_masks), choices)
     # The `count` largest of random numbers over the allowed starts are a draw without replacement.
-    numbers = jax.random.uniform(place_key, (lengths.shape[0], width))
+    numbers = jax.random.uniform(place_key, (lengths.shape[0], width), jnp.float32)
     numbers = jnp.where(frame_mask(choices, width), numbers, -1.0)
     rank = jnp.argsort(jnp.argsort(-numbers, axis=1), axis=1)
     started = jnp.cumsum(rank < count[:, None], axis=1)
@@ -339,7 +339,17 @@ def draw_spans(key: Array, lengths: Array, width: int, *, prob: float, length: i
 
 def draw_layer_keep(key: Array, num_layers: int, layerdrop: float) -> Array:
     """Which layers run in this training step: bool (num_layers,), each False with probability ``layerdrop``."""
-    return jax.random.bernoulli(key, 1 - layerdrop, (num_layers,))
+    return _happens(key, 1 - layerdrop, (num_layers,))
+
+
+def _happens(key: Array, probability: float, shape: Sequence[int]) -> Array:
+    """bool ``shape``, each True with ``probability``: a key draws the same whether or not JAX has float64 on."""
+    return jax.random.bernoulli(key, jnp.float32(probability), shape)
+
+
+def gumbel_noise(key: Array, shape: Sequence[int]) -> Array:
+    """Standard Gumbel noise, -log(-log(uniform)), in float32."""
+    return jax.random.gumbel(key, shape, jnp.float32)
 
 
 def hard_gumbel_softmax(logits: Array, noise: Array, temperature: Any) -> Array:

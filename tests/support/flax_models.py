@@ -1,11 +1,14 @@
 """Small models for the tests of the Flax back end, every parameter random."""
 
+import contextlib
+
 import jax
 import numpy as np
 from model_cases import LENGTHS, SAMPLES, TINY
 
 import wav2vec2_flax
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_flax.weights import flatten
 
 
 def model_class(head):
@@ -47,6 +50,31 @@ def relative(ours, theirs):
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+
+
+@contextlib.contextmanager
+def doubled(model):
+    """The model's twin in float64, with JAX's float64 on: keys draw in it what they draw in ``model``."""
+    with jax.enable_x64(True):
+        twin = type(model)(model.config, dtype="float64", param_dtype="float64", _do_init=False)
+        twin.params = jax.tree.map(lambda array: np.asarray(array, np.float64), model.params)
+        yield twin
+
+
+def gradient_error(found, exact):
+    """Largest error over all parameters, relative to each one's largest value, as in conformance/checks.py.
+
+    The softmax over keys takes no notice of their bias, nor group norm of the bias of the convolution before it: what
+    is left of their gradients is rounding, measured by the gradient of the weight beside them.
+    """
+    found, exact = flatten(found), flatten(exact)
+    errors = []
+    for path, right in exact.items():
+        unseen = path[-2:] == ("k_proj", "bias") or path[-4:] == ("conv_layers", "0", "conv", "bias")
+        scale = exact[(*path[:-1], "kernel")] if unseen else right
+        error = np.abs(np.asarray(found[path], np.float64) - right).max()
+        errors.append(error / (np.abs(scale).max() or 1.0))  # 0 in a layer that is skipped
+    return float(max(errors))
 
 
 def same_params(one, other):

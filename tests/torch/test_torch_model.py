@@ -102,15 +102,18 @@ def test_group_norm_statistics_do_not_overflow_in_half_precision():
 
 @pytest.mark.parametrize("head", ["Model", "ForCTC"])
 def test_checkpointing_changes_no_number(head):
-    model = tiny(head, **QUIET, apply_spec_augment=False).train()
+    """In float64, with dropout and masks: what is computed again drops what was dropped the first time."""
+    model = tiny(head, attention_dropout=0.2, activation_dropout=0.3).double().train()
     values, mask = padded()
 
     def gradients():
+        torch.manual_seed(7)
         model.zero_grad()
-        model(values, mask, output_hidden_states=True)[0].square().sum().backward()
+        model(values.double(), mask, output_hidden_states=True)[0].square().sum().backward()
         return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
     plain = gradients()
+    largest = max(gradient.abs().max() for gradient in plain.values())
     model.gradient_checkpointing_enable()
     assert model.is_gradient_checkpointing
     calls = []
@@ -121,7 +124,7 @@ def test_checkpointing_changes_no_number(head):
     handle.remove()
     assert plain.keys() == saved.keys()
     for name, gradient in plain.items():
-        assert relative(saved[name], gradient) <= 1e-6 or name.endswith("k_proj.bias"), name
+        assert (saved[name] - gradient).abs().max() <= 1e-10 * largest, name
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
 
