@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.inputs import check_largest, check_shape
 from wav2vec2_core.outputs import (
     CausalLMOutput,
+    ModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
     Wav2Vec2BaseModelOutput,
@@ -32,6 +34,9 @@ def body(config: Wav2Vec2Config, types: Precision) -> FlaxWav2Vec2Model:
     """The body inside a head, without values."""
     return FlaxWav2Vec2Model(config, dtype=types.dtype, param_dtype=types.param_dtype, _do_init=False)
 
+
+#: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
+Sums = dict[str, tuple[Array, Array]]
 
 # ---- pretraining ------------------------------------------------------------------------------------------------
 
@@ -147,7 +152,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        projected = self.project_hid(outputs.last_hidden_state)
+        projected = self.scores(outputs.last_hidden_state, None)
         mask = None if mask_time_indices is None else jnp.asarray(mask_time_indices, bool)
         features = layers.dropout(outputs.extract_features, self.dropout_features, dropout_key)
         if not train:
@@ -172,6 +177,20 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             attentions=outputs.attentions,
         )
         return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """Predictions of quantised vectors: (batch, frames, hidden) -> (batch, frames, proj_codevector_dim)."""
+        return self.project_hid(hidden)
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Any]) -> Sums:
+        """Losses as sums over masked frames with their number, and the perplexity times it.
+
+        ``output``: of a call with ``batch``, ``sampled_negative_indices`` in it.
+        """
+        frames = jnp.asarray(batch["mask_time_indices"], jnp.int32).sum()
+        names = ("loss", "contrastive_loss", "diversity_loss")
+        perplexity = output["codevector_perplexity"] * frames
+        return {**{name: (output[name], frames) for name in names}, "codevector_perplexity": (perplexity, frames)}
 
     def _losses(
         self,
@@ -266,15 +285,30 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        logits = self.lm_head(layers.dropout(outputs.last_hidden_state, self.dropout, dropout_key))
-        loss = None if labels is None else self._loss(logits, input_values, attention_mask, jnp.asarray(labels))
+        logits = self.scores(layers.dropout(outputs.last_hidden_state, self.dropout, dropout_key), None)
+        loss = None
+        if labels is not None:
+            loss = losses.ctc_loss(logits, **self._loss_arguments(input_values, attention_mask, labels))
         output = CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
 
-    def _loss(self, logits: Array, input_values: Any, attention_mask: Any, labels: Array) -> Array:
-        config = self.config
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """Letters: (batch, frames, hidden) -> (batch, frames, vocab)."""
+        return self.lm_head(hidden)
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Any]) -> Sums:
+        """The loss as a sum with the number of utterances or letters: see ``losses.ctc_loss_sum``.
+
+        ``output``: of a call with ``batch``, labels or not.
+        """
+        arguments = self._loss_arguments(batch["input_values"], batch.get("attention_mask"), batch["labels"])
+        return {"loss": losses.ctc_loss_sum(output["logits"], **arguments)}
+
+    def _loss_arguments(self, input_values: Any, attention_mask: Any, labels: Any) -> dict[str, Any]:
+        """What ``losses.ctc_loss`` wants beside logits. Raises ``InputError`` and ``ConfigError``."""
+        config, labels = self.config, jnp.asarray(labels)
         batch, samples = jnp.shape(input_values)
         letters = labels.shape[-1] if labels.ndim > 0 else 0
         check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
@@ -286,14 +320,13 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
                 f"below vocab_size={config.vocab_size}"
             )
         lengths = jnp.full(batch, samples) if attention_mask is None else jnp.asarray(attention_mask, jnp.int32).sum(1)
-        return losses.ctc_loss(
-            logits,
-            config.num_frames(lengths),
-            labels,
-            blank=config.pad_token_id,
-            reduction=config.ctc_loss_reduction,
-            zero_infinity=config.ctc_zero_infinity,
-        )
+        return {
+            "lengths": config.num_frames(lengths),
+            "labels": labels,
+            "blank": config.pad_token_id,
+            "reduction": config.ctc_loss_reduction,
+            "zero_infinity": config.ctc_zero_infinity,
+        }
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         if config.vocab_size != self.config.vocab_size:
@@ -323,15 +356,36 @@ class _Classifier(FlaxWav2Vec2PreTrainedModel):
         outputs = self.wav2vec2(
             input_values, attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **options
         )
-        if self.layer_weights is None:
-            return outputs.last_hidden_state, outputs
-        shares = jax.nn.softmax(layers.value(self.layer_weights)).astype(self.dtype)
-        return jnp.einsum("l,lbtd->btd", shares, jnp.stack(outputs.hidden_states)), outputs
+        mixes = self.layer_weights is not None
+        return self.mixed(outputs.hidden_states) if mixes else outputs.last_hidden_state, outputs
 
-    def frame_lengths(self, attention_mask: Any) -> Array:
-        """(batch,) frames of the states that ``encode`` returns."""
-        has_adapter = self.config.add_adapter and self.layer_weights is None
-        return self.config.num_frames(jnp.asarray(attention_mask, jnp.int32).sum(1), add_adapter=has_adapter)
+    def shares(self) -> Array:
+        """(layers + 1,) of each layer in the mixture; of a model that has one."""
+        assert self.layer_weights is not None
+        return jax.nn.softmax(layers.value(self.layer_weights)).astype(self.dtype)
+
+    def mixed(self, states: Sequence[Array]) -> Array:
+        """The mixture of (batch, frames, hidden) each, the first layer's input and every layer's output."""
+        return jnp.einsum("l,lbtd->btd", self.shares(), jnp.stack(list(states)))
+
+    def head_frames(self, frames: Any) -> Any:
+        """As of any model; a mixture is of states before the convolutional adapter."""
+        return super().head_frames(frames) if self.layer_weights is None else frames
+
+    def frame_lengths(self, attention_mask: Any) -> Array | None:
+        """(batch,) frames of the states that ``encode`` returns; None where all are valid."""
+        if attention_mask is None:
+            return None
+        samples = jnp.asarray(attention_mask, jnp.int32).sum(1)
+        return self.head_frames(self.config.num_frames(samples, add_adapter=False))
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Any]) -> Sums:
+        """The loss as a sum with the number of labels; ``output``: of a call with ``batch``, labels or not."""
+        return {"loss": self.loss_sum(output["logits"], batch["labels"])}
+
+    def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
+        """What the loss is the mean of: the sum, and the number of labels that count. Raises ``InputError``."""
+        raise NotImplementedError
 
 
 class FlaxWav2Vec2ForSequenceClassification(_Classifier):
@@ -368,19 +422,22 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
         """
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
-        hidden = self.projector(hidden)
-        mask = None
-        if attention_mask is not None:
-            mask = layers.frame_mask(self.frame_lengths(attention_mask), hidden.shape[1])
-        logits = self.classifier(layers.masked_mean(hidden, mask))
-        loss = None
-        if labels is not None:
-            labels = check_classes(labels, self.config)
-            loss = losses.cross_entropy(layers.widened(logits), labels.reshape(-1))
+        logits = self.scores(hidden, self.frame_lengths(attention_mask))
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
+
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
+        hidden = self.projector(hidden)
+        mask = None if lengths is None else layers.frame_mask(lengths, hidden.shape[1])
+        return self.classifier(layers.masked_mean(hidden, mask))
+
+    def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
+        """The sum of cross entropies of (batch, labels) and (batch,) class numbers, and their number."""
+        return losses.cross_entropy_sum(logits, check_classes(labels, self.config).reshape(-1))
 
 
 class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
@@ -408,7 +465,8 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
         """Classify frames.
 
         Args:
-            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames.
+            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames but those with a negative
+                entry.
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
@@ -416,16 +474,23 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
         """
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
-        logits = self.classifier(hidden)
-        loss = None
-        if labels is not None:
-            check_shape("labels", jnp.shape(labels), logits.shape, "(batch, frames, labels), one-hot")
-            classes = jnp.asarray(labels).argmax(-1).reshape(-1)
-            loss = losses.cross_entropy(layers.widened(logits).reshape(-1, logits.shape[-1]), classes)
+        logits = self.scores(hidden, self.frame_lengths(attention_mask))
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
+
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """Classes of frames: (batch, frames, hidden) -> (batch, frames, labels)."""
+        return self.classifier(hidden)
+
+    def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
+        """The sum of cross entropies of (batch, frames, labels) and one-hot labels, and the number of frames."""
+        check_shape("labels", jnp.shape(labels), logits.shape, "(batch, frames, labels), one-hot")
+        labels = jnp.asarray(labels)
+        classes = jnp.where((labels < 0).any(-1), -100, labels.argmax(-1))
+        return losses.cross_entropy_sum(logits.reshape(-1, logits.shape[-1]), classes.reshape(-1))
 
 
 # ---- speakers ---------------------------------------------------------------------------------------------------
@@ -453,7 +518,13 @@ class AMSoftmaxLoss(nnx.Module):
 
     def __call__(self, embeddings: Array, labels: Array) -> Array:
         """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
-        return losses.am_softmax_loss(layers.widened(embeddings), layers.widened(layers.value(self.weight)), labels)
+        return _mean(self.loss_sum(embeddings, labels))
+
+    def loss_sum(self, embeddings: Array, labels: Array) -> tuple[Array, Array]:
+        """The sum that the loss is the mean of, and the number of speakers that count."""
+        weight = layers.widened(layers.value(self.weight))
+        logits = losses.am_softmax_logits(layers.widened(embeddings), weight, labels)
+        return losses.cross_entropy_sum(logits, labels.reshape(-1))
 
 
 class FlaxWav2Vec2ForXVector(_Classifier):
@@ -494,17 +565,9 @@ class FlaxWav2Vec2ForXVector(_Classifier):
         """
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
-        hidden = self.projector(hidden)
-        self.check_frames(hidden.shape[1], dilated=True)
-        for layer in self.tdnn:
-            hidden = layer(hidden)
-        mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
-        statistics = jnp.concatenate(layers.masked_mean_and_std(hidden, mask), axis=-1)
-        embeddings = self.feature_extractor(statistics)
+        embeddings = self.vectors(hidden, self.frame_lengths(attention_mask))
         logits = self.classifier(embeddings)
-        loss = None
-        if labels is not None:
-            loss = self.objective(logits, check_classes(labels, self.config))
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = XVectorOutput(
             loss=loss,
             logits=logits,
@@ -514,34 +577,58 @@ class FlaxWav2Vec2ForXVector(_Classifier):
         )
         return self.as_requested(output, return_dict)
 
-    def _pooling_mask(self, attention_mask: Any, frames: int) -> Array:
+    def vectors(self, hidden: Array, lengths: Array | None) -> Array:
+        """Speaker vectors: (batch, frames, hidden), of which (batch,) are valid -> (batch, xvector_output_dim).
+
+        Raises ``InputError`` where an utterance is too short.
+        """
+        hidden = self.projector(hidden)
+        self.check_frames(hidden.shape[1], dilated=True)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        mask = None if lengths is None else self._pooling_mask(lengths, hidden.shape[1])
+        return self.feature_extractor(jnp.concatenate(layers.masked_mean_and_std(hidden, mask), axis=-1))
+
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """What the classifier makes of ``vectors``, in the same shape."""
+        return self.classifier(self.vectors(hidden, lengths))
+
+    def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
+        """The sum of additive-margin losses of (batch, xvector_output_dim) and (batch,) speakers, and their number."""
+        return self.objective.loss_sum(logits, check_classes(labels, self.config))
+
+    def _pooling_mask(self, lengths: Array, frames: int) -> Array:
         """(batch, frames) bool, frames of the last TDNN layer to take statistics of.
 
         transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
         padding. ``masked_group_norm`` pools those that see none.
         """
         dilated = self.config.masked_group_norm
-        lengths = self.frame_lengths(attention_mask)
         if not layers.is_tracing(lengths):
             self.check_frames(int(lengths.min()), dilated)
-        return layers.frame_mask(lengths - self.lost_frames(dilated), frames)
+        return layers.frame_mask(lengths - self._context(dilated), frames)
 
     def check_frames(self, frames: int, dilated: bool) -> None:
         """Check that the time-delay network and its statistics have frames enough. Raises ``InputError``."""
-        needed = self.lost_frames(dilated) + 2  # a standard deviation needs two frames
+        needed = self._context(dilated) + 2  # a standard deviation needs two frames
         if frames < needed:
             raise InputError(
                 f"an utterance has {frames} frames, the x-vector network needs {needed}: "
                 "leave it out or use a longer one"
             )
 
-    def lost_frames(self, dilated: bool) -> int:
+    def _context(self, dilated: bool) -> int:
         """Frames that the time-delay network loses."""
         dilations = self.config.tdnn_dilation if dilated else (1,) * len(self.tdnn)
         return sum(dilation * (kernel - 1) for kernel, dilation in zip(self.config.tdnn_kernel, dilations, strict=True))
 
 
 # ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def _mean(summed: tuple[Array, Array]) -> Array:
+    total, count = summed
+    return total / count
 
 
 def check_classes(labels: Any, config: Wav2Vec2Config) -> Array:

@@ -27,7 +27,7 @@ from wav2vec2_core.inputs import (
 )
 from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
-from wav2vec2_flax.layers import frame_mask, masked_mean, masked_mean_and_std, value
+from wav2vec2_flax.layers import frame_mask
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 from wav2vec2_flax.tiled_encoder import TiledEncoder
 
@@ -213,7 +213,7 @@ class InferenceModel:
             if for_head:
                 check_adapter_frames(self.config, len(one))
             if for_head and model.head == "ForXVector":
-                model.check_frames(len(one), dilated=True)
+                model.check_frames(model.head_frames(len(one)), dilated=True)
         return features
 
 
@@ -225,29 +225,15 @@ def _context(model: Any, features: Any, frames: Any) -> tuple[Any, tuple[Any, ..
     hidden, states, _ = body.encoder(hidden, mask, None, None, with_states=True, with_weights=False)
     if body.adapter is not None:
         hidden = body.adapter(hidden, frames)
-    weights = getattr(model, "layer_weights", None)
-    if weights is not None:
-        shares = jax.nn.softmax(value(weights)).astype(model.dtype)
-        hidden = jnp.einsum("l,lbtd->btd", shares, jnp.stack(states))
+    if getattr(model, "layer_weights", None) is not None:
+        hidden = model.mixed(states)
     return hidden, states
 
 
 def _head_scores(model: Any, features: Any, frames: Any) -> Any:
     """What the head makes of (1, padded, conv_dim[-1]); padding is invisible to its valid frames."""
-    if model.head == "ForXVector":
-        return model.classifier(_vectors(model, features, frames)).astype(jnp.float32)
     hidden, _ = _context(model, features, frames)
-    match model.head:
-        case "ForPreTraining":
-            hidden = model.project_hid(hidden)
-        case "ForCTC":
-            hidden = model.lm_head(hidden)
-        case "ForAudioFrameClassification":
-            hidden = model.classifier(hidden)
-        case "ForSequenceClassification":
-            hidden = model.projector(hidden)
-            hidden = model.classifier(masked_mean(hidden, frame_mask(frames, hidden.shape[1])))
-    return hidden.astype(jnp.float32)
+    return model.scores(hidden, model.head_frames(frames)).astype(jnp.float32)
 
 
 def _layers(model: Any, features: Any, frames: Any) -> Any:
@@ -257,11 +243,8 @@ def _layers(model: Any, features: Any, frames: Any) -> Any:
 
 def _vectors(model: Any, features: Any, frames: Any) -> Any:
     """(1, padded, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
-    hidden = model.projector(_context(model, features, frames)[0])
-    for layer in model.tdnn:
-        hidden = layer(hidden)
-    mask = frame_mask(frames - model.lost_frames(dilated=True), hidden.shape[1])
-    return model.feature_extractor(jnp.concatenate(masked_mean_and_std(hidden, mask), axis=-1)).astype(jnp.float32)
+    hidden, _ = _context(model, features, frames)
+    return model.vectors(hidden, model.head_frames(frames)).astype(jnp.float32)
 
 
 def _scores(model: FlaxWav2Vec2PreTrainedModel, values: Any, mask: Any) -> Any:

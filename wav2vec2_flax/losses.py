@@ -49,6 +49,22 @@ def ctc_loss(logits: Array, lengths: Array, labels: Array, *, blank: int, reduct
     return (losses / jnp.maximum(count, 1)).mean()
 
 
+def ctc_loss_sum(
+    logits: Array, lengths: Array, labels: Array, *, blank: int, reduction: str, zero_infinity: bool
+) -> tuple[Array, Array]:
+    """What ``ctc_loss`` adds up, and what a mean over several batches is to be divided by; arguments as there.
+
+    Returns:
+        The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
+        otherwise letters.
+    """
+    losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
+    letters = (labels >= 0).sum(1)
+    if reduction == "mean":
+        return (losses / jnp.maximum(letters, 1)).sum(), jnp.asarray(len(labels))
+    return losses.sum(), letters.sum()
+
+
 def contrastive_logits(target: Array, negatives: Array, predicted: Array, temperature: float) -> Array:
     """Cosine similarities of predictions with the true and the distracting quantised vectors (paper equation 3).
 
@@ -98,10 +114,33 @@ def diversity_loss(perplexity: Array, codevectors: int, mask: Array) -> Array:
     return (codevectors - perplexity) / codevectors * mask.sum()
 
 
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean cross entropy of (items, classes) and (items,) class numbers, in float32; the label -100 does not count."""
+    total, count = cross_entropy_sum(logits, labels)
+    return total / count
+
+
+def cross_entropy_sum(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """The sum that ``cross_entropy`` is made of, and the number of labels that count."""
+    counted = labels != -100
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    surprise = -jnp.take_along_axis(jax.nn.log_softmax(wide, axis=-1), jnp.where(counted, labels, 0)[:, None], axis=1)[
+        :, 0
+    ]
+    return jnp.where(counted, surprise, 0.0).sum(), counted.sum()
+
+
 def am_softmax_loss(
     embeddings: Array, weight: Array, labels: Array, *, scale: float = 30.0, margin: float = 0.4
 ) -> Array:
-    """Additive-margin softmax (Wang et al. 2018): cosine to the true speaker must win by ``margin``.
+    """Additive-margin softmax (Wang et al. 2018): the cross entropy of ``am_softmax_logits``; arguments as there."""
+    return cross_entropy(am_softmax_logits(embeddings, weight, labels, scale=scale, margin=margin), labels.reshape(-1))
+
+
+def am_softmax_logits(
+    embeddings: Array, weight: Array, labels: Array, *, scale: float = 30.0, margin: float = 0.4
+) -> Array:
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
 
     Args:
         embeddings: (batch, dim).
@@ -109,19 +148,9 @@ def am_softmax_loss(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
-    labels = labels.reshape(-1)
     cosine = _unit(embeddings, 1e-12) @ _unit(weight.T, 1e-12).T
-    true = jax.nn.one_hot(labels, weight.shape[1], dtype=bool)
-    return cross_entropy(scale * jnp.where(true, cosine - margin, cosine), labels)
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Mean over (rows, classes) of the surprise at class numbers (rows,); rows with label -100 do not count."""
-    counted = labels != -100
-    surprise = -jnp.take_along_axis(
-        jax.nn.log_softmax(logits, axis=-1), jnp.where(counted, labels, 0)[:, None], axis=1
-    )[:, 0]
-    return jnp.where(counted, surprise, 0.0).sum() / counted.sum()
+    true = jax.nn.one_hot(labels.reshape(-1), weight.shape[1], dtype=bool)
+    return scale * jnp.where(true, cosine - margin, cosine)
 
 
 def _unit(x: Array, epsilon: Any) -> Array:

@@ -373,6 +373,10 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
         )
         return self.as_requested(output, return_dict)
 
+    def scores(self, hidden: Array, lengths: Array | None) -> Array:
+        """A head's computation, of which the body has none: its (batch, frames, hidden) states as they are."""
+        return hidden
+
     def draw_missing(
         self,
         key: Array,

@@ -178,6 +178,10 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
             raise InputError("train=True draws dropout and masks: pass dropout_rng, such as jax.random.key(0)")
         return dropout_rng
 
+    def head_frames(self, frames: Any) -> Any:
+        """Frames of the states that the head reads, of so many of the feature encoder: a number or (batch,) of them."""
+        return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
+
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -22,7 +22,7 @@ from wav2vec2_core.inputs import (
 )
 from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
-from wav2vec2_tf.layers import Tensor, masked_mean, masked_mean_and_std
+from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
 from wav2vec2_tf.tiled_encoder import TiledEncoder
 
@@ -184,28 +184,16 @@ class InferenceModel:
         hidden, states, _ = body.encoder(hidden, None, None, with_states=True, with_weights=False)
         return hidden if body.adapter is None else body.adapter(hidden, None), states or ()
 
-    def _mixed(self, features: Tensor) -> Tensor:
-        """What a head reads: the body's (1, frames, hidden), or its share of all layers' where it mixes them."""
+    def _read(self, features: Tensor) -> Tensor:
+        """What a head reads: the body's (1, frames, hidden), or the mixture of all layers'."""
         hidden, states = self._context(features)
-        weights = getattr(self.model, "layer_weights", None)
-        if weights is None:
-            return hidden
-        return tf.einsum("l,lbtd->btd", tf.nn.softmax(tf.convert_to_tensor(weights)), tf.stack(states))
+        model: Any = self.model
+        return hidden if getattr(model, "layer_weights", None) is None else model.mixed(states)
 
     def _scores(self, features: Tensor) -> Tensor:
         """What the head makes of (1, frames, conv_dim[-1])."""
         model: Any = self.model
-        hidden = self._vectors(features) if model.head == "ForXVector" else self._mixed(features)
-        match model.head:
-            case "ForPreTraining":
-                hidden = model.project_hid(hidden)
-            case "ForCTC":
-                hidden = model.lm_head(hidden)
-            case "ForAudioFrameClassification" | "ForXVector":
-                hidden = model.classifier(hidden)
-            case "ForSequenceClassification":
-                hidden = model.classifier(masked_mean(model.projector(hidden), None))
-        return tf.cast(hidden, tf.float32)
+        return tf.cast(model.scores(self._read(features), None), tf.float32)
 
     def _layers(self, features: Tensor) -> tuple[Tensor, ...]:
         return tuple(tf.cast(state, tf.float32) for state in self._context(features)[1])
@@ -213,11 +201,7 @@ class InferenceModel:
     def _vectors(self, features: Tensor) -> Tensor:
         """(1, frames, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
         model: Any = self.model
-        hidden = model.projector(self._mixed(features))
-        for layer in model.tdnn:
-            hidden = layer(hidden)
-        vectors = model.feature_extractor(tf.concat(masked_mean_and_std(hidden, None), axis=-1))
-        return tf.cast(vectors, tf.float32)
+        return tf.cast(model.vectors(self._read(features), None), tf.float32)
 
     def _placed(self, function: Any) -> Any:
         def run(*arguments: Any) -> Any:
@@ -233,7 +217,7 @@ class InferenceModel:
             if for_head:
                 check_adapter_frames(self.config, len(one))
             if for_head and model.head == "ForXVector":
-                model.check_frames(len(one), dilated=True)
+                model.check_frames(model.head_frames(len(one)), dilated=True)
         return features
 
 

@@ -56,6 +56,22 @@ def ctc_loss(
     return tf.reduce_sum(losses)
 
 
+def ctc_loss_sum(
+    logits: Tensor, lengths: Tensor, labels: Tensor, *, blank: int, reduction: str, zero_infinity: bool
+) -> tuple[Tensor, Tensor]:
+    """What ``ctc_loss`` adds up, and what a mean over several batches is to be divided by; arguments as there.
+
+    Returns:
+        The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
+        otherwise letters.
+    """
+    losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
+    letters = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
+    if reduction == "mean":
+        return tf.reduce_sum(losses / tf.cast(tf.maximum(letters, 1), losses.dtype)), tf.shape(labels)[0]
+    return tf.reduce_sum(losses), tf.reduce_sum(letters)
+
+
 @tf.function(reduce_retracing=True, autograph=False)
 def _path_loss(emissions: Tensor, lengths: Tensor, letter_counts: Tensor, may_skip: Tensor) -> Tensor:
     """-log of the summed probability of all paths, (batch,); its gradient comes from the posteriors of the states.
@@ -182,19 +198,32 @@ def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy of (items, classes) and (items,) class numbers, in float32; the label -100 does not count."""
+    total, count = cross_entropy_sum(logits, labels)
+    return total / tf.cast(count, total.dtype)
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum that ``cross_entropy`` is made of, and the number of labels that count."""
     labels = tf.cast(labels, tf.int32)
     counted = labels != -100
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.where(counted, labels, tf.zeros_like(labels)), logits=tf.cast(logits, tf.float32)
     )
-    weights = tf.cast(counted, tf.float32)
-    return tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+    return tf.reduce_sum(losses * tf.cast(counted, tf.float32)), tf.reduce_sum(tf.cast(counted, tf.int32))
 
 
 def am_softmax_loss(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:
-    """Additive-margin softmax (Wang et al. 2018): cosine to the true speaker must win by ``margin``.
+    """Additive-margin softmax (Wang et al. 2018): the cross entropy of ``am_softmax_logits``; arguments as there."""
+    logits = am_softmax_logits(embeddings, weight, labels, scale=scale, margin=margin)
+    return cross_entropy(logits, tf.reshape(labels, (-1,)))
+
+
+def am_softmax_logits(
+    embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
+) -> Tensor:
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
 
     Args:
         embeddings: (batch, dim).
@@ -202,11 +231,11 @@ def am_softmax_loss(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
-    labels = tf.reshape(labels, (-1,))
     directions = tf.transpose(_normalised(tf.transpose(weight), 1e-12))
     cosine = tf.matmul(_normalised(embeddings, 1e-12), directions)
+    labels = tf.reshape(labels, (-1,))
     true = tf.one_hot(labels, tf.shape(weight)[1], on_value=True, off_value=False, dtype=tf.bool)
-    return cross_entropy(scale * tf.where(true, cosine - margin, cosine), labels)
+    return scale * tf.where(true, cosine - margin, cosine)
 
 
 def _normalised(x: Tensor, shortest: float) -> Tensor:

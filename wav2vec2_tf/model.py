@@ -367,6 +367,10 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         )
         return self.as_requested(output, return_dict)
 
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """A head's computation, of which the body has none: its (batch, frames, hidden) states as they are."""
+        return hidden
+
     def draw_missing(
         self,
         batch: Size,

@@ -109,6 +109,10 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
         options = {name: value for name, value in config.items() if name != "config"}
         return cls(Wav2Vec2Config.from_dict(config["config"]), **options)
 
+    def head_frames(self, frames: Any) -> Any:
+        """Frames of the states that the head reads, of so many of the feature encoder: a number or (batch,) of them."""
+        return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
+
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.inputs import check_largest, check_shape
 from wav2vec2_core.outputs import (
     CausalLMOutput,
+    ModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
     Wav2Vec2BaseModelOutput,
@@ -23,6 +25,9 @@ from wav2vec2_core.parameters import ctc_input_size
 from wav2vec2_torch import layers, losses
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+
+#: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
+Sums = dict[str, tuple[Tensor, Tensor]]
 
 # ---- pretraining ------------------------------------------------------------------------------------------------
 
@@ -123,7 +128,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        projected = self.project_hid(outputs.last_hidden_state)
+        projected = self.scores(outputs.last_hidden_state, None)
         mask = None if mask_time_indices is None else mask_time_indices.bool()
         quantized, perplexity, codes = self.quantizer(
             self.dropout_features(outputs.extract_features), mask, gumbel_noise
@@ -143,6 +148,20 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             attentions=outputs.attentions,
         )
         return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Predictions of quantised vectors: (batch, frames, hidden) -> (batch, frames, proj_codevector_dim)."""
+        return self.project_hid(hidden)
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
+        """Losses as sums over masked frames with their number, and the perplexity times it.
+
+        ``output``: of a call with ``batch``, ``sampled_negative_indices`` in it.
+        """
+        frames = batch["mask_time_indices"].sum()
+        names = ("loss", "contrastive_loss", "diversity_loss")
+        perplexity = output["codevector_perplexity"] * frames
+        return {**{name: (output[name], frames) for name in names}, "codevector_perplexity": (perplexity, frames)}
 
     def _losses(
         self,
@@ -231,14 +250,29 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        logits = self.lm_head(self.dropout(outputs.last_hidden_state))
-        loss = None if labels is None else self._loss(logits, input_values, attention_mask, labels)
+        logits = self.scores(self.dropout(outputs.last_hidden_state), None)
+        loss = None
+        if labels is not None:
+            loss = losses.ctc_loss(logits, **self._loss_arguments(input_values, attention_mask, labels))
         output = CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
 
-    def _loss(self, logits: Tensor, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Letters: (batch, frames, hidden) -> (batch, frames, vocab)."""
+        return self.lm_head(hidden)
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
+        """The loss as a sum with the number of utterances or letters: see ``losses.ctc_loss_sum``.
+
+        ``output``: of a call with ``batch``, labels or not.
+        """
+        arguments = self._loss_arguments(batch["input_values"], batch.get("attention_mask"), batch["labels"])
+        return {"loss": losses.ctc_loss_sum(output["logits"], **arguments)}
+
+    def _loss_arguments(self, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> dict[str, Any]:
+        """What ``losses.ctc_loss`` wants beside logits. Raises ``InputError`` and ``ConfigError``."""
         config = self.config
         batch, samples = input_values.shape
         letters = labels.shape[-1] if labels.dim() > 0 else 0
@@ -251,17 +285,16 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
                 f"below vocab_size={config.vocab_size}"
             )
         if attention_mask is None:
-            lengths = torch.full((batch,), samples, device=logits.device)
+            lengths = torch.full((batch,), samples, device=labels.device)
         else:
             lengths = attention_mask.long().sum(1)
-        return losses.ctc_loss(
-            logits,
-            config.num_frames(lengths),
-            labels,
-            blank=config.pad_token_id,
-            reduction=config.ctc_loss_reduction,
-            zero_infinity=config.ctc_zero_infinity,
-        )
+        return {
+            "lengths": config.num_frames(lengths),
+            "labels": labels,
+            "blank": config.pad_token_id,
+            "reduction": config.ctc_loss_reduction,
+            "zero_infinity": config.ctc_zero_infinity,
+        }
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         trainable = self.trainable_names()
@@ -299,15 +332,35 @@ class _Classifier(Wav2Vec2PreTrainedModel):
         outputs = self.wav2vec2(
             input_values, attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **options
         )
-        if self.layer_weights is None:
-            return outputs.last_hidden_state, outputs
-        shares = F.softmax(self.layer_weights, dim=-1)
-        return torch.einsum("l,lbtd->btd", shares, torch.stack(outputs.hidden_states)), outputs
+        mixes = self.layer_weights is not None
+        return self.mixed(outputs.hidden_states) if mixes else outputs.last_hidden_state, outputs
 
-    def frame_lengths(self, attention_mask: Tensor) -> Tensor:
-        """(batch,) frames of the states that ``encode`` returns."""
-        has_adapter = self.config.add_adapter and self.layer_weights is None
-        return self.config.num_frames(attention_mask.long().sum(1), add_adapter=has_adapter)
+    def shares(self) -> Tensor:
+        """(layers + 1,) of each layer in the mixture; of a model that has one."""
+        assert self.layer_weights is not None
+        return F.softmax(self.layer_weights, dim=-1)
+
+    def mixed(self, states: Sequence[Tensor]) -> Tensor:
+        """The mixture of (batch, frames, hidden) each, the first layer's input and every layer's output."""
+        return torch.einsum("l,lbtd->btd", self.shares(), torch.stack(list(states)))
+
+    def head_frames(self, frames: Any) -> Any:
+        """As of any model; a mixture is of states before the convolutional adapter."""
+        return super().head_frames(frames) if self.layer_weights is None else frames
+
+    def frame_lengths(self, attention_mask: Tensor | None) -> Tensor | None:
+        """(batch,) frames of the states that ``encode`` returns; None where all are valid."""
+        if attention_mask is None:
+            return None
+        return self.head_frames(self.config.num_frames(attention_mask.long().sum(1), add_adapter=False))
+
+    def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
+        """The loss as a sum with the number of labels; ``output``: of a call with ``batch``, labels or not."""
+        return {"loss": self.loss_sum(output["logits"], batch["labels"].to(output["logits"].device))}
+
+    def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the loss is the mean of: the sum, and the number of labels that count. Raises ``InputError``."""
+        raise NotImplementedError
 
 
 class Wav2Vec2ForSequenceClassification(_Classifier):
@@ -354,19 +407,23 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        hidden = self.projector(hidden)
-        mask = None
-        if attention_mask is not None:
-            mask = layers.frame_mask(self.frame_lengths(attention_mask), hidden.shape[1])
-        logits = self.classifier(layers.masked_mean(hidden, mask))
-        loss = None
-        if labels is not None:
-            check_classes(labels, self.config)
-            loss = F.cross_entropy(logits.float(), labels.flatten())
+        logits = self.scores(hidden, self.frame_lengths(attention_mask))
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
+
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
+        hidden = self.projector(hidden)
+        mask = None if lengths is None else layers.frame_mask(lengths, hidden.shape[1])
+        return self.classifier(layers.masked_mean(hidden, mask))
+
+    def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of cross entropies of (batch, labels) and (batch,) class numbers, and their number."""
+        check_classes(labels, self.config)
+        return losses.cross_entropy_sum(logits, labels.flatten())
 
 
 class Wav2Vec2ForAudioFrameClassification(_Classifier):
@@ -397,7 +454,8 @@ class Wav2Vec2ForAudioFrameClassification(_Classifier):
         """Classify frames.
 
         Args:
-            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames.
+            labels: (batch, frames, labels), one-hot, for the cross entropy over all frames but those with a negative
+                entry.
             others: as in ``Wav2Vec2Model``.
 
         Raises:
@@ -412,15 +470,22 @@ class Wav2Vec2ForAudioFrameClassification(_Classifier):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        logits = self.classifier(hidden)
-        loss = None
-        if labels is not None:
-            check_shape("labels", labels.shape, logits.shape, "(batch, frames, labels), one-hot")
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(0, 1).argmax(1))
+        logits = self.scores(hidden, self.frame_lengths(attention_mask))
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
         return self.as_requested(output, return_dict)
+
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Classes of frames: (batch, frames, hidden) -> (batch, frames, labels)."""
+        return self.classifier(hidden)
+
+    def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of cross entropies of (batch, frames, labels) and one-hot labels, and the number of frames."""
+        check_shape("labels", labels.shape, logits.shape, "(batch, frames, labels), one-hot")
+        classes = torch.where((labels < 0).any(-1), -100, labels.argmax(-1))
+        return losses.cross_entropy_sum(logits.flatten(0, 1), classes.flatten())
 
 
 # ---- speakers ---------------------------------------------------------------------------------------------------
@@ -450,7 +515,11 @@ class AMSoftmaxLoss(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(batch, xvector_output_dim) and (batch,) speaker numbers -> scalar loss."""
-        return losses.am_softmax_loss(embeddings, self.weight, labels)
+        return _mean(self.loss_sum(embeddings, labels))
+
+    def loss_sum(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum that the loss is the mean of, and the number of speakers that count."""
+        return losses.cross_entropy_sum(losses.am_softmax_logits(embeddings, self.weight, labels), labels.flatten())
 
 
 class Wav2Vec2ForXVector(_Classifier):
@@ -500,18 +569,9 @@ class Wav2Vec2ForXVector(_Classifier):
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
         )
-        hidden = self.projector(hidden)
-        self.check_frames(hidden.shape[1], dilated=True)
-        for layer in self.tdnn:
-            hidden = layer(hidden)
-        mask = None if attention_mask is None else self._pooling_mask(attention_mask, hidden.shape[1])
-        statistics = torch.cat(layers.masked_mean_and_std(hidden, mask), dim=-1)
-        embeddings = self.feature_extractor(statistics)
+        embeddings = self.vectors(hidden, self.frame_lengths(attention_mask))
         logits = self.classifier(embeddings)
-        loss = None
-        if labels is not None:
-            check_classes(labels, self.config)
-            loss = self.objective(logits, labels)
+        loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = XVectorOutput(
             loss=loss,
             logits=logits,
@@ -521,14 +581,34 @@ class Wav2Vec2ForXVector(_Classifier):
         )
         return self.as_requested(output, return_dict)
 
-    def _pooling_mask(self, attention_mask: Tensor, frames: int) -> Tensor:
+    def vectors(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Speaker vectors: (batch, frames, hidden), of which (batch,) are valid -> (batch, xvector_output_dim).
+
+        Raises ``InputError`` where an utterance is too short.
+        """
+        hidden = self.projector(hidden)
+        self.check_frames(hidden.shape[1], dilated=True)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        mask = None if lengths is None else self._pooling_mask(lengths, hidden.shape[1])
+        return self.feature_extractor(torch.cat(layers.masked_mean_and_std(hidden, mask), dim=-1))
+
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """What the classifier makes of ``vectors``, in the same shape."""
+        return self.classifier(self.vectors(hidden, lengths))
+
+    def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of additive-margin losses of (batch, xvector_output_dim) and (batch,) speakers, and their number."""
+        check_classes(labels, self.config)
+        return self.objective.loss_sum(logits, labels)
+
+    def _pooling_mask(self, lengths: Tensor, frames: int) -> Tensor:
         """(batch, frames) bool, frames of the last TDNN layer to take statistics of.
 
         transformers counts the frames lost to kernels but not to their dilation, so it pools some frames that see
         padding. ``masked_group_norm`` pools those that see none.
         """
         dilated = self.config.masked_group_norm
-        lengths = self.frame_lengths(attention_mask)
         if not layers.is_tracing():
             self.check_frames(int(lengths.min()), dilated)
         return layers.frame_mask(lengths - self._context(dilated), frames)
@@ -549,6 +629,11 @@ class Wav2Vec2ForXVector(_Classifier):
 
 
 # ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def _mean(summed: tuple[Tensor, Tensor]) -> Tensor:
+    total, count = summed
+    return total / count
 
 
 def check_classes(labels: Tensor, config: Wav2Vec2Config) -> None:

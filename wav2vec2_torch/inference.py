@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
@@ -24,7 +23,6 @@ from wav2vec2_core.inputs import (
 from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch.cuda_graphs import Replayed, recorder_for
-from wav2vec2_torch.layers import masked_mean_and_std
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.packed_transformer import PackedTransformer
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
@@ -81,6 +79,8 @@ def load_model(
     return InferenceModel(model, dtype)
 
 
+#: (batch, frames, hidden), (batch,) valid frames or None for all -> (batch, frames, scores) or (batch, scores).
+Head = Callable[[Tensor, Tensor | None], Tensor]
 #: Frames of a pack of features: a minute of speech.
 PACK_FRAMES = 3000
 
@@ -203,21 +203,26 @@ class InferenceModel:
             InputError: features have another shape or too few frames, or the model is no ``ForXVector``.
         """
         check_speakers(self.model.head)
+        vectors: Any = self.model.vectors
         results: list[np.ndarray] = []
         for pack in self._feature_packs(features):
-            results += self._scores(pack, self._speaker)
+            results += self._scores(pack, vectors)
         return results
 
-    def _scores(self, features: Sequence[Tensor], head: Callable[[Tensor], Tensor] | None = None) -> list[np.ndarray]:
-        """Run the transformer over a pack of (frames, conv_dim[-1]) features, and the head over each utterance."""
-        head = head or self._head
+    def _scores(self, features: Sequence[Tensor], head: Head | None = None) -> list[np.ndarray]:
+        """Run the transformer over a pack of (frames, conv_dim[-1]) features, and the head over each utterance.
+
+        ``head``: a method of the model; ``scores`` where None.
+        """
+        model: Any = self.model
+        run: Head = model.scores if head is None else head
         self._check_frames(features)
         lengths = [len(one) for one in features]
-        weights: Tensor | None = getattr(self.model, "layer_weights", None)
-        if weights is None:
+        mixes = getattr(model, "layer_weights", None) is not None
+        if not mixes:
             hidden = self._replayed(torch.cat(list(features)), lengths)
         else:
-            shares, parts = F.softmax(weights, dim=-1), []
+            shares, parts = model.shares(), []
 
             def add(number: int, states: Tensor) -> None:
                 term = states * shares[number]
@@ -225,41 +230,17 @@ class InferenceModel:
 
             self._transformer(torch.cat(list(features)), lengths, add)
             hidden = parts[0]
-        adapter = self._body.adapter if weights is None else None
+        adapter = None if mixes else self._body.adapter
         utterances = hidden[None].split(lengths, dim=1)
-        return [_numpy(head(one if adapter is None else adapter(one, None))[0]) for one in utterances]
-
-    def _head(self, hidden: Tensor) -> Tensor:
-        """What the head makes of (1, frames, hidden): (1, frames, scores) or (1, scores)."""
-        model: Any = self.model
-        match model.head:
-            case "ForPreTraining":
-                return model.project_hid(hidden)
-            case "ForCTC":
-                return model.lm_head(hidden)
-            case "ForAudioFrameClassification":
-                return model.classifier(hidden)
-            case "ForSequenceClassification":
-                return model.classifier(model.projector(hidden).mean(1))
-            case "ForXVector":
-                return model.classifier(self._speaker(hidden))
-        return hidden
-
-    def _speaker(self, hidden: Tensor) -> Tensor:
-        """(1, frames, hidden) -> (1, xvector_output_dim) speaker vector."""
-        model: Any = self.model
-        hidden = model.projector(hidden)
-        for layer in model.tdnn:
-            hidden = layer(hidden)
-        return model.feature_extractor(torch.cat(masked_mean_and_std(hidden, None), dim=-1))
+        return [_numpy(run(one if adapter is None else adapter(one, None), None)[0]) for one in utterances]
 
     def _check_frames(self, features: Sequence[Tensor]) -> None:
         """Refuse utterances that are too short for the adapter or the head."""
         model: Any = self.model
         frames = min(len(one) for one in features)
-        if model.head == "ForXVector":
-            model.check_frames(frames, dilated=True)
         check_adapter_frames(self.config, frames)
+        if model.head == "ForXVector":
+            model.check_frames(model.head_frames(frames), dilated=True)
 
     def _feature_packs(self, features: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
         """Checked (frames, conv_dim[-1]) features where the model is, in packs of about a minute."""

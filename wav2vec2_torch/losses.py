@@ -15,7 +15,7 @@ def ctc_loss(
     Args:
         logits: (batch, frames, vocab), before the softmax.
         lengths: (batch,) valid frames.
-        labels: (batch, letters); negative entries are padding.
+        labels: (batch, letters); negative entries are padding. Where these two are on the CPU nothing waits for a GPU.
         blank: index of the blank, the tokenizer's pad token.
         reduction: ``"sum"``; ``"mean"``, over the batch of losses divided by their label lengths; ``"none"``.
         zero_infinity: count an utterance with more labels than frames as 0 instead of infinity.
@@ -29,13 +29,30 @@ def ctc_loss(
     log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
     return F.ctc_loss(
         log_probs,
-        letters.long(),  # int64 keeps to torch's own kernel; cuDNN's is not deterministic and limits label lengths
+        # int64 keeps to torch's own kernel; cuDNN's is not deterministic and limits label lengths
+        letters.long().to(logits.device),
         lengths,
         (~padding).sum(1),
         blank=blank,
         reduction=reduction,
         zero_infinity=zero_infinity,
     )
+
+
+def ctc_loss_sum(
+    logits: Tensor, lengths: Tensor, labels: Tensor, *, blank: int, reduction: str, zero_infinity: bool
+) -> tuple[Tensor, Tensor]:
+    """What ``ctc_loss`` adds up, and what a mean over several batches is to be divided by; arguments as there.
+
+    Returns:
+        The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
+        otherwise letters.
+    """
+    losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
+    letters = (labels >= 0).sum(1)
+    if reduction == "mean":
+        return (losses / letters.clamp(min=1).to(losses)).sum(), torch.tensor(len(labels))
+    return losses.sum(), letters.sum()
 
 
 def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, temperature: float) -> Tensor:
@@ -89,10 +106,29 @@ def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor
     return (codevectors - perplexity) / codevectors * mask.sum()
 
 
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy of (items, classes) and (items,) class numbers, in float32; the label -100 does not count."""
+    total, count = cross_entropy_sum(logits, labels)
+    return total / count
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum that ``cross_entropy`` is made of, and the number of labels that count."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, labels.long(), reduction="sum"), (labels != -100).sum()
+
+
 def am_softmax_loss(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:
-    """Additive-margin softmax (Wang et al. 2018): cosine to the true speaker must win by ``margin``.
+    """Additive-margin softmax (Wang et al. 2018): the cross entropy of ``am_softmax_logits``; arguments as there."""
+    return cross_entropy(am_softmax_logits(embeddings, weight, labels, scale=scale, margin=margin), labels.flatten())
+
+
+def am_softmax_logits(
+    embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
+) -> Tensor:
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
 
     Args:
         embeddings: (batch, dim).
@@ -100,7 +136,6 @@ def am_softmax_loss(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
-    labels = labels.flatten()
     cosine = F.normalize(embeddings, dim=1) @ F.normalize(weight, dim=0)
-    true = F.one_hot(labels, weight.shape[1]).bool()
-    return F.cross_entropy(scale * torch.where(true, cosine - margin, cosine), labels)
+    true = torch.arange(weight.shape[1], device=labels.device) == labels.flatten()[:, None]
+    return scale * torch.where(true, cosine - margin, cosine)

@@ -360,6 +360,10 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         )
         return self.as_requested(output, return_dict)
 
+    def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """A head's computation, of which the body has none: its (batch, frames, hidden) states as they are."""
+        return hidden
+
     def draw_missing(
         self,
         batch: int,

@@ -86,6 +86,10 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
             return output
         return tuple(value for name, value in output.items() if name not in dict_only)
 
+    def head_frames(self, frames: Any) -> Any:
+        """Frames of the states that the head reads, of so many of the feature encoder: a number or (batch,) of them."""
+        return self.config.num_adapter_frames(frames) if self.config.add_adapter else frames
+
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -16,7 +16,7 @@ CASES = [
     for head, norm, variant in legal_cases()
     if (variant == "plain" and norm == ("layer-pre" if head in ("ForCTC", "ForXVector") else "group-post"))
     or (head == "ForCTC" and variant != "plain" and norm == "layer-pre")
-    or (head == "ForXVector" and variant == "weighted-sum" and norm == "layer-pre")
+    or (head == "ForXVector" and variant in ("weighted-sum", "adapter") and norm == "layer-pre")
 ]
 
 
