@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from wav2vec2_core.backend import BACKENDS, load_backend
+from wav2vec2_core.backend import load_backend
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, InputError
 
@@ -85,7 +85,7 @@ class Opened(Protocol):
 
     @property
     def name(self) -> str:
-        """A key of ``wav2vec2_core.backend.BACKENDS``."""
+        """One of ``wav2vec2_core.backend.backend_names()``."""
         ...
 
     @property
@@ -174,20 +174,24 @@ def prepare_for_tiny_models() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def share_memory_of_a_gpu() -> None:
+    """Call before a framework is imported: JAX and TensorFlow otherwise take a GPU's memory from each other."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
 def find_device(name: str, device: str) -> str:
     """The back end's own name of its first device of this kind. Raises as ``open_backend``."""
     if device not in PLATFORMS:
         raise InputError(f"device {device!r} is unknown: use one of {', '.join(PLATFORMS)}")
-    # Before jax is imported: it would otherwise take most of a GPU's memory from the others in this process.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    devices = load_backend(name).devices()
+    share_memory_of_a_gpu()
+    devices = load_backend(name).inference.devices()
     for found in devices:
         if found.split(":")[0] in PLATFORMS[device]:
             return found
     raise BackendError(
-        f"back end {name!r} finds no {device} here, only {', '.join(devices)}: choose another --device, or install the "
-        f"build of {BACKENDS[name][1]} for it"
+        f"back end {name!r} finds no {device} here, only {', '.join(devices)}: choose another --device, or install "
+        "its framework's build for it"
     )
 
 

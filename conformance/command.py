@@ -6,10 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-from conformance.backends import PLATFORMS, Opened, open_backend, prepare_for_tiny_models
+from conformance.backends import (
+    ABILITIES,
+    PLATFORMS,
+    Opened,
+    open_backend,
+    prepare_for_tiny_models,
+    share_memory_of_a_gpu,
+)
 from conformance.cases import full_size_cases, tiny_cases
 from conformance.harness import Laboratory
 from conformance.html_report import page
@@ -17,7 +23,7 @@ from conformance.own_model import OwnModel, check_own
 from conformance.plan import Task, tasks
 from conformance.report import Run, environment, print_run
 from conformance.results import Result
-from wav2vec2_core.backend import BACKENDS
+from wav2vec2_core.backend import is_installed
 from wav2vec2_core.errors import BackendError, InputError, OutputError
 from wav2vec2_core.files import atomic_path, write_json, write_text
 
@@ -81,14 +87,13 @@ def run_command(
 
 
 def _known(backends: Sequence[str], device: str, dtype: str) -> list[str]:
-    names = list(dict.fromkeys(backends)) or [
-        name for name, (_, framework, _) in BACKENDS.items() if find_spec(framework) is not None
-    ]
-    for name in names:
-        if name not in BACKENDS:
-            raise InputError(f"back end {name!r} is unknown: use one or more of {', '.join(BACKENDS)}")
+    for name in backends:
+        if name not in ABILITIES:
+            raise InputError(f"back end {name!r} is unknown: use one or more of {', '.join(ABILITIES)}")
+    share_memory_of_a_gpu()
+    names = list(dict.fromkeys(backends)) or [name for name in ABILITIES if is_installed(name)]
     if not names:
-        raise BackendError(f'no back end is installed: pip install "wav2vec2-frameworks[{next(iter(BACKENDS))}]"')
+        raise BackendError(f'no back end is installed: pip install "wav2vec2-frameworks[{next(iter(ABILITIES))}]"')
     for option, value, known in (("--device", device, tuple(PLATFORMS)), ("--dtype", dtype, DTYPES)):
         if value not in known:
             raise InputError(f"{option} {value!r} is unknown: use one of {', '.join(known)}")

@@ -12,14 +12,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
-from conformance.backends import prepare_for_tiny_models
+from conformance.backends import ABILITIES, prepare_for_tiny_models
 from conformance.harness import Laboratory
-from wav2vec2_core.backend import BACKENDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--backends``; the environment variable WAV2VEC2_BACKENDS does the same."""
-    default = os.environ.get("WAV2VEC2_BACKENDS", ",".join(BACKENDS))
+    default = os.environ.get("WAV2VEC2_BACKENDS", ",".join(ABILITIES))
     parser.addoption("--backends", default=default, help="back ends to check, joined by commas; a missing one fails")
     parser.addoption("--full-size", action="store_true", help="check models of released sizes instead of tiny ones")
 

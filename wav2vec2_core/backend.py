@@ -1,6 +1,8 @@
-"""The interface of a back end, and the only file that knows their names.
+"""The interface of a back end, and how the core finds one.
 
-The core reaches a framework through ``load_backend(name)``; what crosses the line in either direction is numpy.
+A back end is a package that registers itself as an entry point of the group ``wav2vec2.backends``; it may live in
+another distribution. The core reaches a framework through ``load_backend(name)`` alone; what crosses the line in either
+direction is numpy.
 """
 
 from __future__ import annotations
@@ -8,7 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from typing import Protocol, cast
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -16,18 +21,12 @@ from wav2vec2_core.checkpoint import LoadPlan
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.parameters import HEADS
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.window_statistics import WindowStatistics
-
-#: Back end name -> (module that implements ``Backend``, framework it imports, extra that installs it).
-BACKENDS = {
-    "torch": ("wav2vec2_torch.inference", "torch", "torch"),
-    "tf": ("wav2vec2_tf.inference", "tensorflow", "tf"),
-    "flax": ("wav2vec2_flax.inference", "jax", "flax"),
-}
 
 
 class InferenceModel(Protocol):
-    """A model that is loaded and ready; made by ``Backend.load_model``."""
+    """A model that is loaded and ready; made by ``InferencePart.load_model``."""
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -76,8 +75,8 @@ class InferenceModel(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """A module ``wav2vec2_<name>.inference``."""
+class InferencePart(Protocol):
+    """The module ``inference`` of a back end."""
 
     def devices(self) -> list[str]:
         """Devices usable here, the best one first; ``cpu`` is always among them."""
@@ -85,7 +84,7 @@ class Backend(Protocol):
 
     def load_model(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | ModelSource,
         *,
         head: str = "ForCTC",
         device: str = "auto",
@@ -93,13 +92,65 @@ class Backend(Protocol):
         language: str | None = None,
         local_files_only: bool = False,
     ) -> InferenceModel:
-        """Load a checkpoint for inference; ``language`` selects an MMS adapter.
+        """Load a checkpoint for inference.
+
+        Args:
+            source: folder, hub id, or a model that is open already.
+            head: one of ``HEADS``.
+            device: one of ``devices()``, or ``"auto"``.
+            dtype: of the parameters.
+            language: selects an MMS adapter.
+            local_files_only: do not ask the hub.
 
         Raises:
             CheckpointError: no such model, or it has no trained head of this kind.
             BackendError: the device is not available.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A registered back end, its framework imported. Its parts are modules that are imported when asked for.
+
+    name: as the user writes it; package: the Python package that holds its parts; install: what pip must install.
+    """
+
+    name: str
+    package: str
+    install: str
+
+    @cached_property
+    def inference(self) -> InferencePart:
+        """Waveforms to numpy logits: module ``inference``. Raises ``BackendError``."""
+        return cast("InferencePart", self._part("inference"))
+
+    @cached_property
+    def training(self) -> Any:
+        """Losses, steps and optimizers: module ``train``. Raises ``BackendError``."""
+        return self._part("train")
+
+    @cached_property
+    def export(self) -> Any:
+        """Files for other runtimes: module ``export``. Raises ``BackendError``, also where the back end has none."""
+        return self._part("export")
+
+    def devices(self) -> list[str]:
+        """``devices`` of the inference part."""
+        return self.inference.devices()
+
+    def load_model(self, source: str | os.PathLike[str] | ModelSource, **options: Any) -> InferenceModel:
+        """``load_model`` of the inference part."""
+        return self.inference.load_model(source, **options)
+
+    def _part(self, name: str) -> Any:
+        module = f"{self.package}.{name}"
+        try:
+            return importlib.import_module(module)
+        except ImportError as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == module:
+                raise BackendError(f"back end {self.name!r} has no part {name!r}: use another back end") from error
+            raise _not_imported(self.name, self.install, error) from error
 
 
 def check_head_and_dtype(head: str, dtype: str, *, int8: bool = False) -> None:
@@ -129,26 +180,78 @@ def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:
         )
 
 
+def backend_names() -> list[str]:
+    """Names of the registered back ends, ours first; nothing is imported."""
+    return list(_registered())
+
+
 def load_backend(name: str) -> Backend:
-    """Import a back end.
+    """Import a back end's package, and with it its framework.
 
     Raises:
         InputError: the name is unknown.
-        BackendError: its framework is not installed or does not import; the message says how to install it.
+        BackendError: the framework is not installed or does not import; the message says how to install it.
     """
-    if name not in BACKENDS:
-        raise InputError(f"back end {name!r} is unknown: use one of {', '.join(BACKENDS)}")
-    module, framework, extra = BACKENDS[name]
+    registered = _registered()
+    if name not in registered:
+        known = ", ".join(registered)
+        remedy = f"use one of {known}" if known else 'none is registered: pip install "wav2vec2-frameworks"'
+        raise InputError(f"back end {name!r} is unknown: {remedy}")
+    point = registered[name]
+    install = _installed_by(point)
     try:
-        return cast("Backend", importlib.import_module(module))
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"back end {name!r} needs {error.name or framework}, which is not installed: "
-            f'pip install "wav2vec2-frameworks[{extra}]"'
-        ) from error
+        importlib.import_module(point.value)
     except (ImportError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BackendError(
-            f"back end {name!r} cannot import {framework} ({reason}): reinstall it with "
-            f'pip install --force-reinstall "wav2vec2-frameworks[{extra}]"'
-        ) from error
+        raise _not_imported(name, install, error) from error
+    return Backend(name, point.value, install)
+
+
+def is_installed(name: str) -> bool:
+    """Whether a back end imports here. Raises ``InputError`` for an unknown name."""
+    try:
+        load_backend(name)
+    except BackendError:
+        return False
+    return True
+
+
+#: The group of entry points that back ends register under.
+_GROUP = "wav2vec2.backends"
+#: Our own distribution, whose extras are named as its back ends; these are listed and tried first, in this order.
+_OURS, _OUR_ORDER = "wav2vec2-frameworks", ("torch", "tf", "flax")
+
+
+def _registered() -> dict[str, EntryPoint]:
+    """Entry points by name. Raises ``BackendError`` where two packages claim one name."""
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=_GROUP), key=_rank):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise BackendError(
+                f"two packages register a back end {point.name!r}, {_distribution(other)} and {_distribution(point)}: "
+                "uninstall one of them"
+            )
+    return found
+
+
+def _rank(point: EntryPoint) -> tuple[int, str]:
+    ours = _distribution(point) == _OURS and point.name in _OUR_ORDER
+    return (_OUR_ORDER.index(point.name) if ours else len(_OUR_ORDER), point.name)
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _installed_by(point: EntryPoint) -> str:
+    distribution = _distribution(point)
+    return f"{distribution}[{point.name}]" if distribution == _OURS else distribution
+
+
+def _not_imported(name: str, install: str, error: Exception) -> BackendError:
+    if isinstance(error, ModuleNotFoundError):
+        return BackendError(f'back end {name!r} needs {error.name}, which is not installed: pip install "{install}"')
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return BackendError(
+        f'back end {name!r} cannot be imported ({reason}): reinstall it with pip install --force-reinstall "{install}"'
+    )

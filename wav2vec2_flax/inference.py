@@ -16,7 +16,7 @@ import numpy as np
 
 import wav2vec2_flax
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
-from wav2vec2_core.checkpoint import open_model
+from wav2vec2_core.checkpoint import ModelSource, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import BackendError
@@ -44,7 +44,7 @@ def devices() -> list[str]:
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | ModelSource,
     *,
     head: str = "ForCTC",
     device: str = "auto",
@@ -55,7 +55,7 @@ def load_model(
     """Load a checkpoint so that padding never changes a number.
 
     Args:
-        source: folder or hub id.
+        source: folder, hub id, or a model that is open already.
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: one of ``devices()``, or a platform such as ``"gpu"`` or ``"tpu"``; ``"auto"`` for JAX's default device.
         dtype: of the computation and the parameters.
@@ -70,7 +70,7 @@ def load_model(
     check_head_and_dtype(head, dtype)
     place = _device(device)
     model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
-    found = open_model(source, local_files_only=local_files_only)
+    found = source if isinstance(source, ModelSource) else open_model(source, local_files_only=local_files_only)
     with jax.default_device(place):
         model = model_class.from_source(
             found, dtype=dtype, param_dtype=dtype, target_lang=language, masked_group_norm=True

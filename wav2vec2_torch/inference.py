@@ -12,7 +12,7 @@ from torch import Tensor
 
 import wav2vec2_torch
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
-from wav2vec2_core.checkpoint import open_model
+from wav2vec2_core.checkpoint import ModelSource, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
@@ -39,7 +39,7 @@ def devices() -> list[str]:
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | ModelSource,
     *,
     head: str = "ForCTC",
     device: str = "auto",
@@ -50,7 +50,7 @@ def load_model(
     """Load a checkpoint so that padding never changes a number.
 
     Args:
-        source: folder or hub id.
+        source: folder, hub id, or a model that is open already.
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: as torch names it; ``"auto"`` for the first CUDA device, else the CPU.
         dtype: of the parameters. ``int8``, on the CPU: linear layers and convolutions in 8 bits, the rest in float32.
@@ -69,7 +69,7 @@ def load_model(
     if dtype == "int8" and place.type != "cpu":
         raise BackendError(f"dtype 'int8' works on the CPU, not on {place}: use device cpu, or float16 or bfloat16")
     model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
-    found = open_model(source, local_files_only=local_files_only)
+    found = source if isinstance(source, ModelSource) else open_model(source, local_files_only=local_files_only)
     kept_as = "float32" if dtype == "int8" else dtype
     model = model_class.from_source(found, dtype=kept_as, target_lang=language, masked_group_norm=True)
     check_trained(found.name, head, model.loading)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -201,9 +201,19 @@ def _draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device,
     return torch.from_numpy(function(*args, **options, generator=generator)).to(device)
 
 
-#: ``draw(function, *args, device=..., **options)`` calls a function of ``wav2vec2_core.masking`` with a generator that
-#: torch's own seeds. It runs between the graphs of ``torch.compile``.
-draw = cast("Callable[..., Tensor]", torch.compiler.disable(_draw))
+def draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, **options: Any) -> Tensor:
+    """Call a function of ``wav2vec2_core.masking`` with a generator that torch's own seeds.
+
+    It runs between the graphs of ``torch.compile``.
+    """
+    if not is_tracing():
+        return _draw(function, *args, device=device, **options)
+    return _draw_between_graphs(function, *args, device=device, **options)
+
+
+def _draw_between_graphs(*args: Any, **options: Any) -> Tensor:
+    # Marked here and not at import: ``torch.compiler.disable`` imports the compiler, which takes longer than torch.
+    return torch.compiler.disable(_draw)(*args, **options)
 
 
 def gumbel_noise_like(logits: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ def doctor() -> None:
     import platform
     from importlib.metadata import version
 
-    from wav2vec2_core.backend import BACKENDS
+    from wav2vec2_core.backend import backend_names
 
     _row(True, "wav2vec2-frameworks", f"{version('wav2vec2-frameworks')} on Python {platform.python_version()}")
     for package in ("numpy", "safetensors", "huggingface_hub", "soundfile", "soxr"):
         _row(True, package, version(package))
-    working = [_check_backend(name) for name in BACKENDS]
+    working = [_check_backend(name) for name in backend_names()]
     _check_media()
     _check_hub()
     if not any(working):
@@ -24,23 +24,22 @@ def doctor() -> None:
 
 def _check_backend(name: str) -> bool:
     """Load the embedded model and run it on a second of silence."""
-    from importlib.metadata import version
-
     import numpy as np
 
-    from wav2vec2_core.backend import BACKENDS, load_backend
+    from wav2vec2_core.backend import load_backend
     from wav2vec2_core.errors import Wav2Vec2Error
     from wav2vec2_core.transcription import EMBEDDED_MODEL
 
     try:
         backend = load_backend(name)
-        devices = backend.devices()
+        devices = backend.inference.devices()
         for device in devices:
-            backend.load_model(EMBEDDED_MODEL, device=device).logits([np.zeros(16_000, np.float32)])
+            model = backend.inference.load_model(EMBEDDED_MODEL, device=device)
+            model.logits([np.zeros(16_000, np.float32)])
     except Wav2Vec2Error as error:
         _row(False, f"back end {name}", str(error).splitlines()[0])
         return False
-    _row(True, f"back end {name}", f"{version(BACKENDS[name][1])}, ran the embedded model on {', '.join(devices)}")
+    _row(True, f"back end {name}", f"ran the embedded model on {', '.join(devices)}: {model.summary()}")
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.backend import BACKENDS, load_backend
+from wav2vec2_core.backend import backend_names, is_installed, load_backend
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, OutputError
@@ -99,14 +98,14 @@ def compare_outputs(
 
     ``rows``: of a CTC head whose tokens changed places, the old row of each new one.
     """
-    name = next((name for name, (_, package, _) in BACKENDS.items() if importlib.util.find_spec(package)), None)
+    name = next(filter(is_installed, backend_names()), None)
     if name is None:
         receipt.compared = "no back end is installed, outputs were not compared"
         return
     signal = _signal(config)
 
     def run(model: str | os.PathLike[str]) -> np.ndarray:
-        return load_backend(name).load_model(model, head=receipt.head, device="cpu").logits([signal])[0]
+        return load_backend(name).inference.load_model(model, head=receipt.head, device="cpu").logits([signal])[0]
 
     try:
         before, after = run(source), run(target)
