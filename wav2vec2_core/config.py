@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import functools
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from wav2vec2_core.config_rules import ACTIVATIONS, DTYPES, check_fields, check_relations, fill_labels
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import make_folder, write_json
+from wav2vec2_core.files import make_folder, read_json, write_json, write_text
+from wav2vec2_core.loading_options import accepted_in_loading
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 
-Lengths = TypeVar("Lengths")
+__all__ = ["ACTIVATIONS", "DTYPES", "FOREIGN", "PRESETS", "Wav2Vec2Config"]
 
-#: Activations by their transformers names. Those with parameters of their own (prelu, xielu) are in no checkpoint.
-ACTIVATIONS = (
-    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
-    "gelu_pytorch_tanh", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
-    "sigmoid", "silu", "swish", "tanh",
-)  # fmt: skip
-DTYPES = ("float32", "float16", "bfloat16", "float64")
+Lengths = TypeVar("Lengths")
 
 
 @dataclass(kw_only=True, eq=True)
 class Wav2Vec2Config(Pretrained):
     """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus ``masked_group_norm``.
 
-    Lists are kept as tuples. Fields of a ``config.json`` that are not ours are kept in ``extra``, can be read as
-    attributes, and are written back. Change a field with ``replace(...)``, which validates again.
+    Lists are kept as tuples. Keywords and fields of a ``config.json`` that are not ours are kept in ``extra``, can be
+    read as attributes, and are written back; a keyword that looks like a misspelt field is warned about.
+
+    ``replace(...)`` makes a changed copy. Assigning to a field changes this configuration with everything that follows
+    from the field (``num_labels`` renames the labels); whether fields fit each other is checked when a model is made.
+    The configuration of a model, ``model.config``, is its own copy: it refuses what the model could not follow.
 
     Raises:
         ConfigError: a value has the wrong type, is out of range, or contradicts another.
@@ -122,15 +126,26 @@ class Wav2Vec2Config(Pretrained):
     dtype: str | None = None  # of the stored weights
     extra: dict[str, Any] = field(default_factory=dict)
 
+    # Of transformers' programs, which read and write them; never in a file.
+    _commit_hash = None
+    _name_or_path = ""
+    _attn_implementation = "sdpa"
+
     def __post_init__(self) -> None:
+        self._complete()
+        self.validate()
+        self._ready = True
+
+    def _complete(self) -> None:
+        """Fill in what follows from other fields, and check each field by itself."""
         for name in _TUPLES:
             value = getattr(self, name)
             if isinstance(value, list):
                 setattr(self, name, tuple(value))
         if self.output_hidden_size is None:
             self.output_hidden_size = self.hidden_size
-        self._fill_labels()
-        self.validate()
+        fill_labels(self)
+        check_fields(self)
 
     # ---- derived values ---------------------------------------------------------------------------------------
 
@@ -188,8 +203,69 @@ class Wav2Vec2Config(Pretrained):
     # ---- reading and writing ----------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
-        """Build from the content of a ``config.json``; unknown fields go to ``extra``. Raises ``ConfigError``."""
+    def of(cls, config: Any) -> Self:
+        """``config`` itself where it is one, else what a ``transformers.Wav2Vec2Config`` says.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        if isinstance(config, cls):
+            return config
+        if getattr(config, "model_type", None) != "wav2vec2" or not hasattr(config, "to_dict"):
+            raise ConfigError(
+                f"config is a {type(config).__name__}: make a Wav2Vec2Config, such as Wav2Vec2Config.from_pretrained"
+                "('facebook/wav2vec2-base') or Wav2Vec2Config.preset('base')"
+            )
+        return cls.from_dict(config.to_dict())
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+        """From the ``config.json`` of a folder or a hub model; ``options`` as in ``Pretrained.from_pretrained``.
+
+        Args:
+            pretrained_model_name_or_path: folder, hub id, or the path of a ``config.json``.
+            options: those of the hub, and fields to change; others are kept as those of the constructor are. With
+                ``return_unused_kwargs=True`` the result is the configuration and a dictionary of the others.
+
+        Raises:
+            CheckpointError: the model or its file is missing or damaged.
+            ConfigError: a value breaks a rule.
+        """
+        unused_too = options.pop("return_unused_kwargs", False)
+        values, options = cls.get_config_dict(pretrained_model_name_or_path, **options)
+        config = cls.from_dict(values, **{name: options.pop(name) for name in list(options) if name in _CHANGEABLE})
+        config._name_or_path = str(pretrained_model_name_or_path)
+        if unused_too:
+            return config, options
+        config.update(options)
+        return config
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The content of a ``config.json``, and the options that do not say where it is. As ``from_pretrained``."""
+        path = Path(pretrained_model_name_or_path)
+        if path.suffix == ".json" and path.is_file():
+            return read_json(path), accepted_in_loading(options)
+        source, options = cls.find(pretrained_model_name_or_path, options)
+        return source.config_values(), options
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
+        """From the path of a ``config.json``. Raises ``CheckpointError`` and ``ConfigError``."""
+        return cls.from_dict(read_json(json_file))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Any:
+        """Build from the content of a ``config.json``; unknown fields go to ``extra``.
+
+        ``overrides`` are fields to change; with ``return_unused_kwargs=True`` the result is the configuration and those
+        that are no fields, which are refused otherwise. Raises ``ConfigError``.
+        """
+        if overrides.pop("return_unused_kwargs", False):
+            known = {name: overrides.pop(name) for name in list(overrides) if name in _CHANGEABLE}
+            return cls.from_dict(values, **known), overrides
         values = dict(values)
         model_type = values.pop("model_type", "wav2vec2")
         if model_type != "wav2vec2":
@@ -197,12 +273,7 @@ class Wav2Vec2Config(Pretrained):
                 f"model_type is {model_type!r}, this library reads 'wav2vec2' models: choose a wav2vec2, XLS-R or MMS "
                 "checkpoint"
             )
-        values.pop("num_feat_extract_layers", None)  # len(conv_dim), as in transformers
-        torch_dtype = values.pop("torch_dtype", None)  # the name that transformers 4 used before 4.56
-        if values.get("dtype") is None and torch_dtype is not None:
-            values["dtype"] = torch_dtype
-        if isinstance(values.get("dtype"), str):
-            values["dtype"] = values["dtype"].removeprefix("torch.")
+        values = _renamed(values)
         extra = dict(values.pop("extra", None) or {})
         extra.update({name: values.pop(name) for name in list(values) if name not in _FIELDS})
         if values.get("id2label") is not None:
@@ -224,163 +295,256 @@ class Wav2Vec2Config(Pretrained):
         return cls(**{**PRESETS[name], **overrides})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready content of ``config.json``, every field in full, unknown ones included."""
+        """Content of ``config.json``, every field in full, unknown ones included; ``id2label`` has integer keys."""
         values = {name: getattr(self, name) for name in _FIELDS if name not in {"extra", "num_labels"}}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        values["id2label"] = {str(index): label for index, label in (self.id2label or {}).items()}
+        values["id2label"] = dict(self.id2label or {})
         values["num_feat_extract_layers"] = self.num_feat_extract_layers
-        return {**self.extra, **values, "model_type": self.model_type}
+        return copy.deepcopy({**self.extra, **values, "model_type": self.model_type})
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """``to_dict`` without the fields that have their default."""
+        usual = Wav2Vec2Config(output_hidden_size=self.hidden_size).to_dict()
+        usual |= {"hidden_size": Wav2Vec2Config.hidden_size, "num_feat_extract_layers": len(Wav2Vec2Config.conv_dim)}
+        ours = self.to_dict()
+        return {name: value for name, value in ours.items() if name == "model_type" or usual.get(name, ...) != value}
 
     def to_json_string(self, use_diff: bool = False) -> str:
-        """``config.json`` as text; ``use_diff`` is accepted for transformers' callers and changes nothing."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        """``config.json`` as text; with ``use_diff`` without the fields that have their default."""
+        values = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write ``config.json`` into a folder (created where missing). Raises ``OutputError``."""
-        write_json(make_folder(save_directory) / "config.json", self.to_dict())
+    def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = False) -> None:
+        """Write ``to_json_string`` into a file. Raises ``OutputError``."""
+        write_text(json_file_path, self.to_json_string(use_diff))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """Write ``config.json`` into a folder (created where missing); ``options``: see ``Pretrained``.
+
+        Raises:
+            OutputError: the folder or the file cannot be written. InputError: an option is unknown.
+        """
+        self.validate()
+        with self.saving(save_directory, options):
+            write_json(make_folder(save_directory) / "config.json", self.to_dict())
+
+    # ---- changing -----------------------------------------------------------------------------------------------
 
     def replace(self, **overrides: Any) -> Self:
         """A validated copy with some fields changed. A new ``num_labels`` renames the labels.
 
+        ``gradient_checkpointing`` and what transformers' programs know of any configuration may be changed too.
+
         Raises:
             ConfigError: a field is unknown (the nearest name is suggested) or its value breaks a rule.
         """
+        overrides = _renamed(overrides)
+        others = {name: overrides.pop(name) for name in list(overrides) if name in {*FOREIGN, "gradient_checkpointing"}}
         unknown = [name for name in overrides if name not in _FIELDS]
         if unknown:
             near = difflib.get_close_matches(unknown[0], list(_FIELDS), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see Wav2Vec2Config for the fields"
             raise ConfigError(f"config field {unknown[0]!r} is unknown: {hint}")
+        values = copy.deepcopy(self._with(overrides))
+        values["extra"].update(others)
+        changed = type(self)(**values)
+        changed._name_or_path = self._name_or_path
+        return changed
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Assign to several fields at once. Raises ``ConfigError`` as an assignment does, and then changes nothing."""
+        changes = _renamed(config_dict)
+        changes.pop("model_type", None)
+        private = {name: changes.pop(name) for name in list(changes) if name.startswith("_")}
+        fields = {name: value for name, value in changes.items() if name in _FIELDS}
+        others = {name: value for name, value in changes.items() if name not in _FIELDS}
+        changed = object.__new__(type(self))
+        vars(changed).update(self._with(fields))
+        changed._complete()
+        differing = [name for name in _FIELDS if name != "extra" and getattr(changed, name) != getattr(self, name)]
+        self._check_bound([*differing, *others], changed)
+        _warn_of_misspelt(others)
+        vars(changed)["extra"] = {**changed.extra, **others}
+        vars(self).update({**vars(changed), **private})
+
+    def _with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields with some changed, and without those that then must be worked out anew."""
         values = {name: getattr(self, name) for name in _FIELDS}
-        if "id2label" in overrides:
+        if "id2label" in changes:
             values.update(num_labels=None, label2id=None)
-        elif overrides.get("num_labels") not in (None, self.num_labels):
+        elif changes.get("num_labels") not in (None, self.num_labels):
             values.update(id2label=None, label2id=None)
-        if "hidden_size" in overrides and self.output_hidden_size == self.hidden_size:
+        if "hidden_size" in changes and self.output_hidden_size == self.hidden_size:
             values["output_hidden_size"] = None  # it was the default, so it follows
-        return type(self)(**{**values, **overrides})
+        return {**values, **changes}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or "_ready" not in vars(self):
+            object.__setattr__(self, name, value)
+        elif name == "name_or_path":
+            self._name_or_path = value
+        elif name not in _CHANGEABLE and isinstance(getattr(type(self), name, None), property):
+            raise ConfigError(f"{name}={value!r:.100} follows from other fields of the configuration: set those")
+        else:
+            self.update({name: value})
 
     def __getattr__(self, name: str) -> Any:
         extra = self.__dict__.get("extra", {})  # not self.extra: it may not be set yet while unpickling
         if name in extra:
             return extra[name]
+        if name in FOREIGN:
+            return copy.copy(FOREIGN[name])
         raise AttributeError(f"Wav2Vec2Config has no field {name!r}")
 
-    # ---- rules ------------------------------------------------------------------------------------------------
+    def __delattr__(self, name: str) -> None:
+        if name not in self.extra:
+            raise ConfigError(f"{name!r} cannot be removed from a configuration: set it to another value")
+        self.extra.pop(name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy that is nobody's, also of the configuration of a model."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items() if name != "_bound"})
+        return twin
+
+    __copy__ = functools.partialmethod(__deepcopy__, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_bound"}
+
+    # ---- of a model -----------------------------------------------------------------------------------------------
+
+    def bound(self, followed: Collection[str]) -> Self:
+        """The configuration of a model: a copy, or this one where it is a model's already.
+
+        Args:
+            followed: fields that the model reads whenever it is called. Assigning to others is refused from now on.
+
+        Raises:
+            ConfigError: fields contradict each other.
+        """
+        if "_bound" in vars(self):
+            return self
+        self.validate()
+        twin = copy.deepcopy(self)
+        twin.bind(followed)
+        return twin
+
+    def bind(self, followed: Collection[str]) -> None:
+        """Make this the configuration of a model; see ``bound``."""
+        self._bound = frozenset(followed)
+
+    def _check_bound(self, names: Collection[str], changed: Wav2Vec2Config) -> None:
+        """Refuse changes that the model of this configuration could not follow. Raises ``ConfigError``."""
+        followed = vars(self).get("_bound")
+        if followed is None:
+            return
+        for name in names:
+            if name == "gradient_checkpointing":
+                raise ConfigError(
+                    "gradient_checkpointing of a model's configuration changes nothing: call "
+                    "model.gradient_checkpointing_enable() or model.gradient_checkpointing_disable()"
+                )
+            if name in _FIELDS and name not in followed:
+                raise ConfigError(
+                    f"{name}={getattr(changed, name)!r:.100} cannot be set: the model was built with "
+                    f"{getattr(self, name)!r:.100}. Make another one, by {name}= in from_pretrained or of "
+                    f"config.replace({name}=...)"
+                )
+        masks = [bool(config.mask_time_prob or config.mask_feature_prob) for config in (self, changed)]
+        if masks[0] != masks[1]:
+            raise ConfigError(
+                "mask_time_prob and mask_feature_prob decide whether a model has a mask embedding, so they cannot both "
+                "become 0 or cease to be: set apply_spec_augment, or make another model with them"
+            )
+        if changed.apply_spec_augment and not self.apply_spec_augment:
+            raise ConfigError(
+                "apply_spec_augment=True cannot be set: the model was built without, so its mask embedding does not "
+                "train. Make another one, by apply_spec_augment=True in from_pretrained or of config.replace"
+            )
+
+    def take_gradient_checkpointing(self) -> bool:
+        """Whether a model shall start with gradient checkpointing; the field is gone then, as the model says it."""
+        return bool(self.extra.pop("gradient_checkpointing", False))
+
+    # ---- for transformers' programs -----------------------------------------------------------------------------
+
+    @property
+    def name_or_path(self) -> str:
+        """Where ``from_pretrained`` found it."""
+        return self._name_or_path
+
+    @property
+    def torch_dtype(self) -> str | None:
+        """The older name of ``dtype``."""
+        return self.dtype
+
+    def get_text_config(self, decoder: bool = False) -> Self:
+        """Itself: there are no parts."""
+        return self
 
     def validate(self) -> None:
         """Check every rule. Raises ``ConfigError`` naming the field, its value and the rule."""
-        self._check_types()
-        self._check_ranges()
-        self._check_choice("feat_extract_norm", ("group", "layer"))
-        self._check_choice("feat_extract_activation", ACTIVATIONS)
-        self._check_choice("hidden_act", ACTIVATIONS)
-        self._check_choice("ctc_loss_reduction", ("sum", "mean", "none"))
-        self._check_choice("dtype", (None, *DTYPES))
-        self._check_lists(("conv_dim", "conv_stride", "conv_kernel"))
-        self._check_lists(("tdnn_dim", "tdnn_kernel", "tdnn_dilation"))
-        self._check_divisible("hidden_size", "num_attention_heads")
-        self._check_divisible("hidden_size", "num_conv_pos_embedding_groups")
-        self._check_divisible("codevector_dim", "num_codevector_groups")
-
-    def _fill_labels(self) -> None:
-        if self.id2label is None:
-            count = 2 if self.num_labels is None else self.num_labels
-            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_LABELS:
-                raise ConfigError(f"num_labels={count!r} must be an integer, 0 to {_MOST_LABELS}")
-            self.id2label = {index: f"LABEL_{index}" for index in range(count)}
-            self.label2id = None
-        else:
-            try:
-                self.id2label = {int(index): label for index, label in self.id2label.items()}
-            except (AttributeError, TypeError, ValueError) as error:
-                raise ConfigError(f"id2label={self.id2label!r} must map class numbers to names") from error
-        if self.num_labels is not None and self.num_labels != len(self.id2label):
-            raise ConfigError(
-                f"num_labels={self.num_labels} contradicts id2label, which names {len(self.id2label)} labels: give one"
-            )
-        self.num_labels = len(self.id2label)
-        if self.label2id is None:
-            self.label2id = {label: index for index, label in self.id2label.items()}
-
-    def _check_types(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            items = value if name in _TUPLES and isinstance(value, tuple) else (value,)
-            if name in _TUPLES and not (isinstance(value, tuple) or (value is None and None in kind)):
-                raise ConfigError(f"{name}={value!r} must be a list")
-            for item in items:
-                if item is None and None in kind:
-                    continue
-                allowed = tuple(part for part in kind if part is not None)
-                wrong_bool = isinstance(item, bool) and bool not in allowed
-                if wrong_bool or not isinstance(item, allowed):
-                    names = " or ".join("null" if part is None else part.__name__ for part in kind)
-                    raise ConfigError(f"{name}={value!r} must be of type {names}, not {type(item).__name__}")
-
-    def _check_ranges(self) -> None:
-        for name in _PROBABILITIES:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be a probability between 0 and 1")
-        for name in _POSITIVE:
-            values = getattr(self, name)
-            for value in values if isinstance(values, tuple) else (values,):
-                if value is not None and not value > 0:
-                    raise ConfigError(f"{name}={values} must be positive")
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more")
-
-        for name in ("num_hidden_layers", "num_adapter_layers"):
-            if getattr(self, name) > _MOST_LAYERS:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at most {_MOST_LAYERS}: is the file damaged?")
-
-    def _check_choice(self, name: str, choices: tuple[str | None, ...]) -> None:
-        if getattr(self, name) not in choices:
-            known = ", ".join(repr(choice) for choice in choices)
-            raise ConfigError(f"{name}={getattr(self, name)!r} is unknown: use one of {known}")
-
-    def _check_lists(self, names: tuple[str, ...]) -> None:
-        lengths = {name: len(getattr(self, name)) for name in names}
-        if len(set(lengths.values())) != 1 or not all(lengths.values()):
-            parts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            raise ConfigError(f"{parts} entries: these lists describe the same layers and must have the same length")
-
-    def _check_divisible(self, name: str, divisor: str) -> None:
-        if getattr(self, name) % getattr(self, divisor) != 0:
-            raise ConfigError(f"{name}={getattr(self, name)} must be divisible by {divisor}={getattr(self, divisor)}")
+        check_fields(self)
+        check_relations(self)
 
 
-# Each layer and label becomes an entry of a table: a damaged file must not ask for more memory than there is.
-_MOST_LAYERS = 10_000
-_MOST_LABELS = 10_000_000
-_TYPES: dict[str, tuple[type | None, ...]] = {
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-    "str": (str,),
-    "int | None": (int, None),
-    "str | None": (str, None),
-    "tuple[int, ...]": (int,),
-    "tuple[str, ...] | None": (str, None),
-}
 _FIELDS = {item.name: item for item in dataclasses.fields(Wav2Vec2Config)}
-_KINDS = {name: _TYPES[str(item.type)] for name, item in _FIELDS.items() if str(item.type) in _TYPES}
 _TUPLES = tuple(name for name, item in _FIELDS.items() if str(item.type).startswith("tuple"))
-_PROBABILITIES = (
-    "hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout", "feat_quantizer_dropout",
-    "final_dropout", "layerdrop", "mask_time_prob", "mask_feature_prob",
-)  # fmt: skip
-_POSITIVE = (
-    "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "layer_norm_eps", "conv_dim",
-    "conv_stride", "conv_kernel", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "mask_time_length",
-    "mask_feature_length", "num_codevectors_per_group", "num_codevector_groups", "contrastive_logits_temperature",
-    "codevector_dim", "proj_codevector_dim", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation",
-    "xvector_output_dim", "adapter_kernel_size", "adapter_stride", "output_hidden_size", "adapter_attn_dim",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    "num_hidden_layers", "initializer_range", "mask_time_min_masks", "mask_feature_min_masks", "num_negatives",
-    "diversity_loss_weight", "num_adapter_layers",
-)  # fmt: skip
+#: Keywords that change a field: the fields, and the older name of one.
+_CHANGEABLE = frozenset({*_FIELDS, "torch_dtype"})
+#: What transformers' programs read of any configuration, with the values that it has for wav2vec 2.0 models.
+FOREIGN: dict[str, Any] = {
+    "is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False, "tie_encoder_decoder": False,
+    "tie_word_embeddings": True, "cross_attention_hidden_size": None, "torchscript": False, "use_bfloat16": False,
+    "pruned_heads": {}, "chunk_size_feed_forward": 0, "task_specific_params": None, "finetuning_task": None,
+    "prefix": None, "tokenizer_class": None, "sep_token_id": None, "decoder_start_token_id": None,
+    "transformers_version": None, "tf_legacy_loss": False, "attribute_map": {}, "sub_configs": {},
+    "base_config_key": "", "is_composition": False, "keys_to_ignore_at_inference": [],
+}  # fmt: skip
+#: Keywords that repeat what other fields say.
+_DERIVED = ("model_type", "num_feat_extract_layers", "name_or_path")
+_LIKENESS = 0.85  # of a misspelt name to the right one; "hidden_dropout_prob" of the first releases is just below
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by our names: ``dtype`` for ``torch_dtype``, the name that transformers 4 used before 4.56."""
+    values = {name: value for name, value in values.items() if name != "num_feat_extract_layers"}  # len(conv_dim)
+    torch_dtype = values.pop("torch_dtype", None)
+    if values.get("dtype") is None and torch_dtype is not None:
+        values["dtype"] = torch_dtype
+    if values.get("dtype") is not None and not isinstance(values["dtype"], (int, float)):
+        values["dtype"] = str(values["dtype"]).removeprefix("torch.")
+    return values
+
+
+def _warn_of_misspelt(names: Collection[str]) -> None:
+    for name in names:
+        near = difflib.get_close_matches(name, list(_FIELDS), n=1, cutoff=_LIKENESS)
+        if near and name not in FOREIGN:
+            warnings.warn(
+                f"{name!r} is no field of Wav2Vec2Config, it is kept and changes nothing: did you mean {near[0]!r}?",
+                stacklevel=3,
+            )
+
+
+def _accepting_others(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor of fields that takes any keyword, as transformers' does; the others go to ``extra``."""
+
+    @functools.wraps(init)
+    def __init__(self: Wav2Vec2Config, **values: Any) -> None:  # noqa: N807 (it is one)
+        values = {name: value for name, value in _renamed(values).items() if name not in _DERIVED}
+        others = {name: values.pop(name) for name in list(values) if name not in _FIELDS}
+        private = {name: others.pop(name) for name in list(others) if name.startswith("_")}
+        _warn_of_misspelt(others)
+        init(self, **values, **({"extra": {**(values.pop("extra", None) or {}), **others}} if others else {}))
+        vars(self).update(private)
+
+    return __init__
+
+
+Wav2Vec2Config.__init__ = _accepting_others(Wav2Vec2Config.__init__)
 
 # Paper section 4.2 for BASE and LARGE; the released config.json files for the others (XLS-R and MMS share one encoder).
 _LARGE: dict[str, Any] = {

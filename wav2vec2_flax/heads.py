@@ -331,6 +331,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         if config.vocab_size != self.config.vocab_size:
             self.lm_head = layers.Linear(ctc_input_size(config), config.vocab_size, self.types)
+        config = config.bound(())
         self.info = dataclasses.replace(self.info, config=config)
         self.wav2vec2.info = dataclasses.replace(self.wav2vec2.info, config=config)
 

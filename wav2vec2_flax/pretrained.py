@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -26,21 +26,15 @@ from wav2vec2_core.checkpoint import (
     plan_adapter,
     plan_loading,
     write_adapter,
-    write_checkpoint,
     write_flax_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
-from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.pretrained_model import PretrainedModel
 from wav2vec2_flax import layers
 from wav2vec2_flax.layers import Precision
 from wav2vec2_flax.weights import export_weights, fill_weights, nest, params_of, places, with_params
-
-logger = logging.getLogger("wav2vec2_flax")
-
-Output = TypeVar("Output", bound=ModelOutput)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +55,19 @@ class ModelInfo:
     def __hash__(self) -> int:
         return hash(self._text)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelInfo:
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.config.bind(())  # a copied configuration is free, a copied model has its own
+
     @functools.cached_property
     def _text(self) -> str:
         return self.config.to_json_string()
 
 
-class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
+class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
     """What the body and all heads share: construction, parameters, files, freezing, rematerialisation.
 
     A model is a flax.nnx module and a JAX pytree: pass it to ``jax.jit``, split it, differentiate it. Or use it as a
@@ -74,8 +75,8 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
     ``model(values, params=params, train=True, dropout_rng=key)``.
     """
 
-    head: ClassVar[str]
-    main_input_name = "input_values"
+    framework = "flax"
+    supports_gradient_checkpointing = True
 
     def __init__(
         self,
@@ -104,6 +105,8 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
             ConfigError: a type or policy is unknown, or the head does not work with the configuration.
         """
         types = Precision(_jax_dtype(dtype), _jax_dtype(param_dtype))
+        config = Wav2Vec2Config.of(config).bound(())  # compiled code holds what it says, so nothing of it may change
+        remat = remat or ("full" if config.take_gradient_checkpointing() else None)
         self.info = ModelInfo(config)
         self.types = types
         self.build(config, types)
@@ -126,18 +129,14 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         raise NotImplementedError
 
     @property
-    def config(self) -> Wav2Vec2Config:
+    def config(self) -> Wav2Vec2Config:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The configuration in effect."""
         return self.info.config
 
     @property
-    def loading(self) -> LoadPlan | None:
+    def loading(self) -> LoadPlan | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """After ``from_pretrained``, which parameters came from where, are new, or were ignored."""
         return self.info.loading
-
-    def parameter_table(self) -> dict[str, Parameter]:
-        """Names, shapes, first values and freeze groups of this model's parameters, as in a checkpoint."""
-        return parameter_table(self.config, self.head)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -162,14 +161,6 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         """What the parameters are kept as."""
         return jnp.dtype(self.types.param_dtype)
 
-    def as_requested(
-        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
-    ) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
-        if self.config.return_dict if return_dict is None else return_dict:
-            return output
-        return tuple(value for name, value in output.items() if name not in dict_only)
-
     def training_key(self, train: bool, dropout_rng: Array | None) -> Array | None:
         """The key of a training step, None for inference. Raises ``InputError`` for training without one."""
         if not train:
@@ -186,15 +177,19 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
 
     @classmethod
     def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *, _do_init: bool = True, **options: Any
+    ) -> Any:
+        """As ``PretrainedModel.from_pretrained``; with ``_do_init=False`` the result is the model and ``params``."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **options)
+        return loaded if _do_init else (loaded, loaded.params)
+
+    @classmethod
+    def from_source(
         cls,
-        model: str | os.PathLike[str],
+        source: ModelSource | None,
         *,
-        config: Wav2Vec2Config | None = None,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
+        config: Any = None,
+        checkpoint: Checkpoint | None = None,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
         scan_layers: bool = False,
@@ -204,110 +199,56 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, Pretrained):
         target_lang: str | None = None,
         **config_overrides: Any,
     ) -> Self:
-        """Load a model from a folder or the hub. A parameter at a time goes from the file into the model.
+        """As ``from_pretrained``, of files found already and without the warning about new parameters.
 
         Args:
-            model: folder or hub id.
-            config: configuration to use instead of the checkpoint's ``config.json``.
-            revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
+            source: where the configuration and the adapters are; None where ``config`` and ``checkpoint`` are given.
+            config: see ``from_pretrained``.
+            checkpoint: weights, opened already.
             dtype, scan_layers, remat: as for a new model.
             param_dtype: of the parameters; ``"auto"`` for the file's.
             seed: of parameters that the checkpoint lacks.
             ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
             target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
             **config_overrides: fields of the configuration to change.
-
-        Raises:
-            CheckpointError: the model, a file or a parameter is missing, damaged or of another shape.
-            ConfigError: the configuration or an override breaks a rule.
-            InputError: the language has no adapter.
         """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        loaded = cls.from_source(
-            source,
-            config=config,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            scan_layers=scan_layers,
-            remat=remat,
-            seed=seed,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            target_lang=target_lang,
-            **config_overrides,
-        )
-        if loaded.loading is not None and loaded.loading.new:
-            new = ", ".join(loaded.loading.new)
-            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
-        return loaded
-
-    @classmethod
-    def from_source(
-        cls,
-        source: ModelSource,
-        *,
-        config: Wav2Vec2Config | None = None,
-        dtype: Any = jnp.float32,
-        param_dtype: Any = jnp.float32,
-        scan_layers: bool = False,
-        remat: str | None = None,
-        seed: int = 0,
-        ignore_mismatched_sizes: bool = False,
-        target_lang: str | None = None,
-        **config_overrides: Any,
-    ) -> Self:
-        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
-        if config is None:
-            config = Wav2Vec2Config.from_source(source)
-        if config_overrides:
-            config = config.replace(**config_overrides)
-        checkpoint = open_checkpoint(source)
+        config = cls.configuration(source, config, config_overrides)
+        if checkpoint is None and source is not None:
+            checkpoint = open_checkpoint(source)
+        opened: Any = checkpoint
         table = parameter_table(config, cls.head)
-        plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
-        if param_dtype == "auto":
-            param_dtype = checkpoint.dtypes[next(iter(plan.sources.values()))]
+        plan = plan_loading(table, opened, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        if isinstance(param_dtype, str) and param_dtype == "auto":
+            param_dtype = opened.dtypes[next(iter(plan.sources.values()))]
         loaded = cls(config, dtype=dtype, param_dtype=param_dtype, scan_layers=scan_layers, remat=remat, _do_init=False)
         loaded.info = dataclasses.replace(loaded.info, source=source, loading=plan)
-        loaded._fill(checkpoint, plan, {name: table[name] for name in plan.new}, seed)
+        loaded._fill(opened, plan, {name: table[name] for name in plan.new}, seed)
         if target_lang is not None:
             loaded.load_adapter(target_lang)
         return loaded
 
     def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        params: Mapping[str, Any] | None = None,
-        *,
-        max_shard_size: int | str = "5GB",
-        safe_serialization: bool = True,
+        self, save_directory: str | os.PathLike[str], params: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
+        """As ``PretrainedModel.save_pretrained``.
 
-        Args:
-            save_directory: created where missing.
-            params: parameters to write instead of the model's own, such as those of a training state.
-            max_shard_size: in bytes, or a text such as ``"2GB"``.
-            safe_serialization: False writes ``flax_model.msgpack`` instead, for transformers 4 with its own JAX.
-
-        Raises:
-            InputError: ``max_shard_size`` is no size.
-            OutputError: the folder cannot be written.
-            ParameterMismatchError: ``params`` are not this model's.
+        ``params``: parameters to write instead of the model's own, such as those of a training state. Raises
+        ``ParameterMismatchError`` too, where they are not this model's.
         """
         model = self if params is None else with_params(self, params)
-        if safe_serialization:
-            write_checkpoint(save_directory, export_weights(model), max_shard_size=max_shard_size)
-        else:
-            write_flax_checkpoint(save_directory, jax.device_get(model.params))
-        dtype = next(iter(places(model).values())).variable.get_value().dtype.name
-        config = self.config.replace(architectures=(type(self).__name__.removeprefix("Flax"),), dtype=dtype)
-        config.save_pretrained(save_directory)
+        super(FlaxWav2Vec2PreTrainedModel, model).save_pretrained(save_directory, **options)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters by checkpoint name, in the checkpoint's layout."""
+        return export_weights(self)
+
+    def write_own_format(
+        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+    ) -> None:
+        """Write ``flax_model.msgpack``, whole, for transformers 4 with its own JAX. Raises ``OutputError``."""
+        found = places(self)
+        own = {found[name].path: array.T if found[name].reverse else array for name, array in arrays.items()}
+        write_flax_checkpoint(folder, nest(own))
 
     def _fill(self, checkpoint: Checkpoint, plan: LoadPlan, new: dict[str, Parameter], seed: int) -> None:
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))

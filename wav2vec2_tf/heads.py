@@ -24,7 +24,7 @@ from wav2vec2_core.parameters import ctc_input_size
 from wav2vec2_tf import layers, losses
 from wav2vec2_tf.layers import Size, Tensor
 from wav2vec2_tf.model import TFWav2Vec2Model
-from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
+from wav2vec2_tf.pretrained import FOLLOWED, TFWav2Vec2PreTrainedModel
 
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Tensor, Tensor]]
@@ -86,6 +86,7 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         _refuse_other_width(config, self.head)
         with self.construction():
             self.wav2vec2 = TFWav2Vec2Model(config, name="wav2vec2")
@@ -224,6 +225,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         with self.construction():
             self.wav2vec2 = TFWav2Vec2Model(config, name="wav2vec2")
             self.dropout = keras.layers.Dropout(config.final_dropout)
@@ -315,7 +317,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
                 head = layers.linear(ctc_input_size(config), config.vocab_size, "lm_head")
             layers.forget(self, self.lm_head)
             self.lm_head = head
-        self.config = self.wav2vec2.config = config
+        self.config = self.wav2vec2.config = config.bound(FOLLOWED)
         self.set_trainable(trainable)
 
 
@@ -383,6 +385,7 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
@@ -449,6 +452,7 @@ class TFWav2Vec2ForAudioFrameClassification(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
@@ -552,6 +556,7 @@ class TFWav2Vec2ForXVector(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         _refuse_other_width(config, self.head)
         with self.construction():
             self.build_body(config)

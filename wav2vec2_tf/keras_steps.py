@@ -29,6 +29,31 @@ class KerasSteps(keras.Model):
     #: Whether the model's own loss is a mean over the batch; others are sums.
     loss_is_mean = True
 
+    def followed(self) -> Any:
+        """What a compiled step was made with beside its arguments; another value makes Keras compile anew."""
+        return None
+
+    #: ``followed`` when steps were compiled last.
+    _compiled_with: Any = None
+
+    def make_train_function(self, force: bool = False) -> Any:
+        return super().make_train_function(force or self._is_outdated())
+
+    def make_test_function(self, force: bool = False) -> Any:
+        return super().make_test_function(force or self._is_outdated())
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        return super().make_predict_function(force or self._is_outdated())
+
+    def _is_outdated(self) -> bool:
+        """Whether compiled steps are of another configuration; they are forgotten then."""
+        followed = self.followed()
+        if followed == self._compiled_with:
+            return False
+        self.train_function = self.test_function = self.predict_function = None
+        self._compiled_with = followed
+        return True
+
     def compile(self, *args: Any, jit_compile: bool | str = False, **options: Any) -> None:
         """As in Keras, but XLA is off unless asked for: it compiles anew for every length of recording."""
         super().compile(*args, jit_compile=jit_compile, **options)

@@ -294,6 +294,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         super().__init__(config, **options)
+        config = self.config
         with self.construction():
             self.feature_extractor = FeatureEncoder(config)
             self.feature_projection = FeatureProjection(config)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self
 
 import keras
+import numpy as np
 
 from wav2vec2_core.checkpoint import (
     Checkpoint,
@@ -22,40 +22,34 @@ from wav2vec2_core.checkpoint import (
     plan_adapter,
     plan_loading,
     write_adapter,
-    write_checkpoint,
     write_tf_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
-from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.parameters import check_trainable, initial_values, parameter_table, trainable_names
+from wav2vec2_core.pretrained_model import FOLLOWED, PretrainedModel
 from wav2vec2_tf import layers
 from wav2vec2_tf.keras_steps import KerasSteps
 from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
 
-logger = logging.getLogger("wav2vec2_tf")
 
-Output = TypeVar("Output", bound=ModelOutput)
-
-
-class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
+class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
     """What the body and all heads share: construction, files, freezing; ``KerasSteps`` adds what ``fit`` needs.
 
     ``Cls(config)`` gives a new model whose first values depend on ``keras.utils.set_random_seed`` alone.
 
     Attributes:
-        config: the configuration; changing it afterwards does not change the model.
+        config: the configuration of the model, its own copy; assigning to a field changes the model or is refused.
         loading: after ``from_pretrained``, which parameters came from where, are new, or were ignored.
     """
 
-    head: ClassVar[str]
-    main_input_name = "input_values"
+    framework = "tf"
+    supports_gradient_checkpointing = False
 
     def __init__(self, config: Wav2Vec2Config, **options: Any) -> None:
         """``options`` go to ``keras.Model``: ``name``, ``dtype``."""
         super().__init__(**options)
-        self.config = config
+        self.config = Wav2Vec2Config.of(config).bound(FOLLOWED)
         self.loading: LoadPlan | None = None
         self._source: ModelSource | None = None
         self.built = True
@@ -75,17 +69,9 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
         if outermost:
             fill_weights(self, initial_values(self.parameter_table(), layers.draw_seed()))
 
-    def parameter_table(self) -> dict[str, Parameter]:
-        """Names, shapes, first values and freeze groups of this model's parameters."""
-        return parameter_table(self.config, self.head)
-
-    def as_requested(
-        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
-    ) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
-        if self.config.return_dict if return_dict is None else return_dict:
-            return output
-        return tuple(value for name, value in output.items() if name not in dict_only)
+    def followed(self) -> Any:
+        """What a compiled step was made with beside its arguments; another value makes Keras compile anew."""
+        return self.config.to_json_string()
 
     def drawn_in_training(self, given: Mapping[str, Any]) -> list[str]:
         """Names of the arguments that a training step draws where they are not ``given``."""
@@ -116,81 +102,38 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
+    def from_source(
         cls,
-        model: str | os.PathLike[str],
+        source: ModelSource | None,
         *,
-        config: Wav2Vec2Config | None = None,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        dtype: str | None = None,
+        config: Any = None,
+        checkpoint: Checkpoint | None = None,
+        dtype: Any = None,
         ignore_mismatched_sizes: bool = False,
         target_lang: str | None = None,
         **config_overrides: Any,
     ) -> Self:
-        """Load a model from a folder or the hub. A parameter at a time goes from the file into the model.
+        """As ``from_pretrained``, of files found already and without the warning about new parameters.
 
         Args:
-            model: folder or hub id.
-            config: configuration to use instead of the checkpoint's ``config.json``.
-            revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
+            source: where the configuration and the adapters are; None where ``config`` and ``checkpoint`` are given.
+            config: see ``from_pretrained``.
+            checkpoint: weights, opened already.
             dtype: Keras policy: ``"float32"``, ``"bfloat16"``, ``"mixed_bfloat16"`` ..., ``"auto"`` for the file's
                 type, the global policy where None.
             ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
             target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
             **config_overrides: fields of the configuration to change.
-
-        Raises:
-            CheckpointError: the model, a file or a parameter is missing, damaged or of another shape.
-            ConfigError: the configuration or an override breaks a rule.
-            InputError: the language has no adapter.
         """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        loaded = cls.from_source(
-            source,
-            config=config,
-            dtype=dtype,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            target_lang=target_lang,
-            **config_overrides,
-        )
-        if loaded.loading is not None and loaded.loading.new:
-            new = ", ".join(loaded.loading.new)
-            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
-        return loaded
-
-    @classmethod
-    def from_source(
-        cls,
-        source: ModelSource,
-        *,
-        config: Wav2Vec2Config | None = None,
-        dtype: str | None = None,
-        ignore_mismatched_sizes: bool = False,
-        target_lang: str | None = None,
-        **config_overrides: Any,
-    ) -> Self:
-        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
-        if config is None:
-            config = Wav2Vec2Config.from_source(source)
-        if config_overrides:
-            config = config.replace(**config_overrides)
-        checkpoint = open_checkpoint(source)
+        config = cls.configuration(source, config, config_overrides)
+        if checkpoint is None and source is not None:
+            checkpoint = open_checkpoint(source)
+        opened: Any = checkpoint
         table = parameter_table(config, cls.head)
-        plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        plan = plan_loading(table, opened, ignore_mismatched_sizes=ignore_mismatched_sizes)
         with layers.without_values():
-            loaded = cls(config, dtype=_policy(dtype, checkpoint, plan))
-        fill_weights(loaded, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
+            loaded = cls(config, dtype=_policy(dtype, opened, plan))
+        fill_weights(loaded, ((ours, opened.read(theirs)) for ours, theirs in plan.sources.items()))
         fill_weights(loaded, initial_values({name: table[name] for name in plan.new}, layers.draw_seed()))
         loaded.loading = plan
         loaded._source = source
@@ -198,29 +141,15 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
             loaded.load_adapter(target_lang)
         return loaded
 
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        *,
-        max_shard_size: int | str = "5GB",
-        safe_serialization: bool = True,
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters by checkpoint name, in the checkpoint's layout."""
+        return export_weights(self)
+
+    def write_own_format(
+        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
     ) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
-
-        ``safe_serialization=False`` writes ``tf_model.h5`` instead, which TensorFlow models of transformers 4 read.
-
-        Raises:
-            InputError: ``max_shard_size`` is no size.
-            OutputError: the folder cannot be written.
-        """
-        architecture = type(self).__name__.removeprefix("TF")  # one name for the same weights in every framework
-        config = self.config.replace(architectures=(architecture,), dtype=self.variable_dtype)
-        tensors = export_weights(self)
-        if safe_serialization:
-            write_checkpoint(save_directory, tensors, max_shard_size=max_shard_size)
-        else:
-            write_tf_checkpoint(save_directory, tensors, self.head)
-        config.save_pretrained(save_directory)
+        """Write ``tf_model.h5``, whole, which TensorFlow models of transformers 4 read. Raises ``OutputError``."""
+        write_tf_checkpoint(folder, arrays, self.head)
 
     # ---- language adapters ------------------------------------------------------------------------------------
 
@@ -305,7 +234,9 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, Pretrained):
         self.set_trainable(self.trainable_names() & trainable_names(self.config, self.head, frozen=part))
 
 
-def _policy(dtype: str | None, checkpoint: Checkpoint, plan: LoadPlan) -> str | None:
+def _policy(dtype: Any, checkpoint: Checkpoint, plan: LoadPlan) -> str | None:
+    if dtype is not None:
+        dtype = getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
     if dtype == "auto":
         return checkpoint.dtypes[next(iter(plan.sources.values()))]
     known = (*DTYPES, "mixed_bfloat16", "mixed_float16")

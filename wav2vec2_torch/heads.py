@@ -24,7 +24,7 @@ from wav2vec2_core.outputs import (
 from wav2vec2_core.parameters import ctc_input_size
 from wav2vec2_torch import layers, losses
 from wav2vec2_torch.model import Wav2Vec2Model
-from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+from wav2vec2_torch.pretrained import FOLLOWED, Wav2Vec2PreTrainedModel
 
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Tensor, Tensor]]
@@ -79,6 +79,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         _refuse_other_width(config, self.head)
         with self.construction():
             self.wav2vec2 = Wav2Vec2Model(config)
@@ -213,6 +214,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         with self.construction():
             self.wav2vec2 = Wav2Vec2Model(config)
             self.dropout = nn.Dropout(config.final_dropout)
@@ -303,7 +305,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             self.lm_head = nn.Linear(
                 old.in_features, config.vocab_size, device=old.weight.device, dtype=old.weight.dtype
             )
-        self.config = self.wav2vec2.config = config
+        self.config = self.wav2vec2.config = config.bound(FOLLOWED)
         self.set_trainable(trainable)
 
 
@@ -370,6 +372,7 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
@@ -433,6 +436,7 @@ class Wav2Vec2ForAudioFrameClassification(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
@@ -529,6 +533,7 @@ class Wav2Vec2ForXVector(_Classifier):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         _refuse_other_width(config, self.head)
         with self.construction():
             self.build_body(config)

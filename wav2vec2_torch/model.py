@@ -292,6 +292,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
+        config = self.config
         with self.construction():
             self.feature_extractor = FeatureEncoder(config)
             self.feature_projection = FeatureProjection(config)

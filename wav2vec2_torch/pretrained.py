@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,36 +25,37 @@ from wav2vec2_core.checkpoint import (
     write_checkpoint,
 )
 from wav2vec2_core.config import DTYPES, Wav2Vec2Config
-from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.parameters import Parameter, check_trainable, initial_values, parameter_table, trainable_names
-from wav2vec2_core.pretrained import Pretrained
+from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.parameters import check_trainable, initial_values, trainable_names
+from wav2vec2_core.pretrained_model import FOLLOWED, PretrainedModel
 from wav2vec2_torch import layers
+from wav2vec2_torch.transformers_view import SeenByTransformers
 from wav2vec2_torch.weights import export_weights, fill_weights
 
-logger = logging.getLogger("wav2vec2_torch")
 
-Output = TypeVar("Output", bound=ModelOutput)
-
-
-class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
+class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
     """What the body and all heads share: construction, files, freezing, gradient checkpointing.
 
     ``Cls(config)`` gives a new model in training mode whose first values depend on ``torch.manual_seed`` alone.
 
     Attributes:
-        config: the configuration; changing it afterwards does not change the model.
+        config: the configuration of the model, its own copy; assigning to a field changes the model or is refused.
         loading: after ``from_pretrained``, which parameters came from where, are new, or were ignored.
     """
 
-    head: ClassVar[str]
-    main_input_name = "input_values"
+    framework = "pt"
+    supports_gradient_checkpointing = True
+    own_options = ("device_map",)
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
-        self.config = config
+        self.config = Wav2Vec2Config.of(config).bound(FOLLOWED)
         self.loading: LoadPlan | None = None
         self._source: ModelSource | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.config.bind(FOLLOWED)  # a copied configuration is free, a copied model has its own
 
     @contextmanager
     def construction(self) -> Iterator[None]:
@@ -63,10 +64,8 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
             yield
         if outermost:
             fill_weights(self, initial_values(self.parameter_table(), layers.draw_seed()))
-
-    def parameter_table(self) -> dict[str, Parameter]:
-        """Names, shapes, first values and freeze groups of this model's parameters."""
-        return parameter_table(self.config, self.head)
+        if self.config.take_gradient_checkpointing():
+            self.gradient_checkpointing_enable()
 
     @property
     def device(self) -> torch.device:
@@ -78,13 +77,10 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
         """What the model computes with."""
         return next(self.parameters()).dtype
 
-    def as_requested(
-        self, output: Output, return_dict: bool | None, dict_only: tuple[str, ...] = ()
-    ) -> Output | tuple[Any, ...]:
-        """``output`` or, where the call or the configuration wants a tuple, its fields but those in ``dict_only``."""
-        if self.config.return_dict if return_dict is None else return_dict:
-            return output
-        return tuple(value for name, value in output.items() if name not in dict_only)
+    @property
+    def base_model(self) -> Any:
+        """The body of a model with a head, the model itself otherwise."""
+        return getattr(self, self.base_model_prefix, self)
 
     def head_frames(self, frames: Any) -> Any:
         """Frames of the states that the head reads, of so many of the feature encoder: a number or (batch,) of them."""
@@ -93,97 +89,53 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
     # ---- files ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
+    def from_source(
         cls,
-        model: str | os.PathLike[str],
+        source: ModelSource | None,
         *,
-        config: Wav2Vec2Config | None = None,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
+        config: Any = None,
+        checkpoint: Checkpoint | None = None,
         dtype: torch.dtype | str | None = None,
-        torch_dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
         ignore_mismatched_sizes: bool = False,
         target_lang: str | None = None,
         **config_overrides: Any,
     ) -> Self:
-        """Load a model from a folder or the hub, in eval mode. A parameter at a time goes from the file into the model.
+        """As ``from_pretrained``, of files found already, in eval mode and without the warning about new parameters.
 
         Args:
-            model: folder or hub id.
-            config: configuration to use instead of the checkpoint's ``config.json``.
-            revision, cache_dir, token, local_files_only, force_download: as in ``huggingface_hub``.
+            source: where the configuration and the adapters are; None where ``config`` and ``checkpoint`` are given.
+            config: see ``from_pretrained``.
+            checkpoint: weights, opened already.
             dtype: of the parameters: a ``torch.dtype`` or its name, ``"auto"`` for the file's, float32 where None.
-            torch_dtype: the older name of ``dtype``.
+            device_map: a device, or ``"auto"`` and its kin for the GPU where there is one; a model is on one device.
             ignore_mismatched_sizes: start head parameters anew that have another shape in the checkpoint.
             target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
             **config_overrides: fields of the configuration to change.
-
-        Raises:
-            CheckpointError: the model, a file or a parameter is missing, damaged or of another shape.
-            ConfigError: the configuration or an override breaks a rule.
-            InputError: the language has no adapter.
         """
-        source = open_model(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        loaded = cls.from_source(
-            source,
-            config=config,
-            dtype=dtype if dtype is not None else torch_dtype,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            target_lang=target_lang,
-            **config_overrides,
-        )
-        if loaded.loading is not None and loaded.loading.new:
-            new = ", ".join(loaded.loading.new)
-            logger.warning("model %r has no values for %s: newly initialised, train them before use", source.name, new)
-        return loaded
-
-    @classmethod
-    def from_source(
-        cls,
-        source: ModelSource,
-        *,
-        config: Wav2Vec2Config | None = None,
-        dtype: torch.dtype | str | None = None,
-        ignore_mismatched_sizes: bool = False,
-        target_lang: str | None = None,
-        **config_overrides: Any,
-    ) -> Self:
-        """``from_pretrained`` for files found already, without the warning: ``loading`` names new parameters."""
-        if config is None:
-            config = Wav2Vec2Config.from_source(source)
-        if config_overrides:
-            config = config.replace(**config_overrides)
+        device = _device(device_map)
+        config = cls.configuration(source, config, config_overrides)
         with layers.without_values():
             loaded = cls(config)
         loaded._source = source
-        loaded._fill(open_checkpoint(source), dtype, ignore_mismatched_sizes)
+        if checkpoint is None and source is not None:
+            checkpoint = open_checkpoint(source)
+        loaded._fill(checkpoint, dtype, ignore_mismatched_sizes)
         if target_lang is not None:
             loaded.load_adapter(target_lang)
-        return loaded.eval()
+        return loaded.to(device).eval()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters by name; on the CPU they share memory with the model."""
+        return export_weights(self)
 
-        Raises:
-            InputError: ``max_shard_size`` is no size.
-            OutputError: the folder cannot be written.
-        """
-        dtype = str(self.dtype).removeprefix("torch.")
-        config = self.config.replace(architectures=(type(self).__name__,), dtype=dtype)
-        write_checkpoint(save_directory, export_weights(self), max_shard_size=max_shard_size)
-        config.save_pretrained(save_directory)
+    def write_own_format(
+        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+    ) -> None:
+        """Write ``pytorch_model.bin``. Raises ``OutputError``."""
+        write_checkpoint(folder, arrays, max_shard_size=max_shard_size, safe_serialization=False)
 
-    def _fill(self, checkpoint: Checkpoint, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool) -> None:
+    def _fill(self, checkpoint: Any, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool) -> None:
         table = self.parameter_table()
         plan = plan_loading(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if dtype == "auto":
@@ -296,6 +248,22 @@ class Wav2Vec2PreTrainedModel(nn.Module, Pretrained):
     def _encoder(self) -> Any:
         body: Any = getattr(self, "wav2vec2", self)
         return body.encoder
+
+
+def _device(device_map: Any) -> torch.device:
+    """The one device of a ``device_map``. Raises ``InputError`` for several."""
+    places = {str(place): place for place in (device_map.values() if isinstance(device_map, dict) else [device_map])}
+    if len(places) != 1:
+        raise InputError(f"device_map={device_map!r:.100} names {len(places)} devices: a model is on one, name that")
+    place = next(iter(places.values()))
+    if place in ("auto", "balanced", "balanced_low_0", "sequential"):
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.get_default_device() if place is None else torch.device(place)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"device_map={device_map!r:.100} is no device: use 'auto', 'cpu', 'cuda' or 'cuda:0'"
+        ) from error
 
 
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

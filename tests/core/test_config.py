@@ -1,5 +1,6 @@
 """Wav2Vec2Config: rules, round trips, presets, frame counts."""
 
+import copy
 import json
 import pickle
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
-from wav2vec2_core.errors import CheckpointError, ConfigError
+from wav2vec2_core.errors import CheckpointError, ConfigError, InputError
 
 
 def test_defaults_are_the_released_base_model():
@@ -131,3 +132,149 @@ def test_damaged_config_file(tmp_path, content):
 def test_sizes_that_only_damage_explains(field):
     with pytest.raises(ConfigError, match=field):
         Wav2Vec2Config(**{field: 10**12})
+
+
+def test_unknown_keywords_are_kept_as_those_of_a_file_are():
+    config = Wav2Vec2Config(gradient_checkpointing=True, feature_grad_mult=0.1, torch_dtype="torch.float16")
+    assert config.gradient_checkpointing is True
+    assert config.to_dict()["feature_grad_mult"] == 0.1
+    assert (config.dtype, config.torch_dtype) == ("float16", "float16")
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_one_warning_for_a_keyword_that_looks_like_a_field():
+    with pytest.warns(UserWarning, match="'hiden_size' is no field .* did you mean 'hidden_size'") as caught:
+        config = Wav2Vec2Config(hiden_size=8, something_else=1)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert config.hiden_size == 8
+    with pytest.warns(UserWarning, match="did you mean 'conv_dim'"):
+        config.conv_dims = [1]
+
+
+def test_a_file_is_not_warned_about():
+    Wav2Vec2Config.from_dict({"hiden_size": 8, "hidden_dropout_prob": 0.1})
+
+
+def test_assignments_are_complete():
+    config = Wav2Vec2Config()
+    config.num_labels = 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
+    config.id2label = {"0": "no", "1": "yes"}
+    assert (config.num_labels, config.id2label, config.label2id) == (2, {0: "no", 1: "yes"}, {"no": 0, "yes": 1})
+    config.hidden_size = 64  # not divisible by the 12 heads until the next line
+    config.num_attention_heads = 4
+    assert config.output_hidden_size == 64
+    config.conv_dim = [8, 8]
+    config.conv_kernel, config.conv_stride = [10, 3], [5, 2]
+    assert config.num_feat_extract_layers == 2
+    config.torch_dtype = "float16"
+    assert config.dtype == "float16"
+    config.validate()
+    assert config == Wav2Vec2Config(**config.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", "8", "hidden_size='8' must be of type int"),
+        ("layerdrop", 2.0, "layerdrop=2.0 must be a probability"),
+        ("num_labels", -1, "num_labels=-1"),
+        ("head_dim", 8, "head_dim=8 follows from other fields"),
+        ("num_feat_extract_layers", 8, "num_feat_extract_layers=8 follows"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_at_its_line(field, value, message):
+    config = Wav2Vec2Config()
+    with pytest.raises(ConfigError, match=message):
+        setattr(config, field, value)
+    assert config == Wav2Vec2Config()
+
+
+def test_update_changes_everything_or_nothing():
+    config = Wav2Vec2Config()
+    config.update({"vocab_size": 40, "pad_token_id": 39, "anything": 1})
+    assert (config.vocab_size, config.pad_token_id, config.anything) == (40, 39, 1)
+    with pytest.raises(ConfigError, match="layerdrop"):
+        config.update({"vocab_size": 50, "layerdrop": 2.0})
+    assert config.vocab_size == 40
+
+
+def test_fields_that_do_not_fit_are_refused_by_whoever_uses_them(tmp_path):
+    config = Wav2Vec2Config()
+    config.hidden_size = 770
+    with pytest.raises(ConfigError, match="must be divisible"):
+        config.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="must be divisible"):
+        config.bound(())
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_configuration_of_a_model_is_its_own_and_refuses_what_it_cannot_follow():
+    ours = Wav2Vec2Config()
+    config = ours.bound({"ctc_loss_reduction", "mask_time_prob", "apply_spec_augment"})
+    assert config.bound({"hidden_size"}) is config
+    config.ctc_loss_reduction = "mean"
+    config.note = "anything"
+    assert ours.ctc_loss_reduction == "sum"
+    for field, value in (("hidden_size", 24), ("num_labels", 3), ("hidden_dropout", 0.5)):
+        with pytest.raises(ConfigError, match=f"{field}=.* cannot be set: the model was built with"):
+            setattr(config, field, value)
+    with pytest.raises(ConfigError, match="whether a model has a mask embedding"):
+        config.mask_time_prob = 0.0
+    with pytest.raises(ConfigError, match=r"call model\.gradient_checkpointing_enable"):
+        config.gradient_checkpointing = True
+    config.apply_spec_augment = False
+    with pytest.raises(ConfigError, match="apply_spec_augment=True cannot be set"):
+        config.apply_spec_augment = True
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))])
+def test_a_copy_of_a_models_configuration_is_free(copied):
+    config = Wav2Vec2Config(id2label={0: "a", 1: "b"}, anything=[1]).bound(())
+    again = copied(config)
+    assert again == config
+    again.hidden_dropout = 0.5
+    again.id2label[0] = "changed"
+    again.anything.append(2)
+    assert (config.hidden_dropout, config.id2label[0], config.anything) == (0.1, "a", [1])
+
+
+def test_json_files(tmp_path):
+    config = Wav2Vec2Config(vocab_size=40, num_labels=11, anything=1)
+    config.to_json_file(tmp_path / "whole.json")
+    assert Wav2Vec2Config.from_json_file(tmp_path / "whole.json") == config
+    assert Wav2Vec2Config.from_pretrained(tmp_path / "whole.json") == config
+    assert set(config.to_diff_dict()) == {"model_type", "vocab_size", "id2label", "label2id", "anything"}
+    assert json.loads(config.to_json_string(use_diff=True))["vocab_size"] == 40
+    assert Wav2Vec2Config(hidden_size=24, num_conv_pos_embedding_groups=2).to_diff_dict()["hidden_size"] == 24
+    assert list(config.to_dict()["id2label"]) == list(range(11))
+
+
+def test_what_is_unknown_to_from_pretrained(tmp_path):
+    Wav2Vec2Config().save_pretrained(tmp_path)
+    config, unused = Wav2Vec2Config.from_pretrained(
+        tmp_path, return_unused_kwargs=True, vocab_size=40, mine=1, trust_remote_code=True, use_auth_token=None
+    )
+    assert (config.vocab_size, unused, config.name_or_path) == (40, {"mine": 1}, str(tmp_path))
+    assert Wav2Vec2Config.from_pretrained(tmp_path, mine=1).mine == 1
+    with pytest.raises(InputError, match=r"subfolder='a' is not supported here: name the folder itself"):
+        Wav2Vec2Config.from_pretrained(tmp_path, subfolder="a")
+    with pytest.raises(InputError, match="save_pretrained has no option 'colour'"):
+        config.save_pretrained(tmp_path / "new", colour=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_librarys_configuration():
+    class Theirs:
+        model_type = "wav2vec2"
+
+        def to_dict(self):
+            return {"model_type": "wav2vec2", "vocab_size": 40, "max_length": 20}
+
+    config = Wav2Vec2Config.of(Theirs())
+    assert (config.vocab_size, config.max_length) == (40, 20)
+    assert Wav2Vec2Config.of(config) is config
+    with pytest.raises(ConfigError, match="config is a dict: make a Wav2Vec2Config"):
+        Wav2Vec2Config.of({"vocab_size": 40})

@@ -98,7 +98,7 @@ def test_config_overrides(tmp_path):
     with pytest.raises(ConfigError, match="config field 'layer_drop' is unknown: did you mean 'layerdrop'"):
         Wav2Vec2ForCTC.from_pretrained(tmp_path, layer_drop=0.3)
     config = Wav2Vec2Config(**TINY, attention_dropout=0.7)
-    assert Wav2Vec2ForCTC.from_pretrained(tmp_path, config=config).config is config
+    assert Wav2Vec2ForCTC.from_pretrained(tmp_path, config=config).config == config
 
 
 def test_wrong_sizes(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.names import BODY_PREFIX, MASK_EMBEDDING
@@ -28,11 +29,24 @@ class LoadPlan:
 
     sources: name in the checkpoint by name in the model. new: names in the model that the checkpoint does not fill, in
     the model's order; they keep their first values. ignored: names in the checkpoint that the model does not use.
+    resized: of those that are new, the ones that the checkpoint has in another shape: name in the model, the
+    checkpoint's shape, the model's.
     """
 
     sources: dict[str, str]
     new: tuple[str, ...]
     ignored: tuple[str, ...]
+    resized: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    def info(self) -> dict[str, list[Any]]:
+        """The plan in the words of transformers' ``output_loading_info``."""
+        resized = {name for name, _, _ in self.resized}
+        return {
+            "missing_keys": [name for name in self.new if name not in resized],
+            "unexpected_keys": list(self.ignored),
+            "mismatched_keys": list(self.resized),
+            "error_msgs": [],
+        }
 
     def filled_by(self, other: LoadPlan) -> LoadPlan:
         """This plan after ``other`` filled some of the parameters that were new."""
@@ -77,6 +91,7 @@ def plan_loading(
         sources,
         tuple(name for name in table if name in new),
         tuple(name for name in checkpoint.shapes if name in ignored),
+        tuple((name, checkpoint.shapes[sides.sources[name]], table[name].shape) for name in table if name in resized),
     )
 
 

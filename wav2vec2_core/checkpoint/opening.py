@@ -23,18 +23,25 @@ FLAX_INDEX = "flax_model.msgpack.index.json"
 _ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5", FLAX_INDEX: ".msgpack"}
 
 
-def open_checkpoint(source: ModelSource) -> Checkpoint:
+def open_checkpoint(source: ModelSource, *, use_safetensors: bool | None = None) -> Checkpoint:
     """Open the weights of a model: safetensors, pytorch_model.bin, tf_model.h5 or flax_model.msgpack, in this order.
 
-    A source that is one file is a checkpoint of fairseq, fairseq2 or torchaudio.
+    A source that is one file is a checkpoint of fairseq, fairseq2 or torchaudio. ``use_safetensors``: True looks for
+    safetensors alone, False for all others.
 
     Raises:
         CheckpointError: there are none, or a file is missing, damaged or refused.
     """
     if isinstance(source, FileSource):
         return source.content.checkpoint
-    path = source.find(SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX, FLAX, FLAX_INDEX)
+    safe, others = (SAFETENSORS, SAFETENSORS_INDEX), (TORCH, TORCH_INDEX, TF_H5, TF_H5_INDEX, FLAX, FLAX_INDEX)
+    names = {None: (*safe, *others), True: safe, False: others}[use_safetensors]
+    path = source.find(*names)
     if path is None:
+        if use_safetensors is not None and source.find(*safe, *others) is not None:
+            raise CheckpointError(
+                f"model {source.name!r} has other weights than use_safetensors={use_safetensors} asks for: leave it out"
+            )
         raise CheckpointError(
             f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH}, {TF_H5} or {FLAX}, whole or with index and "
             f"shards): {source.remedy}"

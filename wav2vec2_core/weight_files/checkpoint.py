@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.errors import CheckpointError
-from wav2vec2_core.weight_files.arrays import WeightFile
+from wav2vec2_core.batching import as_numpy
+from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.weight_files.arrays import WeightFile, numpy_dtype
 from wav2vec2_core.weight_files.flax_msgpack import FlaxFile
 from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile
 from wav2vec2_core.weight_files.tf_h5 import TFWeightFile
@@ -62,6 +64,11 @@ class Checkpoint:
                 self.dtypes[name] = file.dtypes[stored]
                 self._places[name] = file, stored
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint that holds arrays or tensors by name, a ``state_dict``. Raises ``InputError``."""
+        return cls([_Given(arrays)])
+
     def read(self, name: str, dtype: np.dtype | type | None = None) -> np.ndarray:
         """A fresh, writable, C-contiguous array, read straight from the file; converted when ``dtype`` is given.
 
@@ -70,6 +77,25 @@ class Checkpoint:
         file, stored = self._places[name]
         array = file.read(stored)
         return array if dtype is None else array.astype(dtype, copy=False)
+
+
+class _Given:
+    """Arrays and tensors in place of a weight file."""
+
+    path = Path("state_dict")
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        if not isinstance(arrays, Mapping) or not all(hasattr(value, "shape") for value in arrays.values()):
+            raise InputError(
+                "state_dict must map names to arrays or tensors: pass what state_dict() of a model returned"
+            )
+        self._arrays = arrays
+        self.shapes = {name: tuple(value.shape) for name, value in arrays.items()}
+        self.dtypes = {name: str(value.dtype).rpartition(".")[2] for name, value in arrays.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """A copy; bfloat16 as ``ml_dtypes.bfloat16``."""
+        return np.array(as_numpy(self._arrays[name]), dtype=numpy_dtype(self.dtypes[name]), order="C")
 
 
 def open_weight_file(path: Path) -> WeightFile:
