@@ -60,6 +60,13 @@ class BackendModel(Protocol):
         """
         ...
 
+    def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
+        """``forward`` in training mode, and what the input of each dropout was multiplied with, in their order.
+
+        What attention drops of its weights is (batch, heads, frames, frames). The draws are seeded.
+        """
+        ...
+
     def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
         """The objective in training mode and its gradient by every parameter, zeros where there is none.
 

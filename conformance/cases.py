@@ -28,7 +28,7 @@ _TINY: dict[str, Any] = {
     "mask_feature_prob": 0.1, "mask_feature_length": 3, "contrastive_logits_temperature": 0.3,
     "diversity_loss_weight": 0.2,
 }  # fmt: skip
-#: No dropout: a framework's own draws cannot be passed in. Layer drop can.
+#: No dropout: a framework's own draws cannot be passed in, only noted (``dropout.py``). Layer drop can.
 _QUIET: dict[str, Any] = {
     "hidden_dropout": 0.0, "activation_dropout": 0.0, "attention_dropout": 0.0, "feat_proj_dropout": 0.0,
     "feat_quantizer_dropout": 0.0, "final_dropout": 0.0, "layerdrop": 0.0,

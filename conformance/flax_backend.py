@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import patch
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -17,6 +19,7 @@ from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arr
 from conformance.recording import Recorder, definer, module_paths, walk, watched_calls, watched_methods
 from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_flax import layers
 from wav2vec2_flax.train import init_state, loss_function, train_step
 from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places, with_params
 
@@ -101,6 +104,27 @@ class FlaxModel:
                 keep=None if keep is None else tuple(map(bool, keep)),
             )
         return {name: _numpy(array) for name, array in results.items()}
+
+    def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
+        """Stages and outputs of a training step with the key 0, and what each dropout multiplied with."""
+        original = layers.dropout
+
+        def run(params: Any, arguments: dict[str, Any]) -> tuple[dict[str, Array], list[Array]]:
+            drawn: list[Array] = []
+
+            def dropout(x: Array, rate: float, key: Array | None) -> Array:
+                if key is None:
+                    return x
+                drawn.append(original(jnp.ones_like(x), rate, key))
+                return x * drawn[-1]
+
+            with patch.object(layers, "dropout", dropout):
+                stages = self._stages(params, arguments, train=True, attentions=attentions, keep=None)
+            return stages, drawn
+
+        with jax.default_device(self.device):
+            stages, drawn = jax.jit(run)(self.model.params, self._prepared(call))
+        return {name: _numpy(array) for name, array in stages.items()}, [_numpy(kept) for kept in drawn]
 
     def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
         """Objective and gradients in training mode."""

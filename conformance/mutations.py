@@ -22,6 +22,7 @@ from wav2vec2_torch import heads, layers, losses, model
 
 Patch = Callable[[], AbstractContextManager[Any]]
 BASE, LARGE, MMS = "ForCTC-base-padded", "ForCTC-large-padded", "ForCTC-mms-padded"
+BASE_EVEN = "ForCTC-base-even"
 PRETRAINING, XVECTOR = "ForPreTraining-large-padded", "ForXVector-base-padded"
 
 
@@ -169,6 +170,22 @@ def _keys_for_values(original: Any) -> Any:
     return lambda query, key, value, *rest: original(query, value, key, *rest)
 
 
+def _dropped_before_the_activation(original: Any) -> Any:
+    def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = self.activation(self.intermediate_dropout(self.intermediate_dense(hidden)))
+        return self.output_dropout(self.output_dense(hidden))
+
+    return forward
+
+
+def _dropped_before_the_projection(original: Any) -> Any:
+    def forward(self: Any, features: torch.Tensor) -> Any:
+        features = self.layer_norm(features)
+        return self.projection(self.dropout(features)), features
+
+    return forward
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("attention mask ignored", (BASE,), replaced(layers, "attend", changed(3, lambda mask: None))),
     Mutation("padding not zeroed before positions", (BASE,), replaced(model.Encoder, "forward", changed(2, torch.ones_like))),
@@ -195,6 +212,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("feature mask not used", (BASE,), replaced(model.Wav2Vec2Model, "mask_hidden_states", changed(3, lambda mask: None))),
     Mutation("layer drop ignored", ("Model-base-padded",), replaced(model.Encoder, "forward", changed(3, lambda keep: None))),
     Mutation("dropout left on", ("ForCTC-base-even",), replaced(torch.nn.Module, "train", lambda train: lambda self, mode=True: train(self, True))),
+    Mutation("no hidden dropout", (BASE_EVEN,), configured(hidden_dropout=0.0)),
+    Mutation("no activation dropout", (BASE_EVEN,), configured(activation_dropout=0.0)),
+    Mutation("no attention dropout", (BASE_EVEN,), configured(attention_dropout=0.0)),
+    Mutation("no dropout after the projection", (BASE_EVEN,), configured(feat_proj_dropout=0.0)),
+    Mutation("no dropout before the quantizer", ("ForPreTraining-large-even",), configured(feat_quantizer_dropout=0.0)),
+    Mutation("no dropout before the head", (BASE_EVEN,), configured(final_dropout=0.0)),
+    Mutation("attention drops as the activation does", (BASE_EVEN,), configured(attention_dropout=lambda config: config.activation_dropout)),
+    Mutation("dropout before the activation", (BASE_EVEN,), replaced(model.FeedForward, "forward", _dropped_before_the_activation)),
+    Mutation("dropout before the projection", (BASE_EVEN,), replaced(model.FeatureProjection, "forward", _dropped_before_the_projection)),
+    Mutation("dropout without scaling", (BASE_EVEN,), replaced(F, "dropout", lambda drop: lambda x, p=0.5, training=True, inplace=False: drop(x, p, training) * (1 - p * training))),
     Mutation("wrong blank", (BASE,), replaced(losses, "ctc_loss", named("blank", 1))),
     Mutation("padding of labels counted", (BASE,), replaced(losses, "ctc_loss", changed(2, lambda labels: labels.clamp(min=1)))),
     Mutation("CTC sees padded frames", (BASE,), replaced(losses, "ctc_loss", changed(1, lambda n: torch.full_like(n, int(n.max()))))),

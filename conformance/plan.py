@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from conformance import checks
+from conformance import checks, dropout
 from conformance.backends import Named, Opened
 from conformance.cases import Case
 from conformance.checks import Check
@@ -31,6 +31,8 @@ LOW_PRECISION = (
 )
 #: Cases that the inference engine computes in parts: group norm needs statistics of the whole, layer norm does not.
 TILED = ("ForCTC-base-even", "ForCTC-large-even")
+#: Cases trained with dropout: every place of both orders of norms, before the head of CTC and before the quantizer.
+DROPPED = ("ForCTC-base-even", "ForCTC-mms-even", "ForPreTraining-large-even")
 
 PLAIN: dict[str, Check] = {
     "parameters": checks.check_parameters,
@@ -41,6 +43,7 @@ PLAIN: dict[str, Check] = {
     "batch": checks.check_batch,
     "bfloat16": checks.check_bfloat16,
     "tiles": checks.check_tiles,
+    "dropout": dropout.check_dropout,
 }
 
 
@@ -89,6 +92,7 @@ def _plain(case: Case) -> list[str]:
         "batch": checks.batch_invariant,
         "bfloat16": lambda case: case.full_size or case.name in LOW_PRECISION,
         "tiles": lambda case: case.name in TILED,
+        "dropout": lambda case: case.name in DROPPED,
     }
     return [name for name, wants in wanted.items() if wants(case)]
 

@@ -18,7 +18,7 @@ from conformance.conftest import backend_names
 from conformance.faults import INVISIBLE, invisible
 from conformance.harness import Laboratory
 from conformance.html_report import page
-from conformance.plan import COMPILED, LOW_PRECISION, PLAIN, TRAVELLING, Task, tasks
+from conformance.plan import COMPILED, DROPPED, LOW_PRECISION, PLAIN, TRAVELLING, Task, tasks
 from conformance.report import Run
 from conformance.results import FAIL, PASS, XFAIL, Result, StageError, compare, equal
 from wav2vec2_core.errors import InputError
@@ -114,7 +114,7 @@ def test_an_expected_failure_names_a_check(monkeypatch: pytest.MonkeyPatch) -> N
 def test_names_in_plans_exist() -> None:
     names = [case.name for case in tiny_cases()]
     assert len(set(names)) == len(names)
-    assert {*COMPILED, *TRAVELLING, *LOW_PRECISION} <= set(names)
+    assert {*COMPILED, *TRAVELLING, *LOW_PRECISION, *DROPPED} <= set(names)
 
 
 def test_every_head_of_the_trained_families_gets_every_check() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import tensorflow as tf
@@ -92,6 +93,22 @@ class TfModel:
                 keep=None if keep is None else tuple(map(bool, keep)),
             )
         return {name: _numpy(tensor) for name, tensor in results.items()}
+
+    def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
+        """Stages and outputs of a seeded training step, and what each dropout multiplied with."""
+        drawn: list[Tensor] = []
+        original = keras.layers.Dropout.call
+
+        def dropout(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
+            if not training:
+                return inputs
+            drawn.append(original(layer, tf.ones_like(inputs), training=True))
+            return inputs * drawn[-1]
+
+        keras.utils.set_random_seed(0)
+        with patch.object(keras.layers.Dropout, "call", dropout):
+            stages = self.forward(call, train=True, attentions=attentions)
+        return stages, [_numpy(kept) for kept in drawn]
 
     def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
         """Objective and gradients in training mode."""

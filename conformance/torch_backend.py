@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import wav2vec2_torch
 from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
@@ -92,6 +95,18 @@ class TorchModel:
         stages = {path: self._stage(path, tensor) for path, tensor in recorder.stages().items()}
         return {**stages, **{name: _numpy(tensor) for name, tensor in output_arrays(output).items()}}
 
+    def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
+        """Stages and outputs of a seeded training step, and what each dropout multiplied with."""
+        drawn: list[Tensor] = []
+        torch.manual_seed(0)
+        with (
+            patch.object(F, "dropout", _noted_dropout(drawn)),
+            patch.object(F, "scaled_dot_product_attention", _noted_attention(drawn)),
+            sdpa_kernel(SDPBackend.MATH),  # the one kernel that draws the same for any values
+        ):
+            stages = self.forward(call, train=True, attentions=attentions)
+        return stages, [_numpy(kept) for kept in drawn]
+
     def gradients(self, call: Mapping[str, Any]) -> tuple[float, Arrays]:
         """Objective and gradients in training mode."""
         self.model.zero_grad()
@@ -169,6 +184,34 @@ class TorchModel:
         array = _numpy(tensor)
         last = path.rpartition(".")[2]
         return array.swapaxes(1, 2) if path.startswith(CHANNELS_FIRST) and last.isdigit() else array
+
+
+def _noted_dropout(drawn: list[Tensor]) -> Any:
+    original = F.dropout
+
+    def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training:
+            return x
+        drawn.append(original(torch.ones_like(x), p))
+        return x * drawn[-1]
+
+    return dropout
+
+
+def _noted_attention(drawn: list[Tensor]) -> Any:
+    """The fused kernel drops weights that it does not return: with the identity for values it does, seeded alike."""
+    original = F.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, dropout_p: float = 0.0) -> Tensor:
+        identity = torch.eye(value.shape[2], dtype=value.dtype, device=value.device).expand(*value.shape[:2], -1, -1)
+        seed = layers.draw_seed()
+        torch.manual_seed(seed)
+        dropped = original(query, key, identity, attn_mask=attn_mask, dropout_p=dropout_p)
+        drawn.append(dropped / original(query, key, identity, attn_mask=attn_mask))
+        torch.manual_seed(seed)
+        return original(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p)
+
+    return attention
 
 
 def _class_of(head: str) -> Any:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from training_draws import FEATURES, FRAMES, check_draws, check_layer_drop
 
 from wav2vec2_core.masking import feature_mask, layer_keep, negative_indices, time_mask
 
@@ -38,6 +39,23 @@ def test_min_masks():
     masks = time_mask([200] * 50, 200, prob=0.0, length=10, min_masks=2, generator=rng())
     assert (masks.sum(1) > 10).all()
     assert not time_mask([200] * 50, 200, prob=0.0, length=10, min_masks=0, generator=rng()).any()
+
+
+def test_spans_follow_their_options():
+    def draw(fields, lengths):
+        def options(kind):
+            return {name: fields[f"mask_{kind}_{name}"] for name in ("prob", "length", "min_masks")}
+
+        time, feature = (fields[f"mask_{kind}_prob"] > 0 for kind in ("time", "feature"))
+        return (
+            time_mask(lengths, FRAMES, **options("time"), generator=generator) if time else None,
+            feature_mask(len(lengths), FEATURES, **options("feature"), generator=generator) if feature else None,
+            None,
+        )
+
+    generator = rng()
+    check_draws(draw)
+    check_layer_drop(lambda fields, lengths: (None, None, layer_keep(4, 0.3, generator)), 4)
 
 
 def test_feature_mask():

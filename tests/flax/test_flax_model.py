@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from flax_models import doubled, gradient_error, model_class, padded, relative, same_params, tiny, waveforms
 from model_cases import FRAMES, LENGTHS, NORMS, QUIET, TINY, VARIANTS, legal_cases
+from training_draws import check_draws, check_layer_drop
 
 from conformance.tolerances import tolerance
 from wav2vec2_core import masking
@@ -292,6 +293,19 @@ def test_drawn_masks_stay_within_utterances():
     assert model.draw_missing(KEY, FRAMES, frames, None, None, None)[1].any(1).all()
     given = np.zeros((3, FRAMES), bool)
     assert tiny().draw_missing(KEY, FRAMES, frames, given, None, None)[0] is given
+
+
+def test_draws_follow_the_configuration():
+    keys = iter(jax.random.split(KEY, 1000))
+
+    def draw(fields, lengths):
+        drawn = tiny(**fields).draw_missing(next(keys), FRAMES, jnp.asarray(lengths), None, None, None)
+        return [None if mask is None else np.asarray(mask) for mask in drawn]
+
+    check_draws(draw)
+    model = tiny(**{**QUIET, "layerdrop": 0.3}, mask_time_prob=0.0)
+    keep = jax.jit(lambda key: model.draw_missing(key, FRAMES, jnp.array([FRAMES]), None, None, None)[2])
+    check_layer_drop(lambda fields, lengths: (None, None, np.asarray(keep(next(keys)))), 2)
 
 
 def test_dropped_layers_change_nothing():

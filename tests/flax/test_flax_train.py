@@ -84,7 +84,7 @@ def run(*arguments, devices):
     environment = {
         **os.environ,
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": os.pathsep.join(str(root / part) for part in ("", "tests/flax", "tests/core")),
+        "PYTHONPATH": os.pathsep.join(str(root / part) for part in ("", "tests/support")),
     }
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *map(str, arguments)],

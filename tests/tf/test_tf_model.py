@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tf_models import FRAMES, LENGTHS, NORMS, QUIET, TINY, legal_models, model_class, padded, relative, tiny, waveforms
+from training_draws import check_draws, check_layer_drop
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ParameterMismatchError
@@ -131,6 +132,16 @@ def test_drawn_masks_stay_within_utterances():
     given = tf.zeros((3, FRAMES), tf.bool)
     assert tiny().draw_missing(3, FRAMES, frames, given, None, None)[0] is given
     assert tiny(apply_spec_augment=False).draw_missing(3, FRAMES, frames, None, None, None)[:2] == (None, None)
+
+
+def test_draws_follow_the_configuration():
+    def draw(fields, lengths):
+        drawn = tiny(**fields).draw_missing(len(lengths), FRAMES, tf.constant(lengths), None, None, None)
+        return [None if mask is None else mask.numpy() for mask in drawn]
+
+    check_draws(draw)
+    model = tiny(**{**QUIET, "layerdrop": 0.3}, mask_time_prob=0.0)
+    check_layer_drop(lambda fields, lengths: model.draw_missing(1, FRAMES, None, None, None, None), 2)
 
 
 def test_gumbel_choice_follows_the_noise_in_training_and_the_logits_otherwise():

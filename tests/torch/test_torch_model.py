@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch_models import FRAMES, NORMS, QUIET, SAMPLES, VARIANTS, legal_models, relative, tiny, waveforms
+from training_draws import check_draws, check_layer_drop
 
 from wav2vec2_core import masking
 from wav2vec2_core.config import ACTIVATIONS, Wav2Vec2Config
@@ -233,6 +234,19 @@ def test_drawn_masks_stay_within_utterances():
     given = torch.zeros(3, FRAMES, dtype=torch.bool)
     assert tiny().draw_missing(3, FRAMES, frames, given, None, None)[0] is given
     assert tiny(apply_spec_augment=False).draw_missing(3, FRAMES, frames, None, None, None)[:2] == (None, None)
+
+
+def test_draws_follow_the_configuration():
+    torch.manual_seed(0)
+
+    def draw(fields, lengths):
+        frames = torch.from_numpy(lengths)
+        drawn = tiny(**fields).draw_missing(len(lengths), FRAMES, frames, None, None, None)
+        return [None if mask is None else mask.numpy() for mask in drawn]
+
+    check_draws(draw)
+    model = tiny(**{**QUIET, "layerdrop": 0.3}, mask_time_prob=0.0)
+    check_layer_drop(lambda fields, lengths: model.draw_missing(1, FRAMES, None, None, None, None), 2)
 
 
 def test_masks_are_drawn_in_training_mode_only():
