@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.audio import audio_duration
+from wav2vec2_core.audio import Damage
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
-from wav2vec2_core.data.manifest import Utterance, stretch_of
+from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.transcription import EMBEDDED_MODEL, Progress, Transcriber
+from wav2vec2_core.pipeline import Audio, Progress
+from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
 
 @dataclass(frozen=True)
 class Alignment:
     """When a text was spoken.
 
-    segments: a line of the text each, with words and characters in seconds; duration: of the recording, in seconds.
+    segments: a line of the text each, with words and characters in seconds from the start of the recording; duration:
+    seconds that were read, from ``start`` on; notes: what a user may want to know of how the recording was read;
+    damage: what could not be read, where ``on_damage="keep"`` kept the rest.
     """
 
     segments: tuple[Segment, ...]
     duration: float
     language: str | None = None
+    start: float = 0.0
+    notes: tuple[str, ...] = ()
+    damage: Damage | None = None
 
     @property
     def words(self) -> tuple[TimedWord, ...]:
@@ -36,7 +42,13 @@ class Alignment:
     def render(self, output_format: str, layout: Layout | None = None, *, name: str = "recording") -> str:
         """The content of a file of one of ``captions.FORMATS``. Raises ``InputError``."""
         return render(
-            self.segments, output_format, layout=layout, language=self.language, name=name, duration=self.duration
+            self.segments,
+            output_format,
+            layout=layout,
+            language=self.language,
+            name=name,
+            duration=self.start + self.duration,
+            damage=self.damage,
         )
 
 
@@ -53,7 +65,7 @@ class Aligner:
 
     def align(
         self,
-        path: str | os.PathLike[str],
+        recording: Audio,
         text: str | Sequence[str],
         *,
         untranscribed: str = "lines",
@@ -62,57 +74,56 @@ class Aligner:
         """When the words of ``text`` are spoken in a recording.
 
         Args:
-            path: of a recording of any format and length.
+            recording: of any format and length: its path, a ``Recording``, or (samples, rate).
             text: lines, or a text whose lines are taken; each line with words is a segment.
             untranscribed: where speech that the text leaves out may be; see ``decoding.alignment.align_words``.
             progress: called with seconds of audio that the model is through with.
 
         Raises:
-            AudioError: the file cannot be read or is below the model's receptive field.
+            AudioError: the recording cannot be read or is below the model's receptive field.
             InputError: the text has no words, none in the model's letters, or more than the recording has room for.
         """
         from wav2vec2_core.decoding.forced_alignment import align_words  # compiles, which takes a moment
 
+        opened = self.transcriber.open(recording)
         lines = text.splitlines() if isinstance(text, str) else list(text)
         if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):
-            raise InputError(f"the text of {path} has no words: nothing to align")
-        logits = np.concatenate(list(self.transcriber.logits(path, progress=progress)))
+            raise InputError(f"the text of {opened.name} has no words: nothing to align")
+        logits = np.concatenate(list(self.transcriber.logits(opened, progress=progress)))
         try:
             found = align_words(logits, lines, self.transcriber.processor.tokenizer, untranscribed=untranscribed)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        timeline = self.transcriber.timeline
+            raise InputError(f"{opened.name}: {error}") from error
+        timeline = self.transcriber.timeline.starting_at(opened.start)
         segments = tuple(Segment.of([TimedWord.of(word, timeline) for word in line]) for line in found if line)
-        last = segments[-1].end if segments else 0.0  # a header may state a little less than there is
-        return Alignment(segments, max(audio_duration(path), last), self.transcriber.language)
+        last = segments[-1].end - opened.start if segments else 0.0  # a header may state a little less than there is
+        notes = tuple(dict.fromkeys(opened.notes))
+        language, seconds = self.transcriber.language, max(opened.duration, last)
+        return Alignment(segments, seconds, language, opened.start, notes, opened.damage)
 
     def align_utterance(
-        self, utterance: Utterance, *, untranscribed: str = "lines", progress: Progress | None = None
+        self,
+        utterance: Utterance,
+        *,
+        untranscribed: str = "lines",
+        progress: Progress | None = None,
+        **reading: Any,
     ) -> Alignment:
         """The same for an utterance of a manifest; times count from the start of its recording.
 
+        ``reading``: as ``Utterance.recording`` takes it.
+
         Raises:
             AudioError, InputError: as ``align``, or the utterance has no text.
-            OutputError: a stretch of a recording does not fit into the folder for temporary files.
         """
         if utterance.text is None:
             raise InputError(f"the manifest has no text for {utterance.path}: add it")
-        with stretch_of(utterance, self.transcriber.timeline.sampling_rate) as path:
-            found = self.align(path, utterance.text, untranscribed=untranscribed, progress=progress)
-        return _later(found, utterance.offset)
-
-
-def _later(alignment: Alignment, seconds: float) -> Alignment:
-    def moved(word: TimedWord) -> TimedWord:
-        characters = tuple(map(moved, word.characters))
-        return replace(word, start=word.start + seconds, end=word.end + seconds, characters=characters)
-
-    segments = tuple(Segment.of([moved(word) for word in segment.words]) for segment in alignment.segments)
-    return replace(alignment, segments=segments, duration=alignment.duration + seconds)
+        recording = utterance.recording(**reading)
+        return self.align(recording, utterance.text, untranscribed=untranscribed, progress=progress)
 
 
 def align(
-    path: str | os.PathLike[str],
+    recording: Audio,
     text: str | Sequence[str],
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
     *,
@@ -123,4 +134,4 @@ def align(
 
     Arguments and errors are those of ``Aligner`` and ``Aligner.align``.
     """
-    return Aligner(model, **options).align(path, text, untranscribed=untranscribed)
+    return Aligner(model, **options).align(recording, text, untranscribed=untranscribed)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from wav2vec2_core.audio import Damage
 from wav2vec2_core.decoding import Timeline, Word
 from wav2vec2_core.errors import InputError
 
@@ -163,10 +164,12 @@ def to_dict(
     language: str | None = None,
     word_timestamps: bool = True,
     characters: bool = False,
+    damage: Damage | None = None,
 ) -> dict[str, Any]:
     """JSON-ready, in the layout of whisper's JSON files: seconds, ``probability`` between 0 and 1.
 
-    ``characters``: every word has its characters too, as ``characters`` with ``character`` for ``word``.
+    ``characters``: every word has its characters too, as ``characters`` with ``character`` for ``word``; ``damage``:
+    what could not be read of the recording, a field of its own where there is some.
     """
     entries = []
     for index, segment in enumerate(segments):
@@ -179,7 +182,8 @@ def to_dict(
             for shown, word in zip(entry["words"], segment.words, strict=True):
                 shown["characters"] = [_timed(character, "character") for character in word.characters]
         entries.append(entry)
-    return {"text": " ".join(segment.text for segment in segments), "segments": entries, "language": language}
+    content = {"text": " ".join(segment.text for segment in segments), "segments": entries, "language": language}
+    return content if damage is None else {**content, "damage": asdict(damage)}
 
 
 def _timed(word: TimedWord, name: str) -> dict[str, Any]:
@@ -195,6 +199,7 @@ def render(
     name: str = "recording",
     duration: float | None = None,
     speakers: Sequence[str] = (),
+    damage: Damage | None = None,
 ) -> str:
     """The content of a file of one of ``FORMATS``.
 
@@ -209,6 +214,7 @@ def render(
         name: the recording's, for ctm.
         duration: where the recording ends, in seconds, for textgrid; by default where the last word ends.
         speakers: all of them in their order, also those who say nothing; by default as they come in ``segments``.
+        damage: for json; see ``to_dict``.
 
     Raises:
         InputError: the format is unknown or has no place for speakers; for textgrid also: words of a speaker overlap,
@@ -241,6 +247,7 @@ def render(
                 language=language,
                 word_timestamps=layout.word_timestamps,
                 characters=layout.characters,
+                damage=damage,
             )
             return json.dumps(content, ensure_ascii=False) + "\n"
         case "ctm":

@@ -11,26 +11,23 @@ Long recordings go through the transformer in windows. How their parts become on
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from wav2vec2_core.audio import Recording
-from wav2vec2_core.audio.prefetching import prefetched
-from wav2vec2_core.backend import InferenceModel, load_backend
+from wav2vec2_core.backend import InferenceModel
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.decoding import Timeline
-from wav2vec2_core.embedding import exact_window, measured
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows
+from wav2vec2_core.long_form.windows import FeatureWindow, Window
 from wav2vec2_core.parameters import head_of
+from wav2vec2_core.pipeline import Audio, LoadedModel, Progress, exact_window
 
 UTTERANCES, FRAMES, SPEAKERS = "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector"
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,10 @@ class Classifier:
                 f"model {source.name!r} is a Wav2Vec2{self.head}, which has no labels: name one with a classification "
                 f"head ({UTTERANCES}, {FRAMES}) or for speaker vectors ({SPEAKERS})"
             )
-        self.extractor = Wav2Vec2FeatureExtractor.from_pretrained(model, local_files_only=local_files_only)
-        self.model: InferenceModel = load_backend(backend).load_model(
-            model, head=self.head, device=device, dtype=dtype, local_files_only=local_files_only
-        )
-        self.timeline = Timeline.of(self.model.config, self.extractor.sampling_rate)
+        self._loaded = LoadedModel.load(source, head=self.head, backend=backend, device=device, dtype=dtype)
+        self.extractor: Wav2Vec2FeatureExtractor = self._loaded.extractor
+        self.model: InferenceModel = self._loaded.model
+        self.timeline = self._loaded.timeline
 
     @property
     def labels(self) -> list[str]:
@@ -92,7 +88,11 @@ class Classifier:
         named = self.model.config.id2label or {}
         return [named[index] for index in sorted(named)]
 
-    def probabilities(self, path: str | os.PathLike[str], progress: Progress | None = None) -> np.ndarray:
+    def open(self, audio: Audio) -> Recording:
+        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        return self._loaded.open(audio)
+
+    def probabilities(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
         """(labels,) float64 of a recording: softmax, or a sigmoid each where the model's problem has several labels.
 
         Raises:
@@ -101,24 +101,20 @@ class Classifier:
         """
         self._check(UTTERANCES, "labels of whole recordings")
         total, frames = np.zeros(len(self.labels)), 0
-        for part, logits in self._windows(path, self._apart, progress):
+        for part, logits in self._windows(recording, self._apart, progress):
             total += logits.astype(np.float64) * len(part.features)
             frames += len(part.features)
         return self._as_probabilities(total / frames)
 
-    def classify(
-        self, path: str | os.PathLike[str], top: int | None = None, progress: Progress | None = None
-    ) -> list[Label]:
+    def classify(self, recording: Audio, top: int | None = None, progress: Progress | None = None) -> list[Label]:
         """The most probable labels of a recording, best first, all or the ``top`` ones. Raises as ``probabilities``."""
         if top is not None and top < 1:
             raise InputError(f"top={top} must be 1 or more")
-        probabilities = self.probabilities(path, progress)
+        probabilities = self.probabilities(recording, progress)
         order = np.argsort(-probabilities, kind="stable")[:top]
         return [Label(self.labels[index], float(probabilities[index])) for index in order]
 
-    def frame_probabilities(
-        self, path: str | os.PathLike[str], progress: Progress | None = None
-    ) -> Iterator[np.ndarray]:
+    def frame_probabilities(self, recording: Audio, progress: Progress | None = None) -> Iterator[np.ndarray]:
         """(frames, labels) float64 in pieces that follow each other; softmax or sigmoid as ``probabilities``.
 
         Raises:
@@ -126,29 +122,34 @@ class Classifier:
             InputError: the model has no labels for frames.
         """
         self._check(FRAMES, "labels of frames")
-        for part, logits in self._windows(path, self.window, progress):
+        for part, logits in self._windows(recording, self.window, progress):
             yield self._as_probabilities(part.kept(self.model.config, logits).astype(np.float64))
 
-    def spans(self, path: str | os.PathLike[str], progress: Progress | None = None) -> list[LabelledSpan]:
+    def spans(self, recording: Audio, progress: Progress | None = None) -> list[LabelledSpan]:
         """Stretches of the most probable label; of every label above one half where several may hold at a time.
 
-        Raises as ``frame_probabilities``.
+        Times count from the start of the recording, also where only a stretch of it is read. Raises as
+        ``frame_probabilities``.
         """
+        opened = self.open(recording)
+        timeline = self.timeline.starting_at(opened.start)
         tracks: dict[int, _Track] = {}
         done: list[LabelledSpan] = []
         frame = 0
-        for block in self.frame_probabilities(path, progress):
+        for block in self.frame_probabilities(opened, progress):
             for row in block:
                 active = set(np.flatnonzero(row > 0.5).tolist()) if self._several else {int(row.argmax())}
-                done += [self._span(label, tracks.pop(label), frame) for label in sorted(tracks.keys() - active)]
+                done += [
+                    self._span(label, tracks.pop(label), frame, timeline) for label in sorted(tracks.keys() - active)
+                ]
                 for label in active:
                     track = tracks.setdefault(label, _Track(frame))
                     track.total += float(row[label])
                 frame += 1
-        done += [self._span(label, track, frame) for label, track in sorted(tracks.items())]
+        done += [self._span(label, track, frame, timeline) for label, track in sorted(tracks.items())]
         return sorted(done, key=lambda span: (span.start, span.name))
 
-    def speaker(self, path: str | os.PathLike[str], progress: Progress | None = None) -> np.ndarray:
+    def speaker(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
         """(xvector_output_dim,) float32 of length 1: the speaker of a recording, to be compared by cosine.
 
         Raises:
@@ -158,7 +159,7 @@ class Classifier:
         self._check(SPEAKERS, "speaker vectors")
         parts = [
             _unit(vector.astype(np.float64)) * len(part.features)
-            for part, vector in self._windows(path, self._apart, progress)
+            for part, vector in self._windows(recording, self._apart, progress)
         ]
         return _unit(np.sum(parts, axis=0)).astype(np.float32)
 
@@ -174,20 +175,14 @@ class Classifier:
         return self.model.config.problem_type == "multi_label_classification"
 
     def _windows(
-        self, path: str | os.PathLike[str], window: Window, progress: Progress | None
+        self, recording: Audio, window: Window, progress: Progress | None
     ) -> Iterator[tuple[FeatureWindow, np.ndarray]]:
         """Every window of a recording and what the model made of it."""
-        level = measured(path, self.model, self.extractor)
-        rate = self.extractor.sampling_rate
+        opened = self.open(recording)
+        statistics = self._loaded.statistics(opened)
         apply = self.model.embed if self.head == SPEAKERS else self.model.contextualize
-        reading = prefetched(Recording(path, sampling_rate=rate), 4)
-        try:
-            for part in feature_windows(self.model, reading, level, window, rate):
-                yield part, apply([part.features])[0]
-                if progress is not None:
-                    progress((part.last - part.first) * self.model.config.inputs_to_logits_ratio / rate)
-        finally:
-            reading.close()
+        for part in self._loaded.windows(opened, window, statistics, progress):
+            yield part, apply([part.features])[0]
 
     def _as_probabilities(self, logits: np.ndarray) -> np.ndarray:
         if self._several:
@@ -195,8 +190,8 @@ class Classifier:
         exponentials = np.exp(logits - logits.max(-1, keepdims=True))
         return exponentials / exponentials.sum(-1, keepdims=True)
 
-    def _span(self, label: int, track: _Track, end: int) -> LabelledSpan:
-        seconds = self.timeline.seconds
+    def _span(self, label: int, track: _Track, end: int, timeline: Timeline) -> LabelledSpan:
+        seconds = timeline.seconds
         return LabelledSpan(self.labels[label], seconds(track.start), seconds(end), track.total / (end - track.start))
 
     def _check(self, head: str, wanted: str) -> None:

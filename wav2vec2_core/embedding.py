@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.audio import Recording
-from wav2vec2_core.audio.prefetching import prefetched
-from wav2vec2_core.backend import InferenceModel, load_backend
+from wav2vec2_core.backend import InferenceModel
+from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_path
 from wav2vec2_core.long_form.signal_statistics import SignalStatistics
-from wav2vec2_core.long_form.windows import Window, feature_windows, too_short
+from wav2vec2_core.long_form.windows import Window
+from wav2vec2_core.pipeline import Audio, LoadedModel, Progress, exact_window
+from wav2vec2_core.source import open_model
 
 #: Ends of the names of files that ``write_embeddings`` writes.
 EMBEDDING_FORMATS = ("npz", "safetensors")
@@ -54,10 +56,10 @@ class Embedder:
             InputError: the model has no such layer, or the window is of the legacy kind.
         """
         self.window = exact_window(window)
-        self.extractor = Wav2Vec2FeatureExtractor.from_pretrained(model, local_files_only=local_files_only)
-        self.model: InferenceModel = load_backend(backend).load_model(
-            model, head="Model", device=device, dtype=dtype, local_files_only=local_files_only
-        )
+        source = open_model(model, local_files_only=local_files_only)
+        self._loaded = LoadedModel.load(source, head="Model", backend=backend, device=device, dtype=dtype)
+        self.extractor: Wav2Vec2FeatureExtractor = self._loaded.extractor
+        self.model: InferenceModel = self._loaded.model
         config = self.model.config
         count = config.num_hidden_layers + 1
         for layer in layers:
@@ -74,47 +76,42 @@ class Embedder:
         """Frames of a recording whose level was gathered."""
         return self.model.config.num_frames(level.count, add_adapter=False)
 
-    def level(self, path: str | os.PathLike[str]) -> SignalStatistics:
+    def open(self, audio: Audio) -> Recording:
+        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        return self._loaded.open(audio)
+
+    def level(self, recording: Audio) -> SignalStatistics:
         """The first reading of a recording. Raises ``AudioError``."""
-        return measured(path, self.model, self.extractor)
+        return self._loaded.statistics(self.open(recording))
 
     def blocks(
-        self,
-        path: str | os.PathLike[str],
-        level: SignalStatistics | None = None,
-        progress: Callable[[float], None] | None = None,
+        self, recording: Audio, level: SignalStatistics | None = None, progress: Progress | None = None
     ) -> Iterator[np.ndarray]:
         """Hidden states in pieces that follow each other: (len(layers), frames, hidden) float32 each.
 
         Args:
-            path: recording.
+            recording: its path, a ``Recording``, or (samples, rate).
             level: of it, where it is known already.
             progress: called with the seconds that are done.
 
         Raises:
             AudioError: the recording cannot be read, or is shorter than one frame.
         """
-        level = level or self.level(path)
-        rate = self.extractor.sampling_rate
-        reading = prefetched(Recording(path, sampling_rate=rate), 4)
-        try:
-            for part in feature_windows(self.model, reading, level, self.window, rate):
-                states = self.model.hidden_states([part.features], self.layers)[0]
-                yield states[:, part.first : part.last]
-                if progress is not None:
-                    progress((part.last - part.first) * self.hop / rate)
-        finally:
-            reading.close()
+        opened = self.open(recording)
+        level = level or self._loaded.statistics(opened)
+        for part in self._loaded.windows(opened, self.window, level, progress):
+            states = self.model.hidden_states([part.features], self.layers)[0]
+            yield states[:, part.first : part.last]
 
-    def embed(self, path: str | os.PathLike[str]) -> np.ndarray:
+    def embed(self, recording: Audio) -> np.ndarray:
         """(len(layers), frames, hidden) float32 of a whole recording, in memory. Raises ``AudioError``."""
-        return np.concatenate(list(self.blocks(path)), axis=1)
+        return np.concatenate(list(self.blocks(recording)), axis=1)
 
     def write(
         self,
-        path: str | os.PathLike[str],
+        recording: Audio,
         target: str | os.PathLike[str],
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Embed a recording into a ``.npz`` or ``.safetensors`` file: ``layer_<n>`` (frames, hidden) for each layer.
 
@@ -125,32 +122,21 @@ class Embedder:
             InputError: the target has another end.
             OutputError: the file cannot be written.
         """
-        level = self.level(path)
+        opened = self.open(recording)
+        level = self._loaded.statistics(opened)
         write_embeddings(
             target,
             [f"layer_{layer}" for layer in self.layers],
             (self.frames(level), self.model.config.hidden_size),
-            self.blocks(path, level, progress),
+            self.blocks(opened, level, progress),
             {"hop": self.hop, "sampling_rate": self.extractor.sampling_rate},
         )
 
 
-def exact_window(window: Window | None) -> Window:
-    """The window, or the default one. Raises ``InputError`` for the legacy kind, which is for text alone."""
-    if window is not None and window.legacy:
-        raise InputError("legacy windows are for transcripts: use auto or SECONDS[:CONTEXT]")
-    return window or Window()
-
-
-def measured(
-    path: str | os.PathLike[str], model: InferenceModel, extractor: Wav2Vec2FeatureExtractor
-) -> SignalStatistics:
-    """The level of a recording that has a frame at least. Raises ``AudioError``."""
-    rate = extractor.sampling_rate
-    level = SignalStatistics.of(model.config, extractor, Recording(path, sampling_rate=rate))
-    if level.count < model.config.receptive_field:
-        raise too_short(path, level.count, model.config, rate)
-    return level
+def measured(recording: Audio, model: InferenceModel, extractor: Wav2Vec2FeatureExtractor) -> SignalStatistics:
+    """The statistics of a recording that has a frame at least. Raises ``AudioError``."""
+    loaded = LoadedModel(model, extractor, Timeline.of(model.config, extractor.sampling_rate))
+    return loaded.statistics(loaded.open(recording))
 
 
 def write_embeddings(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.data.manifest import Utterance, cut_recording, read_manifest
-from wav2vec2_core.errors import InputError, Wav2Vec2Error
+from wav2vec2_core.data.manifest import Utterance, read_manifest
+from wav2vec2_core.errors import InputError
 from wav2vec2_core.metrics import Errors, character_errors, confidence_interval, normalise, word_errors
+from wav2vec2_core.pipeline import Progress
 from wav2vec2_core.transcription import Result, Transcriber
 
 
@@ -140,34 +140,20 @@ def score(
 
 
 def transcribe_utterances(
-    transcriber: Transcriber, utterances: Sequence[Utterance], *, progress: Callable[[float], None] | None = None
+    transcriber: Transcriber, utterances: Sequence[Utterance], *, progress: Progress | None = None, **reading: Any
 ) -> Iterator[Result]:
-    """A result for each utterance in order; errors name the recording of the manifest.
+    """A result for each utterance in order; times count from the start of its recording.
 
-    progress: as ``Transcriber.transcribe_all`` takes it.
+    Args:
+        transcriber: model and decoder.
+        utterances: of a manifest.
+        progress: as ``Transcriber.transcribe_all`` takes it.
+        reading: as ``Utterance.recording`` takes it.
     """
-    rate = transcriber.timeline.sampling_rate
-    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
-        cuts: list[Path | Wav2Vec2Error] = []
-
-        def paths() -> Iterator[Path]:
-            for utterance in utterances:
-                try:
-                    cuts.append(cut_recording(utterance, scratch, rate))
-                except Wav2Vec2Error as error:
-                    cuts.append(error)
-                yield cuts[-1] if isinstance(cuts[-1], Path) else utterance.path
-
-        results = transcriber.transcribe_all(paths(), progress=progress)
-        for i, (utterance, result) in enumerate(zip(utterances, results, strict=True)):
-            cut = cuts[i]
-            if isinstance(cut, Wav2Vec2Error):
-                yield Result(utterance.path, error=cut)
-                continue
-            if cut != utterance.path:
-                cut.unlink()
-            error = result.error and type(result.error)(str(result.error).replace(str(cut), str(utterance.path)))
-            yield Result(utterance.path, result.transcript, error)
+    openings = (partial(utterance.recording, **reading) for utterance in utterances)
+    results = transcriber.transcribe_all(openings, progress=progress)
+    for utterance, result in zip(utterances, results, strict=True):
+        yield replace(result, path=utterance.path, name=str(utterance.path))
 
 
 def read_hypotheses(path: str | os.PathLike[str], utterances: Sequence[Utterance]) -> list[str]:

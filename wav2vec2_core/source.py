@@ -74,7 +74,7 @@ class ModelSource(ABC):
 
 
 def open_model(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | ModelSource,
     *,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -84,12 +84,16 @@ def open_model(
 ) -> ModelSource:
     """The folder or the one-file checkpoint ``model`` where it exists, else the hub model of that name.
 
+    A source that is open already is returned as it is.
+
     Nothing is downloaded before a file is asked for. The keyword arguments matter for hub models only and mean what
     they mean in ``huggingface_hub.hf_hub_download``.
 
     Raises:
         CheckpointError: ``model`` is a path to nothing or to a part of a folder, or cannot be the id of a hub model.
     """
+    if isinstance(model, ModelSource):
+        return model
     path = Path(model)
     if _is(path.is_dir) and str(model):  # Path("") is the current folder
         return _Folder(path)

@@ -11,6 +11,7 @@ everything: text is stable once the audio has gone on for ``ahead`` seconds and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import FeatureStream, logit_stride
+from wav2vec2_core.pipeline import Audio
 from wav2vec2_core.transcription import Transcriber
 
 
@@ -66,6 +68,7 @@ class StreamingTranscriber:
         for name, value in (("past", past), ("ahead", ahead), ("step", step)):
             if not (value > 0 or (value == 0 and name != "step")) or value == float("inf"):
                 raise InputError(f"{name}={value} is not possible: give a number of seconds")
+        self._transcriber = transcriber
         self._model, self._tokenizer = transcriber.model, transcriber.processor.tokenizer
         config, rate = self._model.config, transcriber.timeline.sampling_rate
         self.timeline: Timeline = transcriber.timeline
@@ -86,7 +89,7 @@ class StreamingTranscriber:
 
     @property
     def seconds(self) -> float:
-        """Length of what has become final."""
+        """Where what has become final ends, from the start of the recording."""
         return self.timeline.seconds(self._final // self._unit)
 
     def feed(self, samples: np.ndarray) -> StreamUpdate:
@@ -115,6 +118,23 @@ class StreamingTranscriber:
         if fresh:
             stable += self._advance(last=False)
         return StreamUpdate(text_of(stable, self._tokenizer), self._partial, tuple(stable))
+
+    def updates(self, recording: Audio) -> Iterator[StreamUpdate]:
+        """A whole recording as if it came in a stream, in place of ``feed`` and ``finish``.
+
+        Args:
+            recording: its path, a ``Recording``, or (samples, rate). Where it is a stretch, ``timeline`` counts from
+                the start of the recording.
+
+        Raises:
+            AudioError: it cannot be read.
+            InputError: the stream is finished.
+        """
+        opened = self._transcriber.open(recording)
+        self.timeline = self.timeline.starting_at(opened.start)
+        for block in opened:
+            yield self.feed(block)
+        yield self.finish()
 
     def finish(self) -> StreamUpdate:
         """The stream has ended: what was not stable yet. The stream takes no more samples."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from wav2vec2_core.audio import Recording
+from wav2vec2_core.audio import Damage, Recording
 from wav2vec2_core.audio.prefetching import prefetched
-from wav2vec2_core.backend import load_backend
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render, segments_of, to_dict
 from wav2vec2_core.decoding import Decoder, Timeline, Word
 from wav2vec2_core.decoding.choice import DecoderOptions
@@ -25,6 +24,7 @@ from wav2vec2_core.decoding.unspaced import split_unspaced
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
 from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window, logit_blocks, too_short
+from wav2vec2_core.pipeline import AHEAD, Audio, LoadedModel, Progress
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import open_model
 
@@ -32,10 +32,7 @@ from wav2vec2_core.source import open_model
 EMBEDDED_MODEL = Path(__file__).parent / "assets" / "demo-digits"
 #: Seconds of short recordings that go through the model together.
 BATCH_SECONDS = 60.0
-_AHEAD = 4  # recordings, or blocks of a long one, read while the model runs
 _DECODING = 32  # recordings that may wait for a decoder with their logits
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,9 @@ class Transcript:
     """What was said in one recording.
 
     text: as the decoder writes it; words: with frames, in scripts without spaces a letter each; timeline: turns frames
-    into seconds; duration: seconds.
+    into seconds from the start of the recording, also where only a stretch of it was read; duration: seconds that were
+    read; damage: what could not be read, where ``on_damage="keep"`` kept the rest; speakers: the transcript of each, by
+    name, where the channels of a recording are speakers of their own.
     """
 
     text: str
@@ -51,11 +50,24 @@ class Transcript:
     timeline: Timeline
     duration: float
     language: str | None = None
+    damage: Damage | None = None
+    speakers: Mapping[str, Transcript] = field(default_factory=dict)
+
+    @classmethod
+    def of_speakers(cls, speakers: Mapping[str, Transcript]) -> Transcript:
+        """One transcript of all, in order of time. ``speakers``: name -> transcript, of one recording, at least one."""
+        words = sorted((word for one in speakers.values() for word in one.words), key=lambda word: word.start)
+        first = next(iter(speakers.values()))
+        made = cls("", tuple(words), first.timeline, first.duration, first.language, first.damage, speakers)
+        return replace(made, text=" ".join(segment.text for segment in made.segments))
 
     @cached_property
     def segments(self) -> list[Segment]:
-        """The words in seconds with their characters, in pieces as long as a caption."""
-        return segments_of(self.words, self.timeline)
+        """The words in seconds with their characters, in pieces as long as a caption; each is of one speaker."""
+        if not self.speakers:
+            return segments_of(self.words, self.timeline)
+        said = [replace(segment, speaker=name) for name, one in self.speakers.items() for segment in one.segments]
+        return sorted(said, key=lambda segment: segment.start)
 
     @property
     def timed_words(self) -> tuple[TimedWord, ...]:
@@ -64,28 +76,66 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of whisper's JSON files: times in seconds, ``probability`` between 0 and 1."""
-        return {**to_dict(self.segments, language=self.language), "text": self.text}
+        return {**to_dict(self.segments, language=self.language, damage=self.damage), "text": self.text}
 
     def render(self, output_format: str, layout: Layout | None = None, *, name: str = "recording") -> str:
         """The content of a file of one of ``captions.FORMATS``. Raises ``InputError``."""
         return render(
-            self.segments, output_format, layout=layout, language=self.language, name=name, duration=self.duration
+            self.segments,
+            output_format,
+            layout=layout,
+            language=self.language,
+            name=name,
+            duration=self.timeline.start + self.duration,
+            speakers=tuple(self.speakers),
+            damage=self.damage,
         )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one recording: a transcript, or the error that says why there is none."""
+    """What became of one recording: a transcript, or the error that says why there is none.
 
-    path: Path
+    path: of its file, ``None`` for samples and bytes; name: of the recording, for people; notes: what a user may want
+    to know of how it was read, a line each.
+    """
+
+    path: Path | None
     transcript: Transcript | None = None
     error: Wav2Vec2Error | None = None
+    name: str = "recording"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, recording: Recording, outcome: Transcript | Exception) -> Self:
+        """The result for a recording that was opened."""
+        notes = tuple(dict.fromkeys(recording.notes))
+        if isinstance(outcome, Transcript):
+            return cls(recording.path, outcome, name=recording.name, notes=notes)
+        return cls(recording.path, error=_error_about(recording.name, outcome), name=recording.name, notes=notes)
+
+    @classmethod
+    def unopened(cls, audio: object, error: Exception) -> Self:
+        """The result for what could not be opened."""
+        path = Path(audio) if isinstance(audio, str | os.PathLike) else None
+        name = "recording" if path is None else str(path)
+        return cls(path, error=_error_about(name, error), name=name)
 
     def unwrap(self) -> Transcript:
         """The transcript; raises the error where there is none."""
         if self.transcript is None:
-            raise self.error or AudioError(f"{self.path} has no transcript")
+            raise self.error or AudioError(f"{self.name} has no transcript")
         return self.transcript
+
+
+def _error_about(name: str, error: Exception) -> Wav2Vec2Error:
+    """The error in our words: whatever a recording causes is the error of that recording alone."""
+    if isinstance(error, Wav2Vec2Error):
+        return error
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+    wrapped = AudioError(f"{name} cannot be transcribed ({reason}): try it as wav or flac, or leave it out")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -137,39 +187,47 @@ class Transcriber:
         """
         if not batch_seconds > 0:
             raise InputError(f"batch_seconds={batch_seconds} must be more than 0")
-        engine = load_backend(backend)
         chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
         source = open_model(model, local_files_only=local_files_only)
         self.processor = Wav2Vec2Processor.from_source(source, **chosen)
         self.language = language
-        self.model = engine.load_model(
-            model, device=device, dtype=dtype, language=language, local_files_only=local_files_only
+        self._loaded = LoadedModel.load(
+            source,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            language=language,
+            extractor=self.processor.feature_extractor,
         )
-        self.timeline = Timeline.of(self.model.config, self.processor.feature_extractor.sampling_rate)
+        self.model, self.timeline = self._loaded.model, self._loaded.timeline
         self.decoder: Decoder = (decoding or DecoderOptions()).decoder(source, self.processor.tokenizer)
         self.window, self.batch_seconds = window or Window(), batch_seconds
 
-    def transcribe(self, path: str | os.PathLike[str]) -> Transcript:
-        """Transcribe one file of any format, rate, channel count and length.
+    def transcribe(self, recording: Audio) -> Transcript:
+        """Transcribe one recording of any format, rate, channel count and length.
+
+        Args:
+            recording: its path, a ``Recording``, or (samples, rate).
 
         Raises:
-            AudioError: the file cannot be read or is below the model's receptive field.
+            AudioError: it cannot be read or is below the model's receptive field.
         """
-        return next(iter(self.transcribe_all([path]))).unwrap()
+        return next(iter(self.transcribe_all([recording]))).unwrap()
 
     def transcribe_all(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        recordings: Iterable[Audio | Callable[[], Audio]],
         *,
         jobs: int = 1,
         progress: Progress | None = None,
     ) -> Iterator[Result]:
-        """Transcribe files in their order; one that cannot be used does not stop the others.
+        """Transcribe recordings in their order; one that cannot be used does not stop the others.
 
-        While the model runs, a thread reads the next files and ``jobs`` threads decode the last ones.
+        While the model runs, a thread reads the next recordings and ``jobs`` threads decode the last ones.
 
         Args:
-            paths: any number of them; they are asked for a few ahead.
+            recordings: any number of them, as ``transcribe`` takes them, or functions that open one; they are asked for
+                a few ahead. Whatever opening, reading or decoding one raises is its result.
             jobs: threads for decoding.
             progress: called with seconds of audio that the model is through with.
         """
@@ -177,7 +235,7 @@ class Transcriber:
             raise InputError(f"jobs={jobs} must be 1 or more")
         decoders = ThreadPoolExecutor(jobs, thread_name_prefix="wav2vec2-decoder")
         waiting: deque[Future[Result]] = deque()
-        ready = prefetched(map(self._prepare, paths), _AHEAD)
+        ready = prefetched(map(self._prepare, recordings), AHEAD)
         try:
             for future in self._futures(ready, decoders, progress or (lambda seconds: None)):
                 if future is not None:
@@ -190,19 +248,22 @@ class Transcriber:
             ready.close()
             decoders.shutdown(cancel_futures=True)
 
-    def logits(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[np.ndarray]:
-        """The logits of a file of any length: (frames, vocab) float32 each, pieces that follow each other.
+    def open(self, audio: Audio) -> Recording:
+        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        return self._loaded.open(audio)
+
+    def logits(self, recording: Audio, *, progress: Progress | None = None) -> Iterator[np.ndarray]:
+        """The logits of a recording of any length: (frames, vocab) float32 each, pieces that follow each other.
 
         Args:
+            recording: as ``transcribe`` takes it.
             progress: called with seconds of audio that the caller is through with.
 
         Raises:
             AudioError: as ``transcribe``.
         """
         report = progress or (lambda seconds: None)
-        prepared = self._prepare(path)
-        if isinstance(prepared, Result):
-            raise prepared.error or AudioError(f"{path} cannot be read")
+        prepared = self._read(self.open(recording))
         if prepared.waveform is not None:
             yield self.model.logits([prepared.waveform])[0]
             report(self._seconds(prepared.samples))
@@ -211,16 +272,19 @@ class Transcriber:
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
-    def _prepare(self, path: str | os.PathLike[str]) -> _Prepared | Result:
-        """Read a file once: whole if it is short, for its level otherwise."""
+    def _prepare(self, audio: Audio | Callable[[], Audio]) -> _Prepared | Result:
+        """Open a recording and read it once: whole if it is short, for its statistics otherwise."""
         try:
-            return self._read(path)
-        except Wav2Vec2Error as error:
-            return Result(Path(path), error=error)
+            recording = self.open(audio() if callable(audio) else audio)
+        except Exception as error:
+            return Result.unopened(audio, error)
+        try:
+            return self._read(recording)
+        except Exception as error:
+            return Result.of(recording, error)
 
-    def _read(self, path: str | os.PathLike[str]) -> _Prepared:
+    def _read(self, recording: Recording) -> _Prepared:
         config, extractor = self.model.config, self.processor.feature_extractor
-        recording = Recording(path, sampling_rate=extractor.sampling_rate)
         limit = int(self.window.longest * extractor.sampling_rate)
         blocks, taken, samples = iter(recording), [], 0
         for block in blocks:
@@ -235,9 +299,9 @@ class Transcriber:
             level = SignalStatistics.of(config, extractor, whole)
             return _Prepared(recording, level.count, level=level)
         if not taken:
-            raise AudioError(f"{path} holds no samples: record or export it again")
+            raise AudioError(f"{recording.name} holds no samples: record or export it again")
         if samples < config.receptive_field:
-            raise too_short(path, samples, config, extractor.sampling_rate)
+            raise too_short(recording.name, samples, config, extractor.sampling_rate)
         values = extractor(np.concatenate(taken), sampling_rate=extractor.sampling_rate, return_tensors="np")
         return _Prepared(recording, samples, waveform=values["input_values"][0])
 
@@ -277,19 +341,18 @@ class Transcriber:
                 progress(self._seconds(item.samples))
 
     def _decode(self, item: _Prepared, logits: np.ndarray) -> Result:
-        path = item.recording.path
         try:
             text, words = self.decoder.decode(logits)
-        except Wav2Vec2Error as error:
-            return Result(path, error=error)
-        return Result(path, self._transcript(item, text, words))
+        except Exception as error:
+            return Result.of(item.recording, error)
+        return Result.of(item.recording, self._transcript(item, text, words))
 
     def _run_long(self, item: _Prepared, decoders: ThreadPoolExecutor, progress: Progress) -> Result:
         """A long recording: its logits are decoded piece by piece, each while the model makes the next."""
         stream = self.decoder.stream()
         words: list[Word] = []
         decoding: Future[list[Word]] | None = None
-        blocks = prefetched(item.recording, _AHEAD)
+        blocks = prefetched(item.recording, AHEAD)
         try:
             for logits in self._long_logits(item, blocks, progress):
                 if decoding is not None:
@@ -298,11 +361,12 @@ class Transcriber:
             if decoding is not None:
                 words += decoding.result()
             words += stream.finish()
-        except Wav2Vec2Error as error:
-            return Result(item.recording.path, error=error)
+        except Exception as error:
+            return Result.of(item.recording, error)
         finally:
             blocks.close()
-        return Result(item.recording.path, self._transcript(item, text_of(words, self.processor.tokenizer), words))
+        text = text_of(words, self.processor.tokenizer)
+        return Result.of(item.recording, self._transcript(item, text, words))
 
     def _long_logits(self, item: _Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
         """The logits of a long recording, piece by piece; one is through with when the next is asked for."""
@@ -316,31 +380,33 @@ class Transcriber:
             batch_seconds=self.batch_seconds,
         ):
             yield logits
-            seconds = self.timeline.seconds(len(logits))
+            seconds = self._seconds(self.timeline.hop * len(logits))
             progress(seconds)
             done += seconds
         progress(max(0.0, self._seconds(item.samples) - done))
 
     def _transcript(self, item: _Prepared, text: str, words: Sequence[Word]) -> Transcript:
         parts = tuple(part for word in words for part in split_unspaced(word))
-        return Transcript(text, parts, self.timeline, self._seconds(item.samples), self.language)
+        timeline = self.timeline.starting_at(item.recording.start)
+        seconds, damage = self._seconds(item.samples), item.recording.damage
+        return Transcript(text, parts, timeline, seconds, self.language, damage)
 
     def _seconds(self, samples: int) -> float:
         return samples / self.timeline.sampling_rate
 
 
 def transcribe(
-    paths: Iterable[str | os.PathLike[str]],
+    recordings: Iterable[Audio],
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
     *,
     jobs: int = 1,
     progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[Result]:
-    """Transcribe files: a ``Result`` for each, in their order, as soon as it is known.
+    """Transcribe recordings: a ``Result`` for each, in their order, as soon as it is known.
 
     Args:
-        paths: recordings of any format and length.
+        recordings: paths of files of any format and length, ``Recording``s, or (samples, rate).
         model: folder or hub id.
         jobs, progress: as ``Transcriber.transcribe_all`` takes them.
         options: as ``Transcriber`` takes them: ``backend``, ``device``, ``dtype``, ``language``, ``window`` ...
@@ -348,7 +414,7 @@ def transcribe(
     Raises:
         CheckpointError, InputError, BackendError: the model cannot be used. A recording that cannot be is a result.
     """
-    return Transcriber(model, **options).transcribe_all(paths, jobs=jobs, progress=progress)
+    return Transcriber(model, **options).transcribe_all(recordings, jobs=jobs, progress=progress)
 
 
 def _completed(result: Result) -> Future[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.data.manifest import Utterance, read_manifest, stretch_of
+from wav2vec2_core.data.manifest import Utterance, read_manifest
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.decoding.greedy import greedy_decode
@@ -63,6 +63,7 @@ def tune_model(
     lower_case: bool = False,
     remove_punctuation: bool = False,
     save: bool = True,
+    reading: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] = lambda step, part: None,
 ) -> Tuning:
     """Tune the language model of a model folder on a manifest, and save the best weights in ``attrs.json``.
@@ -72,6 +73,7 @@ def tune_model(
         threads: recordings decoded at once, 0 for one per core.
         language: an MMS vocabulary and adapter.
         lower_case, remove_punctuation: how texts are compared; see ``metrics.normalise``.
+        reading: of recordings, as ``Utterance.recording`` takes it.
 
     Raises:
         CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
@@ -86,7 +88,7 @@ def tune_model(
     transcriber = Transcriber(model, decoding=DecoderOptions("none"), **options)
     logits = []
     for number, utterance in enumerate(utterances, 1):
-        logits.append(_logits(transcriber, utterance))
+        logits.append(_logits(transcriber, utterance, reading or {}))
         progress("recordings", number / len(utterances))
     written = partial(normalise, lower_case=lower_case, remove_punctuation=remove_punctuation)
     references = [utterance.text or "" for utterance in utterances]
@@ -110,10 +112,9 @@ def tune_model(
     return Tuning(found, done[0], greedy.total / greedy.length)
 
 
-def _logits(transcriber: Transcriber, utterance: Utterance) -> np.ndarray:
+def _logits(transcriber: Transcriber, utterance: Utterance, reading: Mapping[str, Any]) -> np.ndarray:
     """(frames, vocab) of an utterance."""
-    with stretch_of(utterance, transcriber.timeline.sampling_rate) as path:
-        return np.concatenate(list(transcriber.logits(path)))
+    return np.concatenate(list(transcriber.logits(utterance.recording(**reading))))
 
 
 def _compared(references: Sequence[str], heard: Sequence[str], written: Callable[[str], str]) -> Errors:

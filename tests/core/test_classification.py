@@ -40,7 +40,7 @@ def classifier(tmp_path, monkeypatch):
         )
         write_checkpoint(folder, {"classifier.weight": np.zeros((2, 2), np.float32)})
         backend = SimpleNamespace(load_model=lambda source, **given: model)
-        monkeypatch.setattr("wav2vec2_core.classification.load_backend", lambda name: backend)
+        monkeypatch.setattr("wav2vec2_core.pipeline.load_backend", lambda name: backend)
         return Classifier(folder, **options)
 
     return make

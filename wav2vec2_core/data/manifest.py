@@ -8,15 +8,16 @@ import json
 import math
 import os
 import reprlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.errors import AudioError, InputError, OutputError, listed
+from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.files import write_text
+
+if TYPE_CHECKING:
+    from wav2vec2_core.audio import Recording
 
 #: Columns, or keys, that name a recording; the first that is there counts.
 PATH_COLUMNS = ("audio_filepath", "path", "file", "file_name", "filename", "audio", "audio_path", "wav")
@@ -43,6 +44,19 @@ class Utterance:
     offset: float = 0.0
     duration: float | None = None
     samples: int | None = None
+
+    def recording(self, **reading: Any) -> Recording:
+        """The recording, or the stretch of it that this is.
+
+        ``reading``: as ``Recording.open`` takes it: ``channel``, ``track``, ``on_damage`` ...
+
+        Raises:
+            AudioError: there is no such file.
+        """
+        from wav2vec2_core.audio import Recording
+
+        end = None if self.duration is None else self.offset + self.duration
+        return Recording.open(self.path, self.offset, end, **reading)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Iterator[Utterance]:
@@ -296,54 +310,3 @@ def _write_fairseq(path: Path, utterances: Sequence[Utterance]) -> None:
         write_text(path.with_suffix(".wrd"), "".join(f"{text}\n" for text in words))
         write_text(path.with_suffix(".ltr"), "".join(f"{' '.join(text.replace(' ', '|'))} |\n" for text in words))
     write_text(path, "".join(lines))
-
-
-# ---- recordings -----------------------------------------------------------------------------------------------------
-
-
-def cut_recording(utterance: Utterance, folder: str | os.PathLike[str], sampling_rate: int) -> Path:
-    """A file with just the stretch of an utterance: its recording where that is all of it, else one in ``folder``.
-
-    The samples of the new file are those of the recording at ``sampling_rate``, bit for bit.
-
-    Raises:
-        AudioError: the recording cannot be read, or ends before the stretch begins.
-        OutputError: the folder cannot be written to.
-    """
-    import soundfile
-
-    from wav2vec2_core.audio import audio_duration, read_audio
-
-    if not utterance.offset and utterance.duration is None:
-        return utterance.path
-    if not utterance.offset and audio_duration(utterance.path) <= (utterance.duration or 0.0) + 0.01:
-        return utterance.path
-    samples = read_audio(utterance.path, sampling_rate=sampling_rate)
-    start = round(utterance.offset * sampling_rate)
-    end = len(samples) if utterance.duration is None else start + round(utterance.duration * sampling_rate)
-    if start >= len(samples):
-        raise AudioError(
-            f"{utterance.path} lasts {len(samples) / sampling_rate:.2f} s, its utterance begins at "
-            f"{utterance.offset:g} s: mend the offset"
-        )
-    target = Path(folder) / f"{utterance.path.stem[:80]}-{start}-{end}.wav"
-    try:
-        soundfile.write(target, samples[start:end], sampling_rate, subtype="FLOAT")
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise OutputError(f"{target} cannot be written ({error}): free some space, or set TMPDIR") from error
-    return target
-
-
-@contextmanager
-def stretch_of(utterance: Utterance, sampling_rate: int) -> Iterator[Path]:
-    """The file that ``cut_recording`` gives, while the block runs; errors of the block name the recording instead.
-
-    Raises:
-        AudioError, OutputError: as ``cut_recording``.
-    """
-    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as scratch:
-        path = cut_recording(utterance, scratch, sampling_rate)
-        try:
-            yield path
-        except (AudioError, InputError) as error:
-            raise type(error)(str(error).replace(str(path), str(utterance.path))) from error

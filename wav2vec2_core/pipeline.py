@@ -1,0 +1,114 @@
+"""What every pipeline shares: a model that is loaded once, and recordings that are read for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from wav2vec2_core.audio import Recording
+from wav2vec2_core.audio.prefetching import prefetched
+from wav2vec2_core.backend import InferenceModel, load_backend
+from wav2vec2_core.decoding import Timeline
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
+from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows, too_short
+from wav2vec2_core.source import ModelSource
+
+#: What a pipeline takes for a recording: the path of a file, samples with their rate in hertz, or a ``Recording``.
+Audio = str | os.PathLike[str] | tuple[np.ndarray, int] | Recording
+
+#: Called with seconds of audio, as often as some are done.
+Progress = Callable[[float], None]
+
+#: Recordings, or blocks of a long one, that are read while the model runs.
+AHEAD = 4
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready, with what makes its input of a recording and seconds of its frames."""
+
+    model: InferenceModel
+    extractor: Wav2Vec2FeatureExtractor
+    timeline: Timeline
+
+    @classmethod
+    def load(
+        cls,
+        source: ModelSource,
+        *,
+        head: str = "ForCTC",
+        backend: str = "torch",
+        device: str = "auto",
+        dtype: str = "float32",
+        language: str | None = None,
+        extractor: Wav2Vec2FeatureExtractor | None = None,
+    ) -> Self:
+        """Load a model for inference from a source that is open already.
+
+        Args:
+            source: of ``open_model``; a hub is asked for the list of the model's files once.
+            head: which head, a key of ``parameters.HEADS``.
+            backend: ``torch``, ``tf`` or ``flax``.
+            device, dtype: as the back end names them.
+            language: an MMS adapter.
+            extractor: the model's, where it was read already.
+
+        Raises:
+            CheckpointError, InputError, BackendError: the model or the back end cannot be used, and why.
+        """
+        inference = load_backend(backend)
+        extractor = extractor or Wav2Vec2FeatureExtractor.from_source(source)
+        model = inference.load_model(source, head=head, device=device, dtype=dtype, language=language)
+        return cls(model, extractor, Timeline.of(model.config, extractor.sampling_rate))
+
+    def open(self, audio: Audio) -> Recording:
+        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        return Recording.wrap(audio).at(self.extractor.sampling_rate)
+
+    def statistics(self, recording: Recording) -> SignalStatistics:
+        """The first reading of a recording.
+
+        Raises:
+            AudioError: it cannot be read, or is shorter than one frame.
+        """
+        statistics = SignalStatistics.of(self.model.config, self.extractor, recording)
+        if statistics.count < self.model.config.receptive_field:
+            raise too_short(recording.name, statistics.count, self.model.config, self.extractor.sampling_rate)
+        return statistics
+
+    def windows(
+        self, recording: Recording, window: Window, statistics: SignalStatistics, progress: Progress | None = None
+    ) -> Iterator[FeatureWindow]:
+        """The second reading: windows of encoder frames for the transformer, read ahead of it.
+
+        Args:
+            recording: as ``open`` returns it.
+            window: how to cut.
+            statistics: of the recording.
+            progress: called with the seconds of a window once the caller asks for the next.
+
+        Raises:
+            AudioError: the recording cannot be read.
+        """
+        rate, hop = self.extractor.sampling_rate, self.model.config.inputs_to_logits_ratio
+        reading = prefetched(recording, AHEAD)
+        try:
+            for part in feature_windows(self.model, reading, statistics, window, rate):
+                yield part
+                if progress is not None:
+                    progress((part.last - part.first) * hop / rate)
+        finally:
+            reading.close()
+
+
+def exact_window(window: Window | None) -> Window:
+    """The window, or the default one. Raises ``InputError`` for the legacy kind, which is for text alone."""
+    if window is not None and window.legacy:
+        raise InputError("legacy windows are for transcripts: use auto or SECONDS[:CONTEXT]")
+    return window or Window()
