@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -31,7 +32,7 @@ def transcribe_channels(
     def channels() -> Iterator[Callable[[], Audio]]:
         for audio in recordings:
             try:
-                parts = transcriber.open(audio() if callable(audio) else audio).split()
+                parts = split_channels(transcriber.open(audio() if callable(audio) else audio))
             except Exception as error:
                 counts.append(1)
                 yield partial(_refuse, error)
@@ -43,6 +44,14 @@ def transcribe_channels(
     results = transcriber.transcribe_all(channels(), jobs=jobs, progress=progress)
     for first in results:
         yield _together([first, *islice(results, counts.popleft() - 1)])
+
+
+def split_channels(recording: Recording) -> list[Recording]:
+    """Every channel as a recording of its own. Raises ``AudioError``."""
+    parts = [copy(recording) for _ in range(recording.channels)]
+    for number, part in enumerate(parts):
+        part.channel = number
+    return parts
 
 
 def speaker_names(count: int) -> list[str]:

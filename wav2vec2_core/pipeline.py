@@ -62,7 +62,7 @@ class LoadedModel:
         Raises:
             CheckpointError, InputError, BackendError: the model or the back end cannot be used, and why.
         """
-        inference = load_backend(backend)
+        inference = load_backend(backend).inference
         extractor = extractor or Wav2Vec2FeatureExtractor.from_source(source)
         model = inference.load_model(source, head=head, device=device, dtype=dtype, language=language)
         return cls(model, extractor, Timeline.of(model.config, extractor.sampling_rate))

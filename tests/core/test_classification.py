@@ -39,7 +39,7 @@ def classifier(tmp_path, monkeypatch):
             json.dumps({"model_type": "wav2vec2", "architectures": [f"Wav2Vec2{head}"]})
         )
         write_checkpoint(folder, {"classifier.weight": np.zeros((2, 2), np.float32)})
-        backend = SimpleNamespace(load_model=lambda source, **given: model)
+        backend = SimpleNamespace(inference=SimpleNamespace(load_model=lambda source, **given: model))
         monkeypatch.setattr("wav2vec2_core.pipeline.load_backend", lambda name: backend)
         return Classifier(folder, **options)
 

@@ -19,7 +19,7 @@ def embedder(tmp_path, monkeypatch):
 
     def make(**options):
         model = NumpyModel(dim=16)
-        backend = SimpleNamespace(load_model=lambda source, **given: model)
+        backend = SimpleNamespace(inference=SimpleNamespace(load_model=lambda source, **given: model))
         monkeypatch.setattr("wav2vec2_core.pipeline.load_backend", lambda name: backend)
         return Embedder(save_processor(tmp_path / "model"), **options)
 

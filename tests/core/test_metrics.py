@@ -1,7 +1,5 @@
 """Error rates and their intervals."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -139,25 +137,3 @@ def test_hypotheses_from_files(tmp_path):
         read_hypotheses(tmp_path / "h.txt", utterances)
     with pytest.raises(InputError, match=r"gone\.txt cannot be read"):
         read_hypotheses(tmp_path / "gone.txt", utterances)
-
-
-def test_stretches_of_recordings(tmp_path):
-    import soundfile
-
-    from wav2vec2_core.audio import read_audio
-    from wav2vec2_core.data.manifest import cut_recording
-    from wav2vec2_core.errors import AudioError
-
-    path = tmp_path / "a.flac"
-    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 24_000), 8_000)
-    whole = read_audio(path)
-    (tmp_path / "cuts").mkdir()
-    for offset, duration, start, end in itertools.chain(
-        [(0.0, None, None, None), (0.0, 3.0, None, None), (0.0, 9.9, None, None)],
-        [(0.5, 1.25, 8_000, 28_000), (1.0, None, 16_000, 48_000), (0.0, 0.5, 0, 8_000), (2.5, 7.0, 40_000, 48_000)],
-    ):
-        cut = cut_recording(Utterance(path, offset=offset, duration=duration), tmp_path / "cuts", 16_000)
-        assert (cut == path) == (start is None)
-        assert np.array_equal(read_audio(cut), whole[start:end])
-    with pytest.raises(AudioError, match=r"a\.flac lasts 3\.00 s, its utterance begins at 3 s"):
-        cut_recording(Utterance(path, offset=3.0), tmp_path / "cuts", 16_000)

@@ -27,7 +27,7 @@ def save_processor(folder, **options):
 def make_transcriber(folder, monkeypatch, model=None, **options):
     """A ``Transcriber`` whose back end gives ``model``."""
     model = model or NumpyModel()
-    backend = SimpleNamespace(load_model=lambda source, **given: model)
+    backend = SimpleNamespace(inference=SimpleNamespace(load_model=lambda source, **given: model))
     monkeypatch.setattr("wav2vec2_core.pipeline.load_backend", lambda name: backend)
     return Transcriber(save_processor(folder / "model"), **options)
 

@@ -9,8 +9,9 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wav2vec2_core.audio import read_audio
 from wav2vec2_core.data.manifest import Utterance, read_manifest, write_manifest
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 
 
 @pytest.fixture
@@ -220,3 +221,21 @@ def test_what_cannot_be_written(tmp_path, name, kind, utterance, message):
     with pytest.raises(InputError, match=message):
         write_manifest(tmp_path / name, [Utterance(Path("b"), "x", samples=1), utterance], kind)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_recording_of_an_utterance_is_its_stretch(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 24_000), 8_000)
+    whole = read_audio(path)
+    for offset, duration, start, end in [
+        (0.0, None, 0, None), (0.0, 3.0, 0, None), (0.0, 9.9, 0, None), (0.5, 1.25, 8_000, 28_000),
+        (1.0, None, 16_000, 48_000), (0.0, 0.5, 0, 8_000), (2.5, 7.0, 40_000, 48_000),
+    ]:  # fmt: skip
+        recording = Utterance(path, offset=offset, duration=duration).recording()
+        assert np.array_equal(recording.read(), whole[start:end])
+        assert (recording.path, recording.start) == (path, offset)
+    with pytest.raises(AudioError, match=r"a\.flac lasts 3\.00 s, its stretch begins at 3 s"):
+        Utterance(path, offset=3.0).recording().read()
+    with pytest.raises(AudioError, match="does not exist"):
+        Utterance(tmp_path / "none.wav").recording()
+    assert Utterance(path).recording(channel="left").channel == "left"
