@@ -12,7 +12,7 @@ import numpy as np
 
 from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather, padding_strategy, round_up
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.files import make_folder, read_json, write_json, write_text
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 
@@ -189,15 +189,38 @@ class Wav2Vec2FeatureExtractor(Pretrained):
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
         """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
+        return cls.from_dict(cls._file_of(source), **overrides)
+
+    @staticmethod
+    def _file_of(source: ModelSource) -> dict[str, Any]:
         path = source.find("processor_config.json")
         nested = read_json(path).get("feature_extractor") if path is not None else None  # as transformers 5 writes it
-        values = nested if isinstance(nested, dict) else read_json(source.require("preprocessor_config.json"))
-        return cls.from_dict({**values, **overrides})
+        return nested if isinstance(nested, dict) else read_json(source.require("preprocessor_config.json"))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From the content of ``preprocessor_config.json``. Raises ``ConfigError``."""
-        return cls(**{name: value for name, value in values.items() if name != "feature_extractor_type"})
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Any:
+        """From the content of ``preprocessor_config.json`` with some entries changed. Raises ``ConfigError``.
+
+        With ``return_unused_kwargs=True`` the result is the extractor and the overrides that it does not have.
+        """
+        unused_too = overrides.pop("return_unused_kwargs", False)
+        unused = {name: value for name, value in overrides.items() if unused_too and name not in {*values, *_FIELDS}}
+        given = {name: value for name, value in {**values, **overrides}.items() if name not in unused}
+        made = cls(**{name: value for name, value in given.items() if name != "feature_extractor_type"})
+        return (made, unused) if unused_too else made
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
+        """From the path of a ``preprocessor_config.json``. Raises ``CheckpointError`` and ``ConfigError``."""
+        return cls.from_dict(read_json(json_file))
+
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The content of the file that ``from_pretrained`` reads, and the options that do not say where it is."""
+        source, options = cls.find(pretrained_model_name_or_path, options)
+        return cls._file_of(source), options
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``preprocessor_config.json``."""
@@ -208,17 +231,40 @@ class Wav2Vec2FeatureExtractor(Pretrained):
         """``preprocessor_config.json`` as text."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
+        """Write ``to_json_string`` into a file. Raises ``OutputError``."""
+        write_text(json_file_path, self.to_json_string())
+
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *, processor_class: str | None = None
+        self, save_directory: str | os.PathLike[str], *, processor_class: str | None = None, **options: Any
     ) -> tuple[str]:
         """Write ``preprocessor_config.json`` into a folder (created where missing); returns its path.
 
+        ``options``: see ``Pretrained``.
+
         Raises:
+            InputError: an option is unknown or refused.
             OutputError: the folder or the file cannot be written.
         """
-        path = make_folder(save_directory) / "preprocessor_config.json"
-        write_json(path, {**self.to_dict(), **({"processor_class": processor_class} if processor_class else {})})
+        with self.saving(save_directory, options):
+            path = make_folder(save_directory) / "preprocessor_config.json"
+            write_json(path, {**self.to_dict(), **({"processor_class": processor_class} if processor_class else {})})
         return (str(path),)
+
+    # ---- for transformers' programs -----------------------------------------------------------------------------
+
+    @property
+    def _processor_class(self) -> str | None:
+        return self.extra.get("processor_class")
+
+    def _set_processor_class(self, processor_class: str | None) -> None:
+        self.extra["processor_class"] = processor_class
+
+    def __getattr__(self, name: str) -> Any:
+        extra = self.__dict__.get("extra", {})  # not self.extra: it may not be set yet while unpickling
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"Wav2Vec2FeatureExtractor has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"

@@ -53,7 +53,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
 
     Raises:
         CheckpointError: vocab_file is missing or no JSON object.
-        InputError: the vocabulary is not token -> distinct id, has no pad token, or does not know ``target_lang``.
+        InputError: the vocabulary is not token -> distinct id, or does not know ``target_lang``.
     """
 
     vocab_files_names = {"vocab_file": "vocab.json"}  # noqa: RUF012  (as transformers' tokenizers have it)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -136,7 +137,7 @@ class Vocabulary:
             "target_lang": target_lang,
             **{name: value for name, value in kwargs.items() if name not in SPECIAL_TOKENS},
         }
-        self._check_pad_token(vocab_file)
+        self._warn_of_new_blank(vocab_file)
         self._add(self._special_tokens_not_added(), special=True)
         self._keep_long_tokens_whole()
 
@@ -220,12 +221,13 @@ class Vocabulary:
         self.decoder = {index: token for token, index in self.encoder.items()}
         self.target_lang = target_lang
 
-    def _check_pad_token(self, vocab_file: str | os.PathLike[str]) -> None:
+    def _warn_of_new_blank(self, vocab_file: str | os.PathLike[str]) -> None:
         pad = self.pad_token
         if pad is not None and pad not in self.encoder and pad not in self._added.ids:
-            raise InputError(
-                f"pad_token={pad!r}, the CTC blank, is not in {os.fspath(vocab_file)}: add it there or name the right "
-                "token with pad_token="
+            warnings.warn(
+                f"pad_token={pad!r}, the CTC blank, is not in {os.fspath(vocab_file)}: it is added at the end. If the "
+                "blank of the model is another token, name that with pad_token=",
+                stacklevel=3,
             )
 
     def _keep_long_tokens_whole(self) -> None:
@@ -295,6 +297,10 @@ class Vocabulary:
         """Their ids."""
         return self.convert_tokens_to_ids(self.additional_special_tokens)
 
+    @additional_special_tokens_ids.setter
+    def additional_special_tokens_ids(self, ids: Sequence[int]) -> None:
+        self.additional_special_tokens = self.convert_ids_to_tokens(ids)
+
     @property
     def special_tokens_map_extended(self) -> dict[str, Any]:
         """The special tokens that are set, with the flags of those given as ``AddedToken``."""
@@ -331,6 +337,10 @@ class Vocabulary:
     def word_delimiter_token_id(self) -> int | None:
         """The id of the word delimiter."""
         return self.convert_tokens_to_ids(self.word_delimiter_token)
+
+    @word_delimiter_token_id.setter
+    def word_delimiter_token_id(self, index: int | None) -> None:
+        self.word_delimiter_token = None if index is None else self.convert_ids_to_tokens(index)
 
     def _special_tokens_not_added(self) -> list[str | AddedToken]:
         tokens = self.all_special_tokens_extended

@@ -293,8 +293,6 @@ def test_copies(make):
         ({"<pad>": 0, "a": True}, {}, "maps 'a' to True"),
         ({"<pad>": -1}, {}, "0 or more"),
         ({}, {}, "is empty"),
-        ({"a": 0, "b": 1}, {}, "pad_token='<pad>', the CTC blank, is not in .*pad_token="),
-        (LETTERS, {"pad_token": "[PAD]"}, r"pad_token='\[PAD\]'"),
         (LETTERS, {"target_lang": "eng"}, "this one is flat"),
         (NESTED, {}, r"nested by language: name one with target_lang= \(--language\), of eng, fra"),
         (NESTED, {"target_lang": "deu"}, "target_lang='deu' is not in the vocabulary: use one of eng, fra"),
