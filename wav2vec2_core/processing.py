@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from wav2vec2_core.batching import Batch
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.files import make_folder, write_json
+from wav2vec2_core.files import make_folder, write_json, write_text
 from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
@@ -32,9 +34,14 @@ class Wav2Vec2Processor(Pretrained):
         tokenizer: for ``text``, ``decode`` and ``batch_decode``.
     """
 
+    attributes = ("feature_extractor", "tokenizer")
+    feature_extractor_class = "Wav2Vec2FeatureExtractor"
+    tokenizer_class = "Wav2Vec2CTCTokenizer"
+
     def __init__(self, feature_extractor: Wav2Vec2FeatureExtractor, tokenizer: Wav2Vec2CTCTokenizer) -> None:
         self.feature_extractor = feature_extractor
         self.tokenizer = tokenizer
+        self._is_target = False
 
     @property
     def model_input_names(self) -> list[str]:
@@ -47,8 +54,9 @@ class Wav2Vec2Processor(Pretrained):
         Args:
             audio: waveforms, as the feature extractor takes them.
             text: transcripts, as the tokenizer takes them.
-            options: of both. Where they must differ, ``audio_kwargs={...}`` holds all options of the audio and
-                ``text_kwargs={...}`` all of the text; ``return_tensors`` still goes to both.
+            options: of both; ``raw_speech`` is an older name of ``audio``. Where they must differ,
+                ``audio_kwargs={...}`` holds all options of the audio and ``text_kwargs={...}`` all of the text;
+                ``return_tensors`` still goes to both.
 
         Returns:
             Of audio ``input_values`` (and ``attention_mask``); of text alone ``input_ids`` and ``attention_mask``; of
@@ -57,6 +65,9 @@ class Wav2Vec2Processor(Pretrained):
         Raises:
             InputError: neither is given, an option is unknown or given twice, or as the two parts raise.
         """
+        audio = options.pop("raw_speech", audio)
+        if self._is_target and text is None:
+            audio, text = None, audio
         if audio is None and text is None:
             raise InputError("neither audio nor text is given: pass one of them or both")
         audio_options, text_options = _route(options)
@@ -81,6 +92,8 @@ class Wav2Vec2Processor(Pretrained):
         Raises:
             InputError: neither is given, or as the two parts raise.
         """
+        if self._is_target and labels is None:
+            input_features, labels = None, input_features
         if input_features is None and labels is None:
             raise InputError("neither input_features nor labels are given: pass one of them or both")
         text_options = {name: value for name, value in options.items() if name != "truncation"}
@@ -99,6 +112,20 @@ class Wav2Vec2Processor(Pretrained):
         """The tokenizer's ``batch_decode``."""
         return self.tokenizer.batch_decode(*args, **options)
 
+    @property
+    def current_processor(self) -> Wav2Vec2FeatureExtractor | Wav2Vec2CTCTokenizer:
+        """What a call with one argument goes to."""
+        return self.tokenizer if self._is_target else self.feature_extractor
+
+    @contextmanager
+    def as_target_processor(self) -> Iterator[None]:
+        """Within it, a call or ``pad`` with one argument takes text or its ids. ``processor(text=...)`` is clearer."""
+        self._is_target = True
+        try:
+            yield
+        finally:
+            self._is_target = False
+
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
         """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
@@ -108,17 +135,34 @@ class Wav2Vec2Processor(Pretrained):
             tokenizer=Wav2Vec2CTCTokenizer.from_source(source, **overrides),
         )
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the files of both parts, for transformers 4 and for transformers 5, into a folder.
 
+        ``options``: see ``Pretrained``.
+
         Raises:
+            InputError: an option is unknown or refused.
             OutputError: the folder or a file cannot be written.
         """
-        folder, name = make_folder(save_directory), type(self).__name__
-        self.tokenizer.save_pretrained(folder, processor_class=name)
-        self.feature_extractor.save_pretrained(folder, processor_class=name)
+        with self.saving(save_directory, options):
+            folder, name = make_folder(save_directory), type(self).__name__
+            self.tokenizer.save_pretrained(folder, processor_class=name)
+            self.feature_extractor.save_pretrained(folder, processor_class=name)
+            write_json(folder / "processor_config.json", self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``processor_config.json``."""
+        name = type(self).__name__
         extractor = {**self.feature_extractor.to_dict(), "processor_class": name}
-        write_json(folder / "processor_config.json", {"feature_extractor": extractor, "processor_class": name})
+        return {"feature_extractor": extractor, "processor_class": name}
+
+    def to_json_string(self) -> str:
+        """``processor_config.json`` as text."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
+        """Write ``to_json_string`` into a file. Raises ``OutputError``."""
+        write_text(json_file_path, self.to_json_string())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.feature_extractor!r}, {self.tokenizer!r})"

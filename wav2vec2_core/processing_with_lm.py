@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -184,19 +185,33 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
         weights = {name: overrides.pop(name) for name in _WEIGHTS if name in overrides}
         parts = Wav2Vec2Processor.from_source(source, **overrides)
         decoder = BeamSearchDecoder.from_source(source, **weights)
+        if decoder.model is None:
+            warnings.warn(
+                f"{source.name!r} has no folder language_model, its text is decoded without: attach a language model "
+                "(wav2vec2 lm attach), or download the folder",
+                stacklevel=3,
+            )
         try:
             return cls(parts.feature_extractor, parts.tokenizer, decoder)
         except InputError as error:
             raise CheckpointError(f"model {source.name!r}: {error}") from error
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the files of all parts into a folder: for transformers 4 and 5, and for pyctcdecode.
 
+        ``options``: see ``Pretrained``.
+
         Raises:
-            InputError: the decoder has no language model. OutputError: the folder or a file cannot be written.
+            InputError: an option is unknown or refused. OutputError: the folder or a file cannot be written.
         """
-        self.decoder.save_to_dir(save_directory)
-        super().save_pretrained(save_directory)
+        with self.saving(save_directory, options):
+            self.decoder.save_to_dir(save_directory)
+            super().save_pretrained(save_directory)
+
+    @property
+    def language_model(self) -> Any:
+        """The language model of the decoder, if it has one."""
+        return self.decoder.model
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import multiprocessing
-import shutil
 
 import numpy as np
 import pytest
@@ -156,7 +155,6 @@ def labels(change_labels):
     ("change", "message"),
     [
         (lambda f: (f / "alphabet.json").unlink(), "has no alphabet.json"),
-        (lambda f: shutil.rmtree(f / "language_model"), "has no folder language_model: attach"),
         (lambda f: (f / "language_model" / "unigrams.txt").unlink(), "has no language_model/unigrams.txt"),
         (lambda f: (f / "language_model" / "attrs.json").unlink(), "has no language_model/attrs.json"),
         (lambda f: next((f / "language_model").glob("*.arpa")).unlink(), "has no language model"),
@@ -234,9 +232,15 @@ def test_parts_that_do_not_fit(processor, tmp_path):
         Wav2Vec2ProcessorWithLM(processor.feature_extractor, processor.tokenizer, "decoder")
     without = processor_of(build_ctcdecoder(LABELS), tmp_path)
     assert isinstance(without.decode(np.zeros((2, 11))).text, str)
-    with pytest.raises(InputError, match="no language model to save"):
-        without.save_pretrained(tmp_path / "never")
-    assert not (tmp_path / "never").exists()
+    without.save_pretrained(tmp_path / "without")
+    assert sorted(path.name for path in (tmp_path / "without").iterdir() if path.is_dir()) == []
+    with pytest.warns(UserWarning, match="has no folder language_model, its text is decoded without"):
+        again = Wav2Vec2ProcessorWithLM.from_pretrained(tmp_path / "without", beta=1.0)
+    assert (again.language_model, again.decoder.options.beta) == (None, 1.0)
+    assert again.decoder.alphabet == without.decoder.alphabet
+    processor.save_pretrained(tmp_path / "with")
+    with pytest.raises(InputError, match="is the language model of another decoder and this one has none"):
+        without.save_pretrained(tmp_path / "with")
     with pytest.raises(OutputError):
         processor.save_pretrained(tmp_path / "vocab.json" / "below")
     assert Wav2Vec2ProcessorWithLM.get_missing_alphabet_tokens(build_ctcdecoder(LABELS[:-1]), processor.tokenizer) == {
@@ -306,7 +310,6 @@ def test_models_on_the_hub_that_lack_something(case, published, tmp_path):
         [
             ("alphabet.json", "model 'org/name' has no alphabet.json"),
             ("language_model/attrs.json", "model 'org/name' has no language_model/attrs.json"),
-            ("language_model/", "'org/name' has no folder language_model: attach a language model"),
         ]
     ):
         files = {name: content for name, content in published.items() if not name.startswith(lacking)}

@@ -27,7 +27,7 @@ FILE = "alphabet.json"
 #: Characters of a label: a search has room for a partial word for each character that each beam may add.
 LONGEST_LABEL = 200
 _BLANK_TOKEN = re.compile(r"[<\[]pad[>\]]", re.IGNORECASE)
-_SPECIAL_TOKEN = re.compile(r"<.+>")
+_SPECIAL_TOKEN = re.compile(r"[<\[].+[>\]]")
 _UNKNOWN_TOKEN = re.compile(r"[<\[]unk[>\]]", re.IGNORECASE)
 
 
@@ -80,7 +80,7 @@ class Alphabet:
         Labels with ``▁`` or ``##`` are a byte pair encoding. Where no label is the blank, it is added at the end.
 
         Raises:
-            InputError: two labels are equal, or none is given.
+            InputError: two labels are equal, none is given, or a piece of a word holds a space.
         """
         if isinstance(labels, str):
             raise InputError(f"labels is the string {labels!r}: give a list with one string for each output")
@@ -88,6 +88,12 @@ class Alphabet:
         if not given or not all(isinstance(label, str) for label in given):
             raise InputError("labels must be a list of strings, one for each output of the model")
         is_bpe = any(label.startswith((WORD_START, CONTINUATION)) for label in given)
+        spaced = next((label for label in given if is_bpe and DELIMITER in label), None)
+        if spaced is not None:
+            raise InputError(
+                f"label {spaced!r:.100} has a space and others start with {WORD_START!r} or {CONTINUATION!r}: pieces "
+                "of words have no spaces, write their starts in one way"
+            )
         found = _read_pieces(given) if is_bpe else _read_letters(given)
         return cls(tuple(found) if BLANK in found else (*found, BLANK), is_bpe)
 
@@ -176,7 +182,7 @@ def _read_pieces(labels: Sequence[str]) -> list[str]:
     found = [unknown if _UNKNOWN_TOKEN.fullmatch(label) else label_of(label, None) for label in labels]
     if not any(label.startswith(CONTINUATION) for label in found):
         return found
-    whole = (BLANK, unknown)  # as are special tokens such as <s>
+    whole = (BLANK, WORD_START, unknown)  # as are special tokens such as <s> and [CLS]
     return [
         label.removeprefix(CONTINUATION)
         if label.startswith(CONTINUATION) or label in whole or _SPECIAL_TOKEN.fullmatch(label)

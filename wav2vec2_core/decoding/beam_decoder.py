@@ -144,7 +144,7 @@ class BeamSearchDecoder:
 
     @classmethod
     def load_from_dir(cls, folder: str | os.PathLike[str]) -> BeamSearchDecoder:
-        """Read ``alphabet.json`` and ``language_model`` of a folder, as pyctcdecode writes them.
+        """Read ``alphabet.json`` and, where it is, ``language_model`` of a folder, as pyctcdecode writes them.
 
         Raises:
             CheckpointError: a file is missing or damaged; the message names it.
@@ -161,10 +161,10 @@ class BeamSearchDecoder:
         return cls(*read_decoder(source, **weights))
 
     def save_to_dir(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``alphabet.json`` and ``language_model`` into a folder, created where missing.
+        """Write ``alphabet.json`` and, with a language model, ``language_model`` into a folder, created where missing.
 
         Raises:
-            InputError: there is no language model. OutputError: the folder cannot be written.
+            InputError: there is no language model here and one in the folder. OutputError: it cannot be written.
         """
         write_decoder(folder, self.alphabet, self.model, self.unigrams, self.options)
 

@@ -83,6 +83,10 @@ def _attached(source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearc
     from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 
     decoder = BeamSearchDecoder.from_source(source)
+    if decoder.model is None:
+        raise CheckpointError(
+            f"{source.name!r} has no folder language_model: attach a language model to the model (wav2vec2 lm attach)"
+        )
     difference = decoder.alphabet.difference(tokenizer)
     if difference:
         raise CheckpointError(

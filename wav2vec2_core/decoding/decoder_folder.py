@@ -26,14 +26,20 @@ from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.source import ModelSource
 
 
-def read_decoder(source: ModelSource, **weights: Any) -> tuple[Alphabet, NgramModel, list[str] | None, SearchOptions]:
+def read_decoder(
+    source: ModelSource, **weights: Any
+) -> tuple[Alphabet, NgramModel | None, list[str] | None, SearchOptions]:
     """Read the labels, language model, known words and options of a model's decoder.
 
-    ``weights`` that are not ``None`` take the place of those in ``attrs.json``.
+    A decoder without a language model has ``alphabet.json`` alone. ``weights`` that are not ``None`` take the place of
+    those in ``attrs.json``.
 
     Raises:
         CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
     """
+    if not _names(source) and source.find(ALPHABET) is not None:
+        given = {"lm_score_boundary" if name == "score_boundary" else name: value for name, value in weights.items()}
+        return Alphabet.load(source.require(ALPHABET)), None, None, SearchOptions().changed(**given)
     folder = _fetched(source)
     alphabet = Alphabet.load(source.require(ALPHABET))
     attributes = vars(Attributes.load(folder)) | {name: value for name, value in weights.items() if value is not None}
@@ -44,7 +50,7 @@ def read_decoder(source: ModelSource, **weights: Any) -> tuple[Alphabet, NgramMo
 
 def _fetched(source: ModelSource) -> Path:
     """The folder ``language_model`` with all files that are needed. Raises ``CheckpointError``."""
-    names = [name for name in source.file_names(FOLDER) if not name.startswith(".")]
+    names = _names(source)
     if not names:
         raise CheckpointError(
             f"{source.name!r} has no folder {FOLDER}: attach a language model to the model (wav2vec2 lm attach)"
@@ -52,6 +58,11 @@ def _fetched(source: ModelSource) -> Path:
     models = [name for name in names if name.endswith(SUFFIXES)]
     paths = [source.require(f"{FOLDER}/{name}") for name in (ATTRIBUTES, UNIGRAMS, *models)]
     return paths[0].parent
+
+
+def _names(source: ModelSource) -> list[str]:
+    """Names of the files of the folder ``language_model``."""
+    return [name for name in source.file_names(FOLDER) if not name.startswith(".")]
 
 
 def write_decoder(
@@ -64,11 +75,15 @@ def write_decoder(
     """Write the parts of a decoder into a folder, created where missing; an earlier language model there is replaced.
 
     Raises:
-        InputError: the decoder has no language model. OutputError: the folder cannot be written.
+        InputError: the decoder has no language model and the folder has one. OutputError: it cannot be written.
     """
-    if model is None:
-        raise InputError("the decoder has no language model to save: save the tokenizer alone")
-    attributes = Attributes(options.alpha, options.beta, options.unk_score_offset, bool(options.lm_score_boundary))
     target = make_folder(folder)
-    write_language_model(target, model.path, unigrams or (), attributes)
+    if model is not None:
+        attributes = Attributes(options.alpha, options.beta, options.unk_score_offset, bool(options.lm_score_boundary))
+        write_language_model(target, model.path, unigrams or (), attributes)
+    elif (target / FOLDER).exists():
+        raise InputError(
+            f"{target / FOLDER} is the language model of another decoder and this one has none: remove that folder, or "
+            "name another place"
+        )
     alphabet.save(target)

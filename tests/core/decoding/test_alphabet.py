@@ -18,7 +18,9 @@ from wav2vec2_core.errors import CheckpointError, InputError
         (["_", "a", "|"], ["", "a", " "], False),
         (["a", " "], ["a", " ", ""], False),  # the blank of other toolkits comes last and has no label
         (["<unk>", "▁a", "b", "▁", "<pad>"], ["▁⁇▁", "▁a", "b", "▁", ""], True),
-        (["[PAD]", "[UNK]", "##a", "b", "<s>"], ["", "▁⁇▁", "a", "▁b", "<s>"], True),
+        (["[PAD]", "[UNK]", "##a", "b", "<s>", "[CLS]"], ["", "▁⁇▁", "a", "▁b", "<s>", "[CLS]"], True),
+        (["<unk>", "▁", "##a", "##b", "a", "b"], ["▁⁇▁", "▁", "a", "b", "▁a", "▁b", ""], True),
+        (["##a", "▁b", "##"], ["a", "▁▁b", ""], True),
     ],
 )
 def test_labels_of_models(labels, expected, is_bpe):
@@ -40,6 +42,7 @@ def test_files(tmp_path):
         ([], "must be a list of strings"),
         (["a", 3], "must be a list of strings"),
         (["<pad>", "a", "a"], "labels 1 and 2 of the alphabet are both 'a'"),
+        (["<pad>", "a b", "▁a"], "label 'a b' has a space and others start with '▁'"),
         (["<pad>", "[PAD]", "a"], "labels 0 and 1 of the alphabet are both ''"),
     ],
 )
