@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from wav2vec2_core.audio.recording import to_mono
+from wav2vec2_core.audio.resampling import to_mono
 from wav2vec2_core.errors import AudioError, InputError
 
 #: Name as ffmpeg and arecord use it -> numpy's type and the value of full scale.

@@ -1,0 +1,95 @@
+"""The length of a FLAC stream by its last frame, for headers that do not state it or state too little."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+
+from wav2vec2_core.audio.scanning import Scan
+
+_TAIL = 1 << 16  # bytes looked at first; a frame of few channels is smaller
+_WHOLE_TAIL = 1 << 21
+_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+def flac_samples(scan: Scan, start: int, end: int) -> int | None:
+    """Samples of each channel up to the end of the last frame before ``end``; ``None`` where none is found.
+
+    ``start``: of the stream. Frames are found by their headers, which have a checksum; the last two must follow each
+    other, so that no chance pattern is taken for one.
+    """
+    info = scan.at(start + 8, 34)
+    if len(info) < 34:
+        return None
+    largest = int.from_bytes(info[2:4], "big")
+    for size in (_TAIL, _WHOLE_TAIL):
+        tail = scan.at(max(start + 42, end - size), min(size, end - start - 42))
+        frames = _frames(tail, largest)
+        for (first, length), (second, last) in reversed(list(pairwise(frames))):
+            if first + length == second:
+                return second + last
+        if len(frames) == 1 and frames[0][0] == 0:
+            return frames[0][1]
+    return None
+
+
+def _frames(data: bytes, largest: int) -> list[tuple[int, int]]:
+    """First sample and length of what looks like a frame's header; ``largest``: samples of a frame of fixed size."""
+    found, position = [], data.find(b"\xff")
+    while position >= 0:
+        header = data[position : position + 16]
+        if len(header) > 6 and header[1] in (0xF8, 0xF9) and (frame := _frame(header, largest)):
+            found.append(frame)
+        position = data.find(b"\xff", position + 1)
+    return found
+
+
+def _frame(header: bytes, largest: int) -> tuple[int, int] | None:
+    code, rate = header[2] >> 4, header[2] & 15
+    if code == 0 or rate == 15 or header[3] >> 4 > 10 or header[3] & 1:
+        return None
+    number, place = _coded(header, 4)
+    if number is None:
+        return None
+    length = _SIZES[code]
+    if code in (6, 7):
+        length = int.from_bytes(header[place : place + code - 5], "big") + 1
+        place += code - 5
+    place += {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if place >= len(header) or _checksum(header[:place]) != header[place]:
+        return None
+    return (number if header[1] & 1 else number * largest), length
+
+
+def _coded(header: bytes, place: int) -> tuple[int | None, int]:
+    """A number coded as UTF-8 codes characters, of up to 36 bits, and where it ends."""
+    first = header[place]
+    ones = 8 - (first ^ 0xFF).bit_length()
+    if ones == 0:
+        return first, place + 1
+    if ones == 1 or ones == 8 or place + ones > len(header):
+        return None, place
+    number = first & ((1 << (7 - ones)) - 1) if ones < 7 else 0
+    for byte in header[place + 1 : place + ones]:
+        if byte >> 6 != 2:
+            return None, place
+        number = number << 6 | byte & 63
+    return number, place + ones
+
+
+def _checksum(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = _table()[value ^ byte]
+    return value
+
+
+@cache
+def _table() -> tuple[int, ...]:
+    """Of the checksum of 8 bits with the polynomial x^8 + x^2 + x + 1."""
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value << 1) ^ (0x107 if value & 0x80 else 0)
+        table.append(value)
+    return tuple(table)

@@ -1,0 +1,29 @@
+"""A part of a file: what a decoder reads as a file of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of bytes that a decoder reads as a file of its own.
+
+    Attributes:
+        begin, end: offsets in the file.
+        patches: (offset, bytes) that the decoder reads instead of the file's: lengths that mean "unknown".
+        is_promise: whether the length that the decoder states is guaranteed by the format.
+        length: samples of each channel where the headers of all frames tell, whatever the decoder states.
+        missing: what the headers promise and the file does not hold, for a message; ``None`` where nothing is.
+        left_over: bytes behind it that no decoder reads, other than tags and zeros.
+        is_media: a container that only PyAV reads.
+    """
+
+    begin: int
+    end: int
+    patches: tuple[tuple[int, bytes], ...] = ()
+    is_promise: bool = True
+    length: int | None = None
+    missing: str | None = None
+    left_over: int = 0
+    is_media: bool = False

@@ -1,0 +1,83 @@
+"""Reading a file at any place, and as a file of its own that begins, ends or reads differently from the whole."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import BinaryIO
+
+_PIECE = 1 << 20  # bytes searched at a time
+
+
+class Scan:
+    """Bytes of a seekable file by their offset."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+
+    def at(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``; fewer at the end of the file."""
+        if offset >= self.size or count <= 0:
+            return b""
+        self._file.seek(offset)
+        return self._file.read(count)
+
+    def number(self, offset: int, count: int, order: str = "big") -> int:
+        """An unsigned integer of ``count`` bytes."""
+        return int.from_bytes(self.at(offset, count), "big" if order == "big" else "little")
+
+    def find(self, pattern: bytes, offset: int) -> int:
+        """Where ``pattern`` comes next from ``offset``, or -1."""
+        while len(piece := self.at(offset, _PIECE)) >= len(pattern):
+            if (index := piece.find(pattern)) >= 0:
+                return offset + index
+            offset += len(piece) - len(pattern) + 1
+        return -1
+
+    def is_zero(self, offset: int) -> bool:
+        """Whether all bytes from ``offset`` are zero."""
+        while piece := self.at(offset, _PIECE):
+            if piece.count(0) != len(piece):
+                return False
+            offset += len(piece)
+        return True
+
+
+class Window(io.RawIOBase):
+    """Bytes ``begin`` to ``end`` of a file as a file, some of them replaced: (offset in the whole, bytes)."""
+
+    def __init__(self, file: BinaryIO, begin: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()) -> None:
+        super().__init__()
+        self._file, self._begin, self._end, self._patches, self._position = file, begin, end, patches, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end - self._begin}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        view = memoryview(buffer)
+        first = self._begin + self._position
+        count = min(len(view), self._end - first)
+        if count <= 0:
+            return 0
+        self._file.seek(first)
+        data = self._file.read(count)
+        count = len(data)
+        view[:count] = data
+        for offset, patch in self._patches:
+            low, high = max(first, offset), min(first + count, offset + len(patch))
+            if low < high:
+                view[low - first : high - first] = patch[low - offset : high - offset]
+        self._position += count
+        return count
