@@ -70,6 +70,11 @@ class Transcript:
         return sorted(said, key=lambda segment: segment.start)
 
     @property
+    def lines(self) -> list[str]:
+        """The text for a terminal: one line, or one for each segment with its speaker where speakers are told apart."""
+        return self.render("txt").splitlines() if self.speakers else [self.text]
+
+    @property
     def timed_words(self) -> tuple[TimedWord, ...]:
         """The words with their characters, in seconds."""
         return tuple(TimedWord.of(word, self.timeline) for word in self.words)

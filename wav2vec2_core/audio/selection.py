@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from wav2vec2_core.errors import AudioError, InputError, OutputError
+from wav2vec2_core.audio.recording import Recording
+from wav2vec2_core.errors import AudioError, InputError
 
 #: The name of standard input.
 STANDARD_INPUT = "-"
@@ -76,18 +75,24 @@ SUFFIXES = frozenset(
 class Source:
     """A recording that was asked for.
 
-    path: of the file; name: as the user would write it; relative: where its results go below the output folder,
-    without the end of the name.
+    path: of the file, ``-`` for standard input; name: as the user would write it; relative: where its results go below
+    the output folder, without the end of the name; content: of standard input.
     """
 
     path: Path
     name: str
     relative: Path
+    content: bytes | None = field(default=None, repr=False, compare=False)
+
+    def recording(self, **options: Any) -> Recording:
+        """The recording; options as ``Recording.open`` takes them. Raises ``AudioError`` and ``InputError``."""
+        if self.content is not None:
+            return Recording.from_bytes(self.content, name="standard input", **options)
+        return Recording.open(self.path, **options)
 
 
-@contextmanager
-def find_sources(named: Sequence[str], *, recursive: bool = False) -> Iterator[list[Source]]:
-    """What ``named`` stands for, each recording once; standard input is kept in a temporary file meanwhile.
+def find_sources(named: Sequence[str], *, recursive: bool = False) -> list[Source]:
+    """What ``named`` stands for, each recording once; standard input is read to its end.
 
     Args:
         named: files; folders, for the recordings in them; patterns with ``*``, ``?``, ``[...]`` or ``**``; ``-``.
@@ -95,14 +100,13 @@ def find_sources(named: Sequence[str], *, recursive: bool = False) -> Iterator[l
 
     Raises:
         InputError: a folder or a pattern holds no recording.
-        AudioError: standard input is empty.
+        AudioError: standard input is empty or cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="wav2vec2-") as folder:
-        found: dict[Path, Source] = {}
-        for name in named:
-            for source in _sources(name, recursive, Path(folder)):
-                found.setdefault(source.path, source)
-        yield list(found.values())
+    found: dict[Path, Source] = {}
+    for name in dict.fromkeys(named):  # standard input can be read but once
+        for source in _sources(name, recursive):
+            found.setdefault(source.path, source)
+    return list(found.values())
 
 
 def output_paths(sources: Sequence[Source], folder: Path, suffixes: Sequence[str]) -> dict[Path, list[Path]]:
@@ -124,9 +128,9 @@ def output_paths(sources: Sequence[Source], folder: Path, suffixes: Sequence[str
     return targets
 
 
-def _sources(name: str, recursive: bool, scratch: Path) -> Iterator[Source]:
+def _sources(name: str, recursive: bool) -> Iterator[Source]:
     if name == STANDARD_INPUT:
-        yield Source(_kept_input(scratch), STANDARD_INPUT, Path("stdin"))
+        yield Source(Path(STANDARD_INPUT), STANDARD_INPUT, Path("stdin"), _standard_input())
         return
     path = Path(name)
     if path.is_dir() and path.suffix.lower() not in SUFFIXES:
@@ -170,17 +174,12 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts)
 
 
-def _kept_input(scratch: Path) -> Path:
-    """Standard input as a file: recordings are read more than once, and many formats only from a file."""
-    path = scratch / "stdin"
-    if not path.exists():
-        try:
-            with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        except OSError as error:
-            raise OutputError(
-                f"standard input cannot be kept in {scratch.parent} ({error.strerror}): free some space, or set TMPDIR"
-            ) from error
-    if path.stat().st_size == 0:
+def _standard_input() -> bytes:
+    """All of it: recordings are read more than once, and many formats from their end."""
+    try:
+        content = sys.stdin.buffer.read()
+    except OSError as error:
+        raise AudioError(f"standard input cannot be read ({error.strerror}): pipe a recording into it") from error
+    if not content:
         raise AudioError("standard input is empty: pipe a recording into it")
-    return path
+    return content

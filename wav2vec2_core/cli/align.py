@@ -6,13 +6,17 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wav2vec2_core.cli.options import (
+    AudioTrack,
     BackendName,
+    Channel,
+    Damaged,
     DeviceName,
     DtypeName,
     HighlightWords,
@@ -22,6 +26,8 @@ from wav2vec2_core.cli.options import (
     MaxWordsPerLine,
     ModelName,
     Offline,
+    OnDamage,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +75,9 @@ def align(
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
     language: Language = None,
+    channel: Channel = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     untranscribed: Annotated[
         Untranscribed, typer.Option(help="Where speech may be that the text leaves out: around lines, around words.")
     ] = Untranscribed.lines,
@@ -95,23 +104,33 @@ def align(
     from wav2vec2_core.transcription import EMBEDDED_MODEL
 
     layout = Layout(True, max_line_width, max_line_count, max_words_per_line, highlight_words, characters)
+    options = reading(channel, audio_track, on_damage.value)
     utterances = _utterances(audio, text, manifest)
     formats = [name for name in AlignmentFormat if name != "all"] if output_format == "all" else [output_format]
     targets = _targets(utterances, output_dir, [name.value for name in formats])
     if model is None:
         note_embedded_model()
-    options = {"backend": backend, "device": device, "dtype": dtype, "language": language, "local_files_only": offline}
     failed = 0
     with stoppable():
-        aligner = Aligner(model or EMBEDDED_MODEL, **options)
-        with audio_progress("Aligning", utterances) as bar:
+        aligner = Aligner(
+            model or EMBEDDED_MODEL,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            language=language,
+            local_files_only=offline,
+        )
+        with audio_progress("Aligning", [partial(one.recording, **options) for one in utterances]) as bar:
             for utterance, files in zip(utterances, targets, strict=True):
                 try:
-                    found = aligner.align_utterance(utterance, untranscribed=untranscribed.value, progress=bar.advance)
+                    found = aligner.align_utterance(
+                        utterance, untranscribed=untranscribed.value, progress=bar.advance, **options
+                    )
+                    bar.note(found.notes)
                     _deliver(found, utterance, files, layout, output_format.value, len(utterances) > 1, bar)
                 except Wav2Vec2Error as error:
                     failed += 1
-                    bar.complain(error)
+                    bar.complain(error, (str(utterance.path), str(utterance.path)))
     if failed:
         raise typer.Exit(1)
 
@@ -178,10 +197,10 @@ def _deliver(
     bar: Quiet,
 ) -> None:
     """Write one alignment, or print it as ``only``. Raises ``InputError`` and ``OutputError``."""
-    from wav2vec2_core.cli.console import printable
+    from wav2vec2_core.cli.console import printable, shown
     from wav2vec2_core.files import write_text
 
-    name = _name(utterance)
+    name = shown(_name(utterance))
     contents = {output_format: found.render(output_format, layout, name=name) for output_format in files or [only]}
     for output_format, path in files.items():
         write_text(path, contents[output_format])

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Offline, Recursive
+from wav2vec2_core.cli.options import (
+    AudioTrack,
+    BackendName,
+    Channel,
+    Damaged,
+    DeviceName,
+    DtypeName,
+    Offline,
+    OnDamage,
+    Recursive,
+    reading,
+)
 
 if TYPE_CHECKING:
+    from wav2vec2_core.audio import Recording
     from wav2vec2_core.classification import Classifier
 
 
@@ -26,6 +40,9 @@ def classify(
     backend: BackendName = "torch",
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
+    channel: Channel = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     recursive: Recursive = False,
     window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
     offline: Offline = False,
@@ -46,39 +63,51 @@ def classify(
         from wav2vec2_core.long_form.windows import Window
 
         cut = Window.parse(window)
-        with find_sources(files, recursive=recursive) as sources:
-            if compare and len(sources) != 2:
-                raise InputError(f"--compare takes two recordings and {len(sources)} are named: name two")
-            classifier = Classifier(
-                model, backend=backend, device=device, dtype=dtype, local_files_only=offline, window=cut
-            )
-            if compare:
-                one, other = (source.path for source in sources)
-                typer.echo(f"{_similarity(classifier, one, other):.4f}")
-                return
-            with audio_progress("Classifying", [source.path for source in sources]) as bar:
-                for source in sources:
-                    try:
-                        found = _answer(classifier, source.path, top, bar.advance)
-                        bar.say(printable(json.dumps({"file": source.name, **found}, ensure_ascii=False)))
-                    except Wav2Vec2Error as error:
-                        failed += 1
-                        bar.complain(error, (str(source.path), source.name))
+        options = reading(channel, audio_track, on_damage.value)
+        sources = find_sources(files, recursive=recursive)
+        if compare and len(sources) != 2:
+            raise InputError(f"--compare takes two recordings and {len(sources)} are named: name two")
+        classifier = Classifier(
+            model, backend=backend, device=device, dtype=dtype, local_files_only=offline, window=cut
+        )
+        openings = [partial(source.recording, **options) for source in sources]
+        if compare:
+            typer.echo(f"{_similarity(classifier, *openings):.4f}")
+            return
+        with audio_progress("Classifying", openings) as bar:
+            for source, open_recording in zip(sources, openings, strict=True):
+                try:
+                    recording = classifier.open(open_recording())
+                    found = {"file": source.name, **_answer(classifier, recording, top, bar.advance)}
+                    bar.note(recording.notes)
+                    if recording.damage is not None:
+                        found["damage"] = asdict(recording.damage)
+                    bar.say(printable(json.dumps(found, ensure_ascii=False)))
+                except Wav2Vec2Error as error:
+                    failed += 1
+                    bar.complain(error, (str(source.path), source.name))
     if failed:
         raise typer.Exit(1)
 
 
-def _similarity(classifier: Classifier, one: Path, other: Path) -> float:
+def _similarity(classifier: Classifier, *openings: Callable[[], Recording]) -> float:
+    """Of two speakers."""
     from wav2vec2_core.classification import similarity
+    from wav2vec2_core.cli.console import print_notes
 
-    return similarity(classifier.speaker(one), classifier.speaker(other))
+    vectors = []
+    for open_recording in openings:
+        recording = classifier.open(open_recording())
+        vectors.append(classifier.speaker(recording))
+        print_notes(recording.notes)
+    return similarity(*vectors)
 
 
-def _answer(classifier: Classifier, path: Path, top: int, progress: Any) -> dict[str, Any]:
+def _answer(classifier: Classifier, recording: Recording, top: int, progress: Any) -> dict[str, Any]:
     from wav2vec2_core.classification import FRAMES, UTTERANCES
 
     if classifier.head == UTTERANCES:
-        labels = classifier.classify(path, top, progress)
+        labels = classifier.classify(recording, top, progress)
         return {"labels": [{"label": one.name, "probability": round(one.probability, 6)} for one in labels]}
     if classifier.head == FRAMES:
         return {
@@ -89,7 +118,7 @@ def _answer(classifier: Classifier, path: Path, top: int, progress: Any) -> dict
                     "end": round(span.end, 3),
                     "probability": round(span.probability, 4),
                 }
-                for span in classifier.spans(path, progress)
+                for span in classifier.spans(recording, progress)
             ]
         }
-    return {"embedding": [round(float(number), 7) for number in classifier.speaker(path, progress)]}
+    return {"embedding": [round(float(number), 7) for number in classifier.speaker(recording, progress)]}

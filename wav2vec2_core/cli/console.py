@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -18,7 +18,8 @@ def print_error(error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> No
     """
     message = str(error)
     if name is not None:
-        message = message.replace(name[0], shown(name[1]))
+        for spelled in (name[0], printable(name[0], "utf-8")):  # with the bytes that are no UTF-8, and without
+            message = message.replace(spelled, shown(name[1]))
     print(f"error: {shown(message.splitlines()[0])}", file=sys.stderr)
 
 
@@ -28,10 +29,19 @@ def shown(name: object) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def printable(text: str) -> str:
-    """Text that stdout can encode: a file name may hold bytes that are no text."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def print_notes(notes: Iterable[str]) -> None:
+    """What a user may want to know of a recording, on stderr, a line each."""
+    for note in notes:
+        print(f"note: {shown(note)}", file=sys.stderr)
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """Text that an encoding, by default stdout's, can say: a file name may hold bytes that are no text.
+
+    They become the escapes of JSON, from which a program has the name back.
+    """
+    known = encoding or sys.stdout.encoding or "utf-8"
+    return text.encode(known, "backslashreplace").decode(known)
 
 
 @contextmanager

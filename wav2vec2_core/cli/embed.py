@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wav2vec2_core.cli.options import BackendName, DeviceName, DtypeName, Offline, Recursive, Resume
+from wav2vec2_core.cli.options import (
+    AudioTrack,
+    BackendName,
+    Channel,
+    Damaged,
+    DeviceName,
+    DtypeName,
+    Offline,
+    OnDamage,
+    Recursive,
+    Resume,
+    reading,
+)
 
 
 class EmbeddingFormat(StrEnum):
@@ -31,6 +44,9 @@ def embed(
     backend: BackendName = "torch",
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
+    channel: Channel = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     recursive: Recursive = False,
     resume: Resume = False,
     window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
@@ -50,29 +66,33 @@ def embed(
         from wav2vec2_core.transcription import EMBEDDED_MODEL
 
         numbers, cut = _numbers(layers), Window.parse(window)
-        with find_sources(files, recursive=recursive) as sources:
-            targets = output_paths(sources, output_dir, [output_format.value])
-            make_folder(output_dir)
-            if resume:
-                sources = [source for source in sources if not targets[source.path][0].is_file()]
-            embedder = Embedder(
-                model or EMBEDDED_MODEL,
-                layers=numbers,
-                backend=backend,
-                device=device,
-                dtype=dtype,
-                local_files_only=offline,
-                window=cut,
-            )
-            with audio_progress("Embedding", [source.path for source in sources]) as bar:
-                for source in sources:
-                    target = targets[source.path][0]
-                    try:
-                        make_folder(target.parent)
-                        embedder.write(source.path, target, bar.advance)
-                    except Wav2Vec2Error as error:
-                        failed += 1
-                        bar.complain(error, (str(source.path), source.name))
+        options = reading(channel, audio_track, on_damage.value)
+        sources = find_sources(files, recursive=recursive)
+        targets = output_paths(sources, output_dir, [output_format.value])
+        make_folder(output_dir)
+        if resume:
+            sources = [source for source in sources if not targets[source.path][0].is_file()]
+        embedder = Embedder(
+            model or EMBEDDED_MODEL,
+            layers=numbers,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            local_files_only=offline,
+            window=cut,
+        )
+        openings = [partial(source.recording, **options) for source in sources]
+        with audio_progress("Embedding", openings) as bar:
+            for source, open_recording in zip(sources, openings, strict=True):
+                target = targets[source.path][0]
+                try:
+                    recording = embedder.open(open_recording())
+                    make_folder(target.parent)
+                    embedder.write(recording, target, bar.advance)
+                    bar.note(recording.notes)
+                except Wav2Vec2Error as error:
+                    failed += 1
+                    bar.complain(error, (str(source.path), source.name))
     if failed:
         raise typer.Exit(1)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wav2vec2_core.cli.options import (
     Alpha,
+    AudioTrack,
     BackendName,
     BeamWidth,
     Beta,
+    Channel,
+    Damaged,
     DeviceName,
     DtypeName,
     Hotwords,
@@ -22,8 +26,10 @@ from wav2vec2_core.cli.options import (
     LowerCase,
     ModelName,
     Offline,
+    OnDamage,
     RemovePunctuation,
     listed_words,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +58,9 @@ def evaluate(
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
     language: Language = None,
+    channel: Channel = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     lower_case: LowerCase = False,
     remove_punctuation: RemovePunctuation = False,
     output: Annotated[
@@ -76,6 +85,7 @@ def evaluate(
     decoding = DecoderOptions(lm, listed_words(hotwords), beam_width, alpha, beta)
     if hypotheses is not None and (model is not None or decoding != DecoderOptions()):
         raise InputError("--hypotheses are scored without a model: leave out --model, --lm and the rest of decoding")
+    options = reading(channel, audio_track, on_damage.value)
     utterances = _with_texts(manifest)
     if output is not None:
         make_folder(output.parent)
@@ -94,7 +104,7 @@ def evaluate(
                 local_files_only=offline,
                 decoding=decoding,
             )
-            pairs = _hypotheses(transcriber, utterances)
+            pairs = _hypotheses(transcriber, utterances, options)
         evaluation = score(pairs, lower_case=lower_case, remove_punctuation=remove_punctuation)
     if output is not None:
         _write(evaluation, output)
@@ -118,22 +128,27 @@ def _with_texts(manifest: Path) -> list[Utterance]:
 
 def _write(evaluation: Evaluation, output: Path) -> None:
     """A row for each utterance, in the format that the file is named for. Raises ``OutputError``."""
+    from wav2vec2_core.cli.console import printable
     from wav2vec2_core.files import write_text
 
     json_text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
-    write_text(output, evaluation.to_tsv() if output.suffix == ".tsv" else json_text)
+    content = evaluation.to_tsv() if output.suffix == ".tsv" else json_text
+    write_text(output, printable(content, "utf-8"))
 
 
-def _hypotheses(transcriber: Transcriber, utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str | None]]:
+def _hypotheses(
+    transcriber: Transcriber, utterances: Sequence[Utterance], options: Mapping[str, Any]
+) -> Iterator[tuple[Utterance, str | None]]:
     """What the model hears; ``None``, with a line on stderr, where it cannot hear."""
     from wav2vec2_core.cli.progress import audio_progress
     from wav2vec2_core.evaluation import transcribe_utterances
 
-    with audio_progress("Transcribing", utterances) as bar:
-        results = transcribe_utterances(transcriber, utterances, progress=bar.advance)
+    with audio_progress("Transcribing", [partial(one.recording, **options) for one in utterances]) as bar:
+        results = transcribe_utterances(transcriber, utterances, progress=bar.advance, **options)
         for utterance, result in zip(utterances, results, strict=True):
+            bar.note(result.notes)
             if result.error is not None:
-                bar.complain(result.error)
+                bar.complain(result.error, (str(utterance.path), str(utterance.path)))
             yield utterance, None if result.transcript is None else result.transcript.text
 
 
@@ -156,8 +171,10 @@ def _rate(name: str, errors: Errors, interval: tuple[float, float] | None) -> st
 
 
 def _shown(item: Scored) -> Iterator[str]:
+    from wav2vec2_core.cli.console import shown
+
     rate = "" if item.words.rate is None else f"{item.words.rate:.0%} "
     stretch = f" at {item.utterance.offset:g} s" if item.utterance.offset else ""
-    yield f"\n{rate}{item.utterance.path}{stretch}"
+    yield f"\n{rate}{shown(item.utterance.path)}{stretch}"
     yield f"  reference   {item.reference}"
     yield f"  hypothesis  {item.hypothesis}"

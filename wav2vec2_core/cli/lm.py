@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from wav2vec2_core.cli.options import BackendName, DeviceName, Language, LowerCase, Offline, RemovePunctuation
+from wav2vec2_core.cli.options import (
+    AudioTrack,
+    BackendName,
+    Channel,
+    Damaged,
+    DeviceName,
+    Language,
+    LowerCase,
+    Offline,
+    OnDamage,
+    RemovePunctuation,
+    reading,
+)
 
 if TYPE_CHECKING:
     from wav2vec2_core.language_model.ngram import NgramModel
@@ -175,6 +187,9 @@ def tune(
     backend: BackendName = "torch",
     device: DeviceName = "auto",
     language: Language = None,
+    channel: Channel = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     lower_case: LowerCase = False,
     remove_punctuation: RemovePunctuation = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the best weights without saving them.")] = False,
@@ -195,6 +210,7 @@ def tune(
             lower_case=lower_case,
             remove_punctuation=remove_punctuation,
             save=not dry_run,
+            reading=reading(channel, audio_track, on_damage.value),
             progress=progress,
         )
     print("  alpha     beta     WER  errors")

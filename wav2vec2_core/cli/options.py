@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
+
+
+class OnDamage(StrEnum):
+    """What becomes of a recording of which a part cannot be read."""
+
+    error = "error"
+    keep = "keep"
+
 
 ModelName = Annotated[
     str | None, typer.Option(help="Model folder or hub id. Without it: a small embedded model that hears digits.")
@@ -25,6 +34,23 @@ BeamWidth = Annotated[int | None, typer.Option(help="Beams of the search; greedy
 Alpha = Annotated[float | None, typer.Option(help="Weight of the language model.")]
 Beta = Annotated[float | None, typer.Option(help="Score for each word, with a language model.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")]
+Channel = Annotated[
+    str, typer.Option(metavar="mix|left|right|N", help="Channel that is read, N from 0; mix averages them.")
+]
+ChannelOrSplit = Annotated[
+    str,
+    typer.Option(
+        metavar="mix|left|right|N|split",
+        help="Channel that is read, N from 0; mix averages them; split: each is a speaker of its own.",
+    ),
+]
+AudioTrack = Annotated[
+    str | None,
+    typer.Option(metavar="N|LANGUAGE", help="Track of a file with several, N from 0; by default the file's own."),
+]
+Damaged = Annotated[
+    OnDamage, typer.Option("--on-damage", help="Of a damaged recording: refuse it, or keep what can be read.")
+]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Folders in folders too.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip recordings whose files are there already.")]
 Window = Annotated[
@@ -49,3 +75,16 @@ HighlightWords = Annotated[
 def listed_words(hotwords: str | None) -> tuple[str, ...]:
     """The words of ``Hotwords``."""
     return tuple(word for word in (part.strip() for part in (hotwords or "").split(",")) if word)
+
+
+def reading(channel: str, audio_track: str | None, on_damage: str) -> dict[str, Any]:
+    """Options of ``Recording.open`` from those of a command. Raises ``InputError``."""
+    from wav2vec2_core.errors import InputError
+
+    if channel not in ("mix", "left", "right") and not channel.isdecimal():
+        raise InputError(f"channel {channel[:100]!r} is not possible here: use mix, left, right or a number from 0")
+    return {
+        "channel": int(channel) if channel.isdecimal() else channel,
+        "track": int(audio_track) if audio_track is not None and audio_track.isdecimal() else audio_track,
+        "on_damage": str(on_damage),
+    }

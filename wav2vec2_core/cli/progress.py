@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from os import PathLike
 from typing import TYPE_CHECKING
 
-from wav2vec2_core.cli.console import print_error
+from wav2vec2_core.cli.console import print_error, print_notes
 from wav2vec2_core.errors import Wav2Vec2Error
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
-    from wav2vec2_core.data.manifest import Utterance
+    from wav2vec2_core.audio import Recording
 
 
 class Quiet:
@@ -26,6 +25,10 @@ class Quiet:
     def say(self, line: str) -> None:
         """One line of the result."""
         print(line, flush=True)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """What a user may want to know of how a recording was read."""
+        print_notes(notes)
 
     def complain(self, error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> None:
         """One line about what went wrong; see ``print_error``."""
@@ -51,8 +54,13 @@ class Bar(Quiet):
 
 
 @contextmanager
-def audio_progress(title: str, recordings: Iterable[str | PathLike[str] | Utterance]) -> Iterator[Quiet]:
-    """A bar over recordings, or stretches of such, or none where stderr is no terminal."""
+def audio_progress(
+    title: str, recordings: Iterable[Callable[[], Recording]], *, split: bool = False
+) -> Iterator[Quiet]:
+    """A bar over recordings, each made by a function, or none where stderr is no terminal.
+
+    ``split``: every channel counts.
+    """
     if not sys.stderr.isatty():
         yield Quiet()
         return
@@ -69,23 +77,16 @@ def audio_progress(title: str, recordings: Iterable[str | PathLike[str] | Uttera
 
     columns = (TextColumn("{task.description}"), BarColumn(), Audio(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, speed_estimate_period=60) as progress:
-        yield Bar(progress, progress.add_task(title, total=sum(map(_seconds, recordings))))
+        yield Bar(progress, progress.add_task(title, total=sum(_seconds(one, split) for one in recordings)))
 
 
-def _seconds(recording: str | PathLike[str] | Utterance) -> float:
-    """By its header; 0 for a file that will be an error later."""
-    from wav2vec2_core.audio import audio_duration
-    from wav2vec2_core.data.manifest import Utterance
-
-    is_stretch = isinstance(recording, Utterance)
+def _seconds(open_recording: Callable[[], Recording], split: bool) -> float:
+    """By its header; 0 for a recording that will be an error later."""
     try:
-        whole = audio_duration(recording.path if is_stretch else recording)
+        recording = open_recording()
+        return recording.duration * (recording.channels if split else 1)
     except Wav2Vec2Error:
         return 0.0
-    if not is_stretch:
-        return whole
-    rest = max(0.0, whole - recording.offset)
-    return rest if recording.duration is None else min(rest, recording.duration)
 
 
 def _clock(seconds: float) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,12 @@ import typer
 
 from wav2vec2_core.cli.options import (
     Alpha,
+    AudioTrack,
     BackendName,
     BeamWidth,
     Beta,
+    ChannelOrSplit,
+    Damaged,
     DeviceName,
     DtypeName,
     HighlightWords,
@@ -28,17 +32,19 @@ from wav2vec2_core.cli.options import (
     MaxWordsPerLine,
     ModelName,
     Offline,
+    OnDamage,
     Recursive,
     Resume,
     Window,
     listed_words,
+    reading,
 )
 
 if TYPE_CHECKING:
     from wav2vec2_core.audio.selection import Source
     from wav2vec2_core.captions import Layout
     from wav2vec2_core.cli.progress import Quiet
-    from wav2vec2_core.transcription import Transcriber, Transcript
+    from wav2vec2_core.transcription import Result, Transcript
 
 
 class OutputFormat(StrEnum):
@@ -88,6 +94,9 @@ def transcribe(
     beam_width: BeamWidth = None,
     alpha: Alpha = None,
     beta: Beta = None,
+    channel: ChannelOrSplit = "mix",
+    audio_track: AudioTrack = None,
+    on_damage: Damaged = OnDamage.error,
     recursive: Recursive = False,
     resume: Resume = False,
     jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
@@ -102,6 +111,8 @@ def transcribe(
     with stoppable(remedy):
         from wav2vec2_core.audio.selection import find_sources
         from wav2vec2_core.captions import Layout
+        from wav2vec2_core.channels import transcribe_channels
+        from wav2vec2_core.cli.progress import audio_progress
         from wav2vec2_core.decoding.choice import DecoderOptions
         from wav2vec2_core.long_form.windows import Window
         from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
@@ -109,46 +120,33 @@ def transcribe(
         layout = Layout(word_timestamps, max_line_width, max_line_count, max_words_per_line, highlight_words)
         cut = Window.parse(window)
         decoding = DecoderOptions(lm, listed_words(hotwords), beam_width, alpha, beta)
-        with find_sources(files, recursive=recursive) as sources:
-            delivery = _Delivery.plan(sources, output_dir, output_format.value, layout)
-            if resume:
-                sources = delivery.missing(sources)
-            if model is None:
-                note_embedded_model()
-            transcriber = Transcriber(
-                model or EMBEDDED_MODEL,
-                backend=backend,
-                device=device,
-                dtype=dtype,
-                language=language,
-                local_files_only=offline,
-                decoding=decoding,
-                window=cut,
-                batch_seconds=batch_seconds,
-            )
-            failed = _run(transcriber, sources, delivery, jobs)
+        split = channel == "split"
+        options = reading("mix" if split else channel, audio_track, on_damage.value)
+        sources = find_sources(files, recursive=recursive)
+        delivery = _Delivery.plan(sources, output_dir, output_format.value, layout, split)
+        if resume:
+            sources = delivery.missing(sources)
+        if model is None:
+            note_embedded_model()
+        transcriber = Transcriber(
+            model or EMBEDDED_MODEL,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            language=language,
+            local_files_only=offline,
+            decoding=decoding,
+            window=cut,
+            batch_seconds=batch_seconds,
+        )
+        openings = [partial(source.recording, **options) for source in sources]
+        with audio_progress("Transcribing", openings, split=split) as bar:
+            run = partial(transcribe_channels, transcriber) if split else transcriber.transcribe_all
+            failed = delivery.deliver_all(sources, run(openings, jobs=jobs, progress=bar.advance), bar)
         if verbose:
             print(f"note: {transcriber.model.summary()}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
-
-
-def _run(transcriber: Transcriber, sources: Sequence[Source], delivery: _Delivery, jobs: int) -> int:
-    """Transcribe and deliver; the number of recordings without a result."""
-    from wav2vec2_core.cli.progress import audio_progress
-    from wav2vec2_core.errors import Wav2Vec2Error
-
-    failed = 0
-    paths = [source.path for source in sources]
-    with audio_progress("Transcribing", paths) as bar:
-        results = transcriber.transcribe_all(paths, jobs=jobs, progress=bar.advance)
-        for source, result in zip(sources, results, strict=True):
-            try:
-                delivery.deliver(source, result.unwrap(), bar)
-            except Wav2Vec2Error as error:
-                failed += 1
-                bar.complain(error, (str(source.path), source.name))
-    return failed
 
 
 @dataclass(frozen=True)
@@ -164,14 +162,18 @@ class _Delivery:
     several: bool
 
     @classmethod
-    def plan(cls, sources: Sequence[Source], folder: Path | None, output_format: str, layout: Layout) -> _Delivery:
+    def plan(
+        cls, sources: Sequence[Source], folder: Path | None, output_format: str, layout: Layout, split: bool
+    ) -> _Delivery:
         """Check before any work that every result has its place. Raises ``InputError`` and ``OutputError``."""
         from wav2vec2_core.audio.selection import output_paths
-        from wav2vec2_core.captions import FORMATS
+        from wav2vec2_core.captions import FORMATS, check_speakers
         from wav2vec2_core.errors import InputError
         from wav2vec2_core.files import make_folder
 
         formats = _ALL if output_format == "all" else (output_format,)
+        for name in formats:
+            check_speakers(name, ["left"] if split else [])
         if folder is None:
             if len(formats) > 1 or (len(sources) > 1 and output_format not in _STREAMABLE):
                 raise InputError(
@@ -191,14 +193,29 @@ class _Delivery:
             raise InputError("--resume looks for files that are there already: name their folder with --output-dir")
         return [source for source in sources if not all(path.is_file() for path in self.targets[source.path])]
 
+    def deliver_all(self, sources: Sequence[Source], results: Iterable[Result], bar: Quiet) -> int:
+        """Write or print results as they come; the number of recordings without one."""
+        from wav2vec2_core.errors import Wav2Vec2Error
+
+        failed = 0
+        for source, result in zip(sources, results, strict=True):
+            bar.note(result.notes)
+            try:
+                self.deliver(source, result.unwrap(), bar)
+            except Wav2Vec2Error as error:
+                failed += 1
+                bar.complain(error, (str(source.path), source.name))
+        return failed
+
     def deliver(self, source: Source, transcript: Transcript, bar: Quiet) -> None:
         """Write or print one transcript. Raises ``OutputError``."""
         from wav2vec2_core.cli.console import printable, shown
         from wav2vec2_core.files import make_folder, write_text
 
+        name = shown(source.relative.name)
         if self.targets:
-            for path, name in zip(self.targets[source.path], self.formats, strict=True):
-                content = transcript.render(name, self.layout, name=source.relative.name)
+            for path, output_format in zip(self.targets[source.path], self.formats, strict=True):
+                content = transcript.render(output_format, self.layout, name=name)
                 if not path.parent.is_dir():
                     make_folder(path.parent)
                 write_text(path, content)
@@ -206,6 +223,7 @@ class _Delivery:
             entry = {"file": source.name, **json.loads(transcript.render("json", self.layout))}
             bar.say(printable(json.dumps(entry, ensure_ascii=False)))
         elif self.formats == ("txt",):
-            bar.say(printable(f"{shown(source.name)}\t{transcript.text}" if self.several else transcript.text))
+            for line in transcript.lines:
+                bar.say(printable(f"{shown(source.name)}\t{line}" if self.several else line))
         else:
-            bar.say(printable(transcript.render(self.formats[0], self.layout, name=source.relative.name)).rstrip("\n"))
+            bar.say(printable(transcript.render(self.formats[0], self.layout, name=name)).rstrip("\n"))

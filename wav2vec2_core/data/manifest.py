@@ -114,13 +114,16 @@ def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]
         return
     rows = [_row(path, utterance) for utterance in utterances]
     if kind == "nemo":
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        # Bytes of a name that are not UTF-8 become escapes of JSON, from which a reader has the same name back.
+        write_text(path, lines.encode("utf-8", "backslashreplace").decode())
         return
     columns = list(dict.fromkeys(name for row in rows for name in row)) or ["path", "text"]
     table = [columns, *([row.get(name, "") for name in columns] for row in rows)]
     if kind == "csv":
         content = io.StringIO()
-        csv.writer(content).writerows(table)  # ends lines as RFC 4180 says, and so quotes both halves of that end
+        cells = [[_utf8(path, str(value)) for value in row] for row in table]
+        csv.writer(content).writerows(cells)  # ends lines as RFC 4180 says, and so quotes both halves of that end
         write_text(path, content.getvalue())
     else:
         write_text(path, "".join("\t".join(_cell(path, value) for value in cells) + "\n" for cells in table))
@@ -286,6 +289,14 @@ def _cell(manifest: Path, value: Any) -> str:
     text = str(value)
     if any(mark in text for mark in "\t\n\r"):
         raise InputError(f"{text!r} holds a tab or a line break, which {manifest} cannot hold: write .csv or .jsonl")
+    return _utf8(manifest, text)
+
+
+def _utf8(manifest: Path, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!r} is not UTF-8, which {manifest} must be: write .jsonl, or rename it") from error
     return text
 
 

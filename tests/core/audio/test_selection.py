@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 
 from wav2vec2_core.audio.selection import find_sources, output_paths
 from wav2vec2_core.errors import AudioError, InputError
@@ -22,8 +24,7 @@ def tree(tmp_path):
 
 
 def found(*named, **options):
-    with find_sources([str(name) for name in named], **options) as sources:
-        return [(source.path, str(source.relative)) for source in sources]
+    return [(one.path, str(one.relative)) for one in find_sources([str(name) for name in named], **options)]
 
 
 def test_folders(tree):
@@ -59,12 +60,16 @@ def test_nothing_there(tree):
 
 
 def test_standard_input(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"RIFF...")))
-    with find_sources(["-", "-"]) as sources:
-        (source,) = sources
-        assert (source.name, str(source.relative)) == ("-", "stdin")
-        assert source.path.read_bytes() == b"RIFF..."
-    assert not source.path.exists()
+    content = io.BytesIO()
+    samples = np.linspace(-0.5, 0.5, 1600, dtype=np.float32)
+    soundfile.write(content, samples, 16_000, format="wav", subtype="FLOAT")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.getvalue())))
+    (source,) = find_sources(["-", "-"])
+    assert (source.name, str(source.relative)) == ("-", "stdin")
+    recording = source.recording(channel="left")
+    assert (recording.path, recording.channel) == (None, "left")
+    assert np.array_equal(recording.read(), samples)
+    assert np.array_equal(recording.read(), samples)  # also a second time
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     with pytest.raises(AudioError, match="standard input is empty"):
         found("-")
@@ -78,10 +83,9 @@ def test_names_of_any_kind(tmp_path):
 
 
 def test_places_of_results(tree):
-    with find_sources([str(tree)], recursive=True) as sources:
-        targets = output_paths(sources, Path("out"), ["txt", "srt"])
-        assert targets[tree / "sub" / "c.flac"] == [Path("out/sub/c.txt"), Path("out/sub/c.srt")]
-        assert targets[tree / "v1.2.ogg"][0] == Path("out/v1.2.txt")
+    targets = output_paths(find_sources([str(tree)], recursive=True), Path("out"), ["txt", "srt"])
+    assert targets[tree / "sub" / "c.flac"] == [Path("out/sub/c.txt"), Path("out/sub/c.srt")]
+    assert targets[tree / "v1.2.ogg"][0] == Path("out/v1.2.txt")
     (tree / "b.flac").write_bytes(b"x")
-    with find_sources([str(tree)]) as sources, pytest.raises(InputError, match=r"b\.flac and .*b\.wav would both be"):
-        output_paths(sources, Path("out"), ["txt"])
+    with pytest.raises(InputError, match=r"b\.flac and .*b\.wav would both be"):
+        output_paths(find_sources([str(tree)]), Path("out"), ["txt"])
