@@ -523,8 +523,7 @@ class AMSoftmaxLoss(nnx.Module):
 
     def loss_sum(self, embeddings: Array, labels: Array) -> tuple[Array, Array]:
         """The sum that the loss is the mean of, and the number of speakers that count."""
-        weight = layers.widened(layers.value(self.weight))
-        logits = losses.am_softmax_logits(layers.widened(embeddings), weight, labels)
+        logits = losses.am_softmax_logits(embeddings, layers.value(self.weight), labels)
         return losses.cross_entropy_sum(logits, labels.reshape(-1))
 
 

@@ -140,7 +140,7 @@ def am_softmax_loss(
 def am_softmax_logits(
     embeddings: Array, weight: Array, labels: Array, *, scale: float = 30.0, margin: float = 0.4
 ) -> Array:
-    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled, in float32.
 
     Args:
         embeddings: (batch, dim).
@@ -148,6 +148,7 @@ def am_softmax_logits(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
+    embeddings, weight = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (embeddings, weight))
     cosine = _unit(embeddings, 1e-12) @ _unit(weight.T, 1e-12).T
     true = jax.nn.one_hot(labels.reshape(-1), weight.shape[1], dtype=bool)
     return scale * jnp.where(true, cosine - margin, cosine)

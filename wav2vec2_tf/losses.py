@@ -223,7 +223,7 @@ def am_softmax_loss(
 def am_softmax_logits(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:
-    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled, in float32.
 
     Args:
         embeddings: (batch, dim).
@@ -231,8 +231,8 @@ def am_softmax_logits(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
-    directions = tf.transpose(_normalised(tf.transpose(weight), 1e-12))
-    cosine = tf.matmul(_normalised(embeddings, 1e-12), directions)
+    directions = tf.transpose(_normalised(tf.transpose(tf.cast(weight, tf.float32)), 1e-12))
+    cosine = tf.matmul(_normalised(tf.cast(embeddings, tf.float32), 1e-12), directions)
     labels = tf.reshape(labels, (-1,))
     true = tf.one_hot(labels, tf.shape(weight)[1], on_value=True, off_value=False, dtype=tf.bool)
     return scale * tf.where(true, cosine - margin, cosine)

@@ -128,7 +128,7 @@ def am_softmax_loss(
 def am_softmax_logits(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:
-    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled.
+    """Cosines to the speakers, among which the true one must win by ``margin``: (batch, speakers), scaled, in float32.
 
     Args:
         embeddings: (batch, dim).
@@ -136,6 +136,7 @@ def am_softmax_logits(
         labels: (batch,) speaker numbers.
         scale, margin: s and m in the paper.
     """
+    embeddings, weight = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (embeddings, weight))
     cosine = F.normalize(embeddings, dim=1) @ F.normalize(weight, dim=0)
     true = torch.arange(weight.shape[1], device=labels.device) == labels.flatten()[:, None]
     return scale * torch.where(true, cosine - margin, cosine)

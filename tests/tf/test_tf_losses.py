@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from tf_models import relative
+from loss_cases import BITS, check_frames_without_label, check_half_precision
+from tf_models import FRAMES, relative, tiny, waveforms
 
 from wav2vec2_tf import layers, losses
 
@@ -43,7 +44,19 @@ def test_ctc_sums_over_all_paths(blank):
     assert relative(total, sum(expected)) <= 1e-5
     mean = losses.ctc_loss(logits, lengths, labels, reduction="mean", **options)
     assert relative(mean, np.mean(expected / np.array([2, 1, 3, 1]))) <= 1e-5
-    assert losses.ctc_loss(logits.astype(np.float16), lengths, labels, reduction="sum", **options).dtype == tf.float32
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_losses_in_half_precision(dtype):
+    check_half_precision(losses, tf.constant, lambda values: tf.cast(values, tf.float64).numpy(), dtype)
+
+
+def test_frames_without_label_do_not_count():
+    model = tiny("ForAudioFrameClassification")
+    ignored = np.zeros((3, FRAMES), bool)
+    ignored[1, 40:] = ignored[2, 20:] = True
+    logits = model(waveforms()).logits.numpy().astype(np.float64)
+    check_frames_without_label(lambda labels: model(waveforms(), labels=labels).loss, logits, ignored)
 
 
 def test_ctc_gradient_is_the_slope():

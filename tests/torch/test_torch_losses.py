@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch_models import relative
+from loss_cases import BITS, check_frames_without_label, check_half_precision
+from torch_models import FRAMES, relative, tiny, waveforms
 
 from wav2vec2_torch import layers, losses
 
@@ -42,7 +43,27 @@ def test_ctc_sums_over_all_paths(blank):
     assert relative(total, each.sum()) <= 1e-6
     mean = losses.ctc_loss(logits, lengths, labels, reduction="mean", **options)
     assert relative(mean, (each / torch.tensor([2, 1, 3])).mean()) <= 1e-6
-    assert losses.ctc_loss(logits.half(), lengths, labels, reduction="sum", **options).dtype == torch.float32
+
+
+def tensor(array):
+    """Of the same type; PyTorch does not read numpy's bfloat16."""
+    return (
+        torch.from_numpy(array.astype(np.float32)).bfloat16() if "bfloat" in str(array.dtype) else torch.tensor(array)
+    )
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_losses_in_half_precision(dtype):
+    check_half_precision(losses, tensor, lambda values: values.double().numpy(), dtype)
+
+
+def test_frames_without_label_do_not_count():
+    model = tiny("ForAudioFrameClassification")
+    ignored = np.zeros((3, FRAMES), bool)
+    ignored[1, 40:] = ignored[2, 20:] = True
+    with torch.no_grad():
+        logits = model(waveforms()).logits.double().numpy()
+        check_frames_without_label(lambda labels: model(waveforms(), labels=tensor(labels)).loss, logits, ignored)
 
 
 def test_ctc_of_impossible_labels():

@@ -1,0 +1,23 @@
+"""The losses in half precision; conformance compares them in float32."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax_models import tiny, waveforms
+from loss_cases import BITS, check_frames_without_label, check_half_precision
+from model_cases import FRAMES
+
+from wav2vec2_flax import losses
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_losses_in_half_precision(dtype):
+    check_half_precision(losses, jnp.asarray, lambda values: np.asarray(values, np.float64), dtype)
+
+
+def test_frames_without_label_do_not_count():
+    model = tiny("ForAudioFrameClassification")
+    ignored = np.zeros((3, FRAMES), bool)
+    ignored[1, 40:] = ignored[2, 20:] = True
+    logits = np.asarray(model(waveforms()).logits, np.float64)
+    check_frames_without_label(lambda labels: model(waveforms(), labels=labels).loss, logits, ignored)
