@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
+from wav2vec2_core.temporaries import is_abandoned, locked, machine, temporary_file, temporary_folder
+
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # an old system, or a disk that cannot
+_NO_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # of a folder; files have no excuse
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it onto ``path`` when the block succeeds, delete it otherwise.
 
-    A reader never sees half a file, and a failed write leaves the old file as it was.
+    A reader never sees half a file, and a failed write leaves the old file as it was. What a killed process left of
+    the same file is deleted.
 
     Raises:
         OutputError: the folder does not exist, is not writable or the disk is full.
@@ -26,37 +32,35 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     with temporary_beside(path) as temporary:
         yield temporary
-        temporary.replace(path)
+        place(temporary, path)
 
 
 @contextmanager
 def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a new empty file in the folder of ``path``, to be moved into its place by the block; what stays is deleted.
+    """Yield a new empty file in the folder of ``path``, to be moved by ``place``; what stays is deleted.
 
     Raises:
         OutputError: the folder does not exist, is not writable or the disk is full.
     """
     path = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:20]}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    temporary = Path(name)
-    try:
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the usual mode
+    with reporting_writes(path), temporary_file(path) as temporary:
         yield temporary
-    except Wav2Vec2Error:  # some are OSErrors too; what was wrong with a source says so itself
-        raise
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def place(temporary: Path, path: Path) -> None:
+    """Move a complete file into its place, on the disk before it appears. Raises ``OSError``."""
+    open_to_others(temporary)
+    flush(temporary)
+    temporary.replace(path)
+    flush(path.parent)
 
 
 @contextmanager
 def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path]:
     """Yield a temporary folder beside ``folder``; move it into its place when the block succeeds, delete it otherwise.
+
+    Where the system can exchange two folders, there is no moment without one of them. Where it cannot, a process that
+    is killed in between leaves the earlier result under a hidden name, and the next call brings it back.
 
     ``mark``: a file that results of this kind contain. A folder that has it, or is empty, is replaced.
 
@@ -64,24 +68,92 @@ def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path
         OutputError: the folder holds other files, its parent is not writable or the disk is full.
     """
     folder = Path(folder).resolve()
-    parent = make_folder(folder.parent)
+    make_folder(folder.parent)
+    _bring_back(folder)
     if folder.exists() and not (folder.is_dir() and ((folder / mark).exists() or not any(folder.iterdir()))):
         raise OutputError(f"{folder} exists and is no earlier result with a {mark}: name a new or an empty folder")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:20]}.", suffix=".tmp", dir=parent))
-    former = temporary.with_suffix(".old")
-    try:
-        temporary.chmod(0o777 & ~_umask())
+    with reporting_writes(folder), temporary_folder(folder) as temporary:
         yield temporary
-        if folder.exists():
-            folder.rename(former)
-        temporary.rename(folder)
-    except OSError as error:
-        if former.exists():
+        open_to_others(temporary)
+        for inner, _, names in os.walk(temporary):
+            for name in names:
+                flush(Path(inner, name))
+            flush(Path(inner))
+        if not _is_filled(folder):
+            with suppress(FileNotFoundError):
+                folder.rmdir()
+            temporary.rename(folder)
+        elif not _exchange(temporary, folder):
+            _replace_in_two_steps(temporary, folder)
+        flush(folder.parent)
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system or the disk cannot. Raises ``OSError``."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _replace_in_two_steps(new: Path, folder: Path) -> None:
+    """Move ``folder`` aside and ``new`` into its place. Raises ``OSError``, with the old folder in its place."""
+    former = _former(folder)
+    with locked(folder):  # goes with the folder to its other name, so nobody brings it back meanwhile
+        folder.rename(former)
+        try:
+            new.rename(folder)
+        except OSError:
             former.rename(folder)
-        raise error if isinstance(error, Wav2Vec2Error) else _not_written(folder, error) from error
+            raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _bring_back(folder: Path) -> None:
+    """Undo the first of two steps, or finish after the second, where a process was killed. Raises ``OutputError``."""
+    former = _former(folder)
+    if former.is_dir() and is_abandoned(former):
+        with reporting_writes(folder):
+            if folder.exists():
+                shutil.rmtree(former, ignore_errors=True)
+            else:
+                former.rename(folder)
+
+
+def _former(folder: Path) -> Path:
+    return folder.parent / f".{folder.name[:200]}.{machine()}.old"
+
+
+def open_to_others(temporary: Path) -> None:
+    """Give a complete temporary file or folder the rights that new ones have. Raises ``OSError``."""
+    temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~_umask())
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on the disk. Raises ``OSError``."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder or os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in _NO_FLUSH):
+            raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -141,10 +213,27 @@ def check_file_name(name: str, what: str) -> str:
     return name
 
 
+@contextmanager
+def reporting_writes(path: Path) -> Iterator[None]:
+    """Whatever stops the block from writing is an ``OutputError`` that names ``path``."""
+    try:
+        yield
+    except Wav2Vec2Error:  # some are OSErrors too; what was wrong with a source says so itself
+        raise
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Which rights new files lack, without ``os.umask``, which must set the mask of every thread to tell it."""
+    with suppress(OSError), Path("/proc/self/status").open(encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe")
+        probe.touch(0o777)
+        return 0o777 & ~probe.stat().st_mode
 
 
 def _not_written(path: Path, error: OSError) -> OutputError:

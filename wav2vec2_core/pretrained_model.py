@@ -161,6 +161,9 @@ class PretrainedModel(Pretrained):
     ) -> None:
         """Write ``config.json`` and ``model.safetensors`` (in shards above ``max_shard_size``) into a folder.
 
+        An earlier save is replaced as a whole: whenever this process is killed, the folder holds the old model or the
+        new one.
+
         Args:
             save_directory: created where missing.
             is_main_process: False writes nothing.
@@ -182,10 +185,9 @@ class PretrainedModel(Pretrained):
         config = self.config.replace(architectures=(architecture,), dtype=dtype)
         with self.saving(save_directory, options):
             if safe_serialization:
-                write_checkpoint(save_directory, arrays, max_shard_size=max_shard_size)
+                write_checkpoint(save_directory, arrays, config=config, max_shard_size=max_shard_size)
             else:
-                self.write_own_format(save_directory, arrays, max_shard_size)
-            config.save_pretrained(save_directory)
+                self.write_own_format(save_directory, arrays, config, max_shard_size)
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
@@ -193,9 +195,13 @@ class PretrainedModel(Pretrained):
 
     @abstractmethod
     def write_own_format(
-        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+        self,
+        folder: str | os.PathLike[str],
+        arrays: Mapping[str, np.ndarray],
+        config: Wav2Vec2Config,
+        max_shard_size: int | str,
     ) -> None:
-        """Write the file that this framework's models of transformers 4 have. Raises ``OutputError``."""
+        """Write the configuration and the weight file that this framework's models of transformers 4 have. Raises ``OutputError``."""
 
     def _checked(self, state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         given, table = Checkpoint.of(state_dict), self.parameter_table()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import check_file_name, read_json
+from wav2vec2_core.saving import PendingSave
 
 if TYPE_CHECKING:
     from wav2vec2_core.weight_files.bare_file import BareModel
@@ -139,10 +140,14 @@ class _Folder(ModelSource):
         return [f"{folder}/{name}" for name in _files_in(inner)] if inner.is_dir() else []
 
     def find(self, *names: str) -> Path | None:
-        return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
+        pending = PendingSave.of(self.folder)
+        paths = (self.folder / name if pending is None else pending.path(name) for name in names)
+        return next((path for path in paths if path is not None and path.is_file()), None)
 
     def file_names(self, folder: str = "") -> list[str]:
-        return _files_in(self.folder / folder)
+        names = _files_in(self.folder / folder)
+        pending = None if folder else PendingSave.of(self.folder)
+        return names if pending is None else sorted({*names, *pending.files} - {*pending.stale})
 
     @property
     def remedy(self) -> str:

@@ -243,12 +243,16 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
         return export_weights(self)
 
     def write_own_format(
-        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+        self,
+        folder: str | os.PathLike[str],
+        arrays: Mapping[str, np.ndarray],
+        config: Wav2Vec2Config,
+        max_shard_size: int | str,
     ) -> None:
         """Write ``flax_model.msgpack``, whole, for transformers 4 with its own JAX. Raises ``OutputError``."""
         found = places(self)
         own = {found[name].path: array.T if found[name].reverse else array for name, array in arrays.items()}
-        write_flax_checkpoint(folder, nest(own))
+        write_flax_checkpoint(folder, nest(own), config=config)
 
     def _fill(self, checkpoint: Checkpoint, plan: LoadPlan, new: dict[str, Parameter], seed: int) -> None:
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))

@@ -146,10 +146,14 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
         return export_weights(self)
 
     def write_own_format(
-        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+        self,
+        folder: str | os.PathLike[str],
+        arrays: Mapping[str, np.ndarray],
+        config: Wav2Vec2Config,
+        max_shard_size: int | str,
     ) -> None:
         """Write ``tf_model.h5``, whole, which TensorFlow models of transformers 4 read. Raises ``OutputError``."""
-        write_tf_checkpoint(folder, arrays, self.head)
+        write_tf_checkpoint(folder, arrays, self.head, config=config)
 
     # ---- language adapters ------------------------------------------------------------------------------------
 

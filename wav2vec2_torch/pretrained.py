@@ -130,10 +130,14 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         return export_weights(self)
 
     def write_own_format(
-        self, folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], max_shard_size: int | str
+        self,
+        folder: str | os.PathLike[str],
+        arrays: Mapping[str, np.ndarray],
+        config: Wav2Vec2Config,
+        max_shard_size: int | str,
     ) -> None:
         """Write ``pytorch_model.bin``. Raises ``OutputError``."""
-        write_checkpoint(folder, arrays, max_shard_size=max_shard_size, safe_serialization=False)
+        write_checkpoint(folder, arrays, config=config, max_shard_size=max_shard_size, safe_serialization=False)
 
     def _fill(self, checkpoint: Any, dtype: torch.dtype | str | None, ignore_mismatched_sizes: bool) -> None:
         table = self.parameter_table()

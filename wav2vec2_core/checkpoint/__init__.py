@@ -10,10 +10,9 @@ for ours, theirs in plan.sources.items():
 from wav2vec2_core.checkpoint.adapters import adapter_table, plan_adapter, read_adapter, write_adapter
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.opening import open_checkpoint
-from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint
+from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint, write_tf_checkpoint
 from wav2vec2_core.source import ModelSource, open_model
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
-from wav2vec2_core.weight_files.tf_h5 import write_tf_checkpoint
 
 __all__ = [
     "Checkpoint",

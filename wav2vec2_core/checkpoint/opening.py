@@ -19,6 +19,8 @@ TORCH_INDEX = "pytorch_model.bin.index.json"
 FLAX = "flax_model.msgpack"
 FLAX_INDEX = "flax_model.msgpack.index.json"
 
+#: Which weights of a folder are read: the first of these that are there, whole or with an index and shards.
+READ_FIRST = (SAFETENSORS, TORCH, TF_H5, FLAX)
 #: Ending of the shards that an index names.
 _ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5", FLAX_INDEX: ".msgpack"}
 

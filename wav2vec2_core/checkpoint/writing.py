@@ -1,43 +1,48 @@
-"""Writing a model as ``model.safetensors`` or ``pytorch_model.bin``, in shards where it is larger than a limit."""
+"""Writing a model's weights, with its configuration, in any of the formats; in shards where they are too large."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.checkpoint.opening import FLAX, SAFETENSORS, SAFETENSORS_INDEX, TORCH
-from wav2vec2_core.errors import InputError, OutputError
-from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.checkpoint.opening import FLAX, READ_FIRST, SAFETENSORS, TORCH
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.saving import saving
 from wav2vec2_core.weight_files.arrays import ArrayLike
 from wav2vec2_core.weight_files.flax_msgpack import write_flax_file
 from wav2vec2_core.weight_files.safetensors_file import check_tensors, write_safetensors
+from wav2vec2_core.weight_files.tf_h5 import TF_H5, check_tf_tensors, write_tf_file
 from wav2vec2_core.weight_files.torch_writing import check_torch_tensors, write_torch_file
 
+if TYPE_CHECKING:
+    from wav2vec2_core.config import Wav2Vec2Config
+
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 def write_checkpoint(
     folder: str | os.PathLike[str],
     tensors: Mapping[str, ArrayLike],
     *,
+    config: Wav2Vec2Config | None = None,
     max_shard_size: int | str = "5GB",
     safe_serialization: bool = True,
 ) -> list[Path]:
     """Write ``model.safetensors``, or shards of at most ``max_shard_size`` and their index; return the files.
 
-    The folder is created where missing. Every file is written completely before the first one appears under its name,
-    the index appears last, and safetensors files of an earlier save are removed only then. A tensor larger than the
-    limit gets a shard of its own. Lazily read arrays are in memory one at a time.
+    Weights and configuration of an earlier save are replaced together: whenever this process is killed, the folder
+    holds one of the two models (see ``wav2vec2_core.saving``). A tensor larger than the limit gets a shard of its own.
+    Lazily read arrays are in memory one at a time.
 
     Args:
         folder: created where missing.
         tensors: arrays by checkpoint name.
+        config: written as ``config.json`` with the weights; where None, the folder's stays.
         max_shard_size: in bytes, or a text such as ``"200MB"`` or ``"2GiB"``.
         safe_serialization: False writes ``pytorch_model.bin`` instead, which ``torch.load(weights_only=True)`` reads.
 
@@ -48,52 +53,92 @@ def write_checkpoint(
     limit = parse_size(max_shard_size)
     if safe_serialization:
         check_tensors(tensors)
-        return _write_shards(folder, tensors, limit, SAFETENSORS, write_safetensors)
-    check_torch_tensors(tensors)
-    return _write_shards(folder, tensors, limit, TORCH, write_torch_file)
+    else:
+        check_torch_tensors(tensors)
+    single, write = (SAFETENSORS, write_safetensors) if safe_serialization else (TORCH, write_torch_file)
+    with _replacing_weights(folder, config, single) as stage:
+        names = _write_shards(stage, tensors, limit, single, write)
+    return [Path(folder, name) for name in names]
+
+
+@contextmanager
+def _replacing_weights(folder: str | os.PathLike[str], config: Wav2Vec2Config | None, single: str) -> Iterator[Path]:
+    """Yield the folder for new weights whose file is called ``single`` where it is one.
+
+    Old ones of the same kind go, and those of other kinds that would be read first.
+    """
+    going = READ_FIRST[: READ_FIRST.index(single) + 1]
+    with saving(folder, lambda name: any(_belongs_to(name, weights) for weights in going)) as stage:
+        yield stage
+        if config is not None:
+            config.save_pretrained(stage)
+
+
+def _belongs_to(name: str, single: str) -> bool:
+    """Whether a file holds the weights of the kind ``single``: whole, a shard or the index of shards."""
+    stem, ending = map(re.escape, single.rsplit(".", 1))
+    return re.fullmatch(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.{ending}|{stem}\.{ending}\.index\.json", name) is not None
 
 
 def _write_shards(
-    folder: str | os.PathLike[str],
+    folder: Path,
     tensors: Mapping[str, ArrayLike],
     limit: int,
     single: str,
     write: Callable[[Path, Mapping[str, ArrayLike]], None],
-) -> list[Path]:
+) -> list[str]:
+    """Write the weights in place and return the names of the files, of an index the last."""
     shards = _split(tensors, limit)
-    folder = make_folder(folder)
-    names = [single]
+    if len(shards) == 1:
+        write(folder / single, tensors)
+        return [single]
+    stem, ending = single.rsplit(".", 1)
+    names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{ending}" for number in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        write(folder / name, {tensor: tensors[tensor] for tensor in shard})
     index_name = f"{single}.index.json"
-    if len(shards) > 1:
-        stem, ending = single.rsplit(".", 1)
-        names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{ending}" for number in range(1, len(shards) + 1)]
-    with ExitStack() as placed_in_reverse:
-        if len(shards) > 1:  # entered first, so that it is moved into place last
-            index = placed_in_reverse.enter_context(atomic_path(folder / index_name))
-            _write_index(index, tensors, dict(zip(names, shards, strict=True)))
-        for name, shard in zip(names, shards, strict=True):
-            temporary = placed_in_reverse.enter_context(atomic_path(folder / name))
-            write(temporary, {tensor: tensors[tensor] for tensor in shard})
-    written = [*names, index_name] if len(shards) > 1 else names
-    _remove_stale(folder, keep=set(written))
-    return [folder / name for name in written]
+    _write_index(folder / index_name, tensors, dict(zip(names, shards, strict=True)))
+    return [*names, index_name]
 
 
-def write_flax_checkpoint(folder: str | os.PathLike[str], params: Mapping[str, Any]) -> Path:
+def write_flax_checkpoint(
+    folder: str | os.PathLike[str], params: Mapping[str, Any], *, config: Wav2Vec2Config | None = None
+) -> Path:
     """Write ``flax_model.msgpack``, which transformers 4 reads with its own JAX, and return its path.
 
     Args:
-        folder: created where missing. Safetensors files of an earlier save, which would be read first, are removed
-            after success.
+        folder: created where missing. Weights of an earlier save that would be read first go.
         params: nested dictionary of arrays in Flax's names and layouts.
+        config: written as ``config.json`` with the weights; where None, the folder's stays.
 
     Raises:
         OutputError: the folder or the file cannot be written.
     """
-    path = make_folder(folder) / FLAX
-    write_flax_file(path, params)
-    _remove_stale(path.parent, keep=set())
-    return path
+    with _replacing_weights(folder, config, FLAX) as stage:
+        write_flax_file(stage / FLAX, params)
+    return Path(folder, FLAX)
+
+
+def write_tf_checkpoint(
+    folder: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], head: str, *, config: Wav2Vec2Config | None = None
+) -> Path:
+    """Write ``tf_model.h5``, which TensorFlow models of transformers 4 read, and return its path.
+
+    Args:
+        folder: created where missing. Weights of an earlier save that would be read first go.
+        tensors: arrays by checkpoint name.
+        head: one of ``wav2vec2_core.parameters.HEADS``.
+        config: written as ``config.json`` with the weights; where None, the folder's stays.
+
+    Raises:
+        InputError: a tensor has a type that the format cannot store.
+        OutputError: the folder or the file cannot be written.
+        BackendError: h5py is not installed.
+    """
+    check_tf_tensors(tensors)
+    with _replacing_weights(folder, config, TF_H5) as stage:
+        write_tf_file(stage / TF_H5, tensors, head)
+    return Path(folder, TF_H5)
 
 
 def parse_size(size: int | str) -> int:
@@ -127,15 +172,3 @@ def _write_index(path: Path, tensors: Mapping[str, ArrayLike], shards: Mapping[s
         "weight_map": {tensor: name for name, shard in shards.items() for tensor in shard},
     }
     path.write_text(json.dumps(index, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _remove_stale(folder: Path, keep: set[str]) -> None:
-    for path in folder.iterdir():
-        ours = path.name in {SAFETENSORS, SAFETENSORS_INDEX} or _SHARD.fullmatch(path.name)
-        if ours and path.name not in keep:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"{path} of an earlier save cannot be removed ({error.strerror}): delete it by hand"
-                ) from error

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wav2vec2_core.errors import OutputError
-from wav2vec2_core.files import make_folder, temporary_beside
+from wav2vec2_core.files import make_folder, place, temporary_beside
 
 #: Changes when the same source gives other tables.
 REVISION = 1
@@ -55,7 +55,7 @@ def cached_tables(source: Path, write: Callable[[Path], None]) -> Path | None:
     with temporary_beside(folder / origin) as temporary:
         write(temporary)
         path = folder / f"{origin}-{state}-{_signature(temporary)}.bin"
-        temporary.replace(path)
+        place(temporary, path)
     return path
 
 

@@ -6,7 +6,6 @@ follows the model's own scope is the checkpoint's name up to the leaf, and the l
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
-from wav2vec2_core.files import atomic_path, make_folder
 from wav2vec2_core.weight_files.arrays import DTYPE_NAMES, ArrayLike
 
 TF_H5 = "tf_model.h5"
@@ -83,25 +81,27 @@ def checkpoint_name(place: str) -> tuple[str, bool]:
     return ".".join([*owner, leaf]), reverse
 
 
-def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], head: str) -> Path:
-    """Write ``tf_model.h5`` into ``folder`` (created where missing) so that transformers 4 reads it; return its path.
-
-    Args:
-        tensors: arrays by checkpoint name.
-        head: one of ``wav2vec2_core.parameters.HEADS``.
-
-    Raises:
-        InputError: a tensor has a type that the format cannot store.
-        OutputError: the file cannot be written.
-        BackendError: h5py is not installed.
-    """
+def check_tf_tensors(tensors: Mapping[str, ArrayLike]) -> None:
+    """Raise ``InputError`` unless the format can store every tensor, ``BackendError`` without h5py."""
     for name, array in tensors.items():
         if array.dtype.name == "bfloat16" or array.dtype.name not in DTYPE_NAMES:
             raise InputError(
                 f"{name!r} has type {array.dtype.name}, {TF_H5} cannot store it: convert the model to float32, or "
                 "write safetensors"
             )
-    h5py = _h5py()
+    _h5py()
+
+
+def write_tf_file(path: Path, tensors: Mapping[str, ArrayLike], head: str) -> None:
+    """Write ``tf_model.h5`` so that transformers 4 reads it.
+
+    ``path`` is written in place: callers pass a temporary path. Raises ``OSError``.
+
+    Args:
+        path: the file.
+        tensors: arrays by checkpoint name, that pass ``check_tf_tensors``.
+        head: one of ``wav2vec2_core.parameters.HEADS``.
+    """
     scope = "tf_wav2_vec2_" + {"Model": "model", "ForCTC": "for_ctc", "ForXVector": "for_x_vector"}.get(
         head, re.sub(r"(?<!^)(?=[A-Z])", "_", head).lower()
     )
@@ -112,8 +112,7 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, Ar
         layer, _, rest = name.partition(".")
         place, stored = _place_and_layout(name, array)
         groups.setdefault(layer if rest else _TOP_LEVEL, {})[f"{scope}/{place}:0"] = stored
-    path = make_folder(folder) / TF_H5
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with _h5py().File(path, "w") as file:
         file.attrs["layer_names"] = [layer.encode() for layer in groups if layer != _TOP_LEVEL]
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"
@@ -122,7 +121,6 @@ def write_tf_checkpoint(folder: str | os.PathLike[str], tensors: Mapping[str, Ar
             _write_names(group, list(weights))
             for place, array in weights.items():
                 group.create_dataset(place, data=np.asarray(array))
-    return path
 
 
 def _place_and_layout(name: str, array: ArrayLike) -> tuple[str, ArrayLike]:
