@@ -83,13 +83,21 @@ def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path
             with suppress(FileNotFoundError):
                 folder.rmdir()
             temporary.rename(folder)
-        elif not _exchange(temporary, folder):
-            _replace_in_two_steps(temporary, folder)
+        else:
+            _replace(temporary, folder)
         flush(folder.parent)
 
 
 def _is_filled(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
+
+
+def _replace(new: Path, folder: Path) -> None:
+    with locked(folder):  # stays with what goes, so that nobody takes it for abandoned meanwhile
+        if _exchange(new, folder):
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            _replace_in_two_steps(new, folder)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -111,13 +119,12 @@ def _exchange(one: Path, other: Path) -> bool:
 def _replace_in_two_steps(new: Path, folder: Path) -> None:
     """Move ``folder`` aside and ``new`` into its place. Raises ``OSError``, with the old folder in its place."""
     former = _former(folder)
-    with locked(folder):  # goes with the folder to its other name, so nobody brings it back meanwhile
-        folder.rename(former)
-        try:
-            new.rename(folder)
-        except OSError:
-            former.rename(folder)
-            raise
+    folder.rename(former)
+    try:
+        new.rename(folder)
+    except OSError:
+        former.rename(folder)
+        raise
     shutil.rmtree(former, ignore_errors=True)
 
 

@@ -201,7 +201,7 @@ class PretrainedModel(Pretrained):
         config: Wav2Vec2Config,
         max_shard_size: int | str,
     ) -> None:
-        """Write the configuration and the weight file that this framework's models of transformers 4 have. Raises ``OutputError``."""
+        """Write configuration and weights in the file of this framework in transformers 4. Raises ``OutputError``."""
 
     def _checked(self, state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         given, table = Checkpoint.of(state_dict), self.parameter_table()

@@ -60,12 +60,15 @@ def saving(folder: str | os.PathLike[str], is_stale: Callable[[str], bool]) -> I
         open_to_others(stage)
         for path in (*stage.iterdir(), stage):
             flush(path)
+        own = stage.stat()
         _begin(stage, folder)
         try:
             _commit(folder, is_stale)
         except BaseException:
-            if PendingSave.of(folder) is None:  # otherwise the next save completes this one
-                _remove_pending(folder)
+            with suppress(OSError):
+                is_own = os.path.samestat(own, (folder / _PENDING).stat())
+                if is_own and PendingSave.of(folder) is None:  # otherwise the next save completes this one
+                    _remove_pending(folder)
             raise
 
 
@@ -86,11 +89,15 @@ class PendingSave:
         plan = folder / _PENDING / _PLAN
         if (folder / CONFIG).is_file() or not plan.is_file():
             return None
-        lists = [read_json(plan).get(name) for name in ("files", "stale")]
-        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-            raise CheckpointError(f"{plan} names no files: save the model again, or delete {plan.parent}")
-        files, stale = (tuple(check_file_name(name, f"file in {plan}") for name in names) for names in lists)
-        return cls(folder, files, stale)
+        content = read_json(plan)
+
+        def names(kind: str) -> tuple[str, ...]:
+            found = content.get(kind)
+            if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+                raise CheckpointError(f"{plan} names no files: save the model again, or delete {plan.parent}")
+            return tuple(check_file_name(name, f"file in {plan}") for name in found)
+
+        return cls(folder, names("files"), names("stale"))
 
     def path(self, name: str) -> Path | None:
         """Where a file of the model is, whether it exists or not; None for one that the new model does not have."""
@@ -153,6 +160,9 @@ def _commit(folder: Path, is_stale: Callable[[str], bool]) -> None:
 
 
 def _remove_pending(folder: Path) -> None:
-    """Remove what holds no file of the model any more, or never did. Raises ``OSError``."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder / _PENDING)
+    """Remove what holds no file of the model any more, or never did. Raises ``OSError``.
+
+    Its name is free at once and as a whole: an empty ``.saving`` would let the next save begin while this one ends.
+    """
+    with temporary_folder(folder / "model") as trash, suppress(FileNotFoundError):
+        (folder / _PENDING).rename(trash / _PENDING)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,8 +37,7 @@ def temporary_file(beside: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        _remove(path)
-        _release(lock)
+        _remove_own(path, lock)
 
 
 @contextmanager
@@ -51,8 +51,7 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        _remove(path)
-        _release(lock)
+        _remove_own(path, lock)
 
 
 @contextmanager
@@ -90,7 +89,8 @@ def machine() -> str:
 
 def _create(beside: Path, create: Callable[[Path], int | None]) -> tuple[Path, int | None]:
     """A new temporary and the descriptor that holds its lock. Raises ``OSError``."""
-    for number in range(_MOST):
+    first = 0 if fcntl else secrets.randbelow(10**9)  # without locks a name must not come again
+    for number in range(first, first + _MOST):
         path = _numbered(beside, number)
         while True:
             try:
@@ -132,7 +132,7 @@ def _holds(descriptor: int | None, path: Path) -> bool:
 
 def _sweep(beside: Path, number: int) -> None:
     """Remove abandoned temporaries from ``number`` on: several processes were killed at once."""
-    while number < _MOST and os.path.lexists(path := _numbered(beside, number)):
+    while os.path.lexists(path := _numbered(beside, number)):
         _removed(path)
         number += 1
 
@@ -146,6 +146,13 @@ def _removed(path: Path) -> bool:
         return not os.path.lexists(path)
     finally:
         _release(descriptor)
+
+
+def _remove_own(path: Path, descriptor: int | None) -> None:
+    """Remove a temporary unless it has become the result: its name may be another's by now."""
+    if descriptor is None or _is_at(descriptor, path):
+        _remove(path)
+    _release(descriptor)
 
 
 def _remove(path: Path) -> None:

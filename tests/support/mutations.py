@@ -45,7 +45,7 @@ def write_samples(folder, *, with_h5=True):
     if not with_h5:
         return paths
     few = {name: array for name, array in tensors.items() if "feature_projection" in name or "lm_head" in name}
-    paths["tf"] = write_tf_checkpoint(folder, few, "ForCTC")
+    paths["tf"] = write_tf_checkpoint(folder / "tf", few, "ForCTC")
     return paths
 
 
