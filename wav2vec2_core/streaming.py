@@ -120,7 +120,7 @@ class StreamingTranscriber:
         return StreamUpdate(text_of(stable, self._tokenizer), self._partial, tuple(stable))
 
     def updates(self, recording: Audio) -> Iterator[StreamUpdate]:
-        """A whole recording as if it came in a stream, in place of ``feed`` and ``finish``.
+        """A whole recording as if it came in a stream, ``step`` seconds at a time, in place of ``feed`` and ``finish``.
 
         Args:
             recording: its path, a ``Recording``, or (samples, rate). Where it is a stretch, ``timeline`` counts from
@@ -132,8 +132,15 @@ class StreamingTranscriber:
         """
         opened = self._transcriber.open(recording)
         self.timeline = self.timeline.starting_at(opened.start)
+        size = round(self._step * self.timeline.hop / self._unit)
+        held = np.zeros(0, np.float32)
         for block in opened:
-            yield self.feed(block)
+            held = np.concatenate([held, block])
+            whole = len(held) // size * size
+            for start in range(0, whole, size):
+                yield self.feed(held[start : start + size])
+            held = held[whole:]
+        yield self.feed(held)
         yield self.finish()
 
     def finish(self) -> StreamUpdate:

@@ -119,6 +119,8 @@ class Recording:
             if len(thing) != 2:
                 raise InputError(f"a tuple of {len(thing)} is no recording: give (samples, rate)")
             return cls.of(*thing)
+        if not isinstance(thing, str | os.PathLike):
+            raise InputError(f"a {type(thing).__name__} is no recording: give a path, (samples, rate) or a Recording")
         return cls.open(thing)
 
     def at(self, sampling_rate: int) -> Recording:
