@@ -18,15 +18,24 @@ def print_error(error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> No
     """
     message = str(error)
     if name is not None:
-        for spelled in (name[0], printable(name[0], "utf-8")):  # with the bytes that are no UTF-8, and without
+        for spelled in (name[0], readable(name[0])):
             message = message.replace(spelled, shown(name[1]))
     print(f"error: {shown(message.splitlines()[0])}", file=sys.stderr)
 
 
 def shown(name: object) -> str:
     """A file name that fits into a line of any terminal: line breaks and what is no text escaped."""
-    text = str(name).encode("utf-8", "backslashreplace").decode()  # bytes that are no UTF-8
+    text = readable(str(name))
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def readable(text: str) -> str:
+    """Text with file names in it, whose bytes that are not UTF-8 become escapes such as ``\\xff``."""
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which is no byte of a name
+        content = text.encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def print_notes(notes: Iterable[str]) -> None:

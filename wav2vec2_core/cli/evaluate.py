@@ -128,12 +128,11 @@ def _with_texts(manifest: Path) -> list[Utterance]:
 
 def _write(evaluation: Evaluation, output: Path) -> None:
     """A row for each utterance, in the format that the file is named for. Raises ``OutputError``."""
-    from wav2vec2_core.cli.console import printable
+    from wav2vec2_core.cli.console import printable, readable
     from wav2vec2_core.files import write_text
 
     json_text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
-    content = evaluation.to_tsv() if output.suffix == ".tsv" else json_text
-    write_text(output, printable(content, "utf-8"))
+    write_text(output, readable(evaluation.to_tsv()) if output.suffix == ".tsv" else printable(json_text, "utf-8"))
 
 
 def _hypotheses(
