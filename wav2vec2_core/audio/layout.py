@@ -6,10 +6,12 @@ that means "unknown"; others estimate it from the bit rate. Files that were join
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from wav2vec2_core.audio.flac import flac_samples
 from wav2vec2_core.audio.mpeg import mpeg_parts, skip_tag
+from wav2vec2_core.audio.ogg import ogg_parts
 from wav2vec2_core.audio.part import Part
 from wav2vec2_core.audio.scanning import Scan
 
@@ -18,6 +20,7 @@ _FLAC_UNKNOWN = (1 << 36) - 1
 _W64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # ends the identifier of every chunk but the first
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_FLV = b"FLV\x01"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof")
 
@@ -52,14 +55,18 @@ def _part(scan: Scan, begin: int) -> Part | list[Part] | Iterator[Part]:
         return _w64(scan, begin)
     if form in (b".snd", b"dns."):
         return _au(scan, begin, "big" if form == b".snd" else "little")
+    if start[:8] == b"NIST_1A\n" and scan.at(begin + 8, 8).strip().isdigit():
+        return _nist(scan, begin)
     if form == b"caff":
         return _caf(scan, begin)
     if form == b"OggS":
-        return _ogg(scan, begin)
+        return ogg_parts(scan, begin)
     if form == _EBML:
         return _matroska(scan, begin)
     if start == _ASF:
         return _asf(scan, begin)
+    if form == _FLV:
+        return _flv(scan, begin)
     if start[4:8] in _ISO_BOXES:
         return _iso(scan, begin)
     if scan.at(skip_tag(scan, begin), 8) in _FLAC_STREAMINFO:
@@ -72,6 +79,7 @@ def _is_start(scan: Scan, offset: int) -> bool:
     start = scan.at(offset, 16)
     return (
         start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"OggS", _EBML)
+        or _is_flv(scan.at(offset, 13))
         or start in (_W64_RIFF, _ASF)
         or start[4:8] == b"ftyp"
         or scan.at(skip_tag(scan, offset), 8) in _FLAC_STREAMINFO
@@ -92,8 +100,8 @@ def _sized(scan: Scan, begin: int, data: int, size: int, unknown: bool, patches:
     if unknown:
         return Part(begin, scan.size, patches)
     if found < size:
-        missing = f"its header promises {size} bytes of samples and it holds {found}"
-        return Part(begin, scan.size, missing=missing)
+        missing = f"is truncated: its header promises {size} bytes of samples and it holds {found}"
+        return Part(begin, scan.size, patches, missing=missing)
     rest = scan.size - end
     left_over = rest if rest > 0 and not _is_start(scan, end) and not scan.is_zero(end) else 0
     return Part(begin, scan.size if left_over or rest <= 0 else end, left_over=left_over)
@@ -113,7 +121,7 @@ def _wave(scan: Scan, begin: int, order: str) -> Part:
     size = scan.number(offset + 4, 4, order)
     if large is not None and size == 0xFFFFFFFF:
         size = scan.number(large, 8, "little")
-        unknown = size == 0 or size >= 1 << 62
+        unknown = size in (0, 0xFFFFFFFF) or size >= 1 << 62
         patches = ((large - 8, (scan.size - begin - 8).to_bytes(8, "little")), (large, found.to_bytes(8, "little")))
         patches += ((large + 8, bytes(8)),)
     else:
@@ -150,7 +158,7 @@ def _aiff(scan: Scan, begin: int) -> Part:
     if header[:4] != b"SSND" or len(header) < 8:
         return Part(begin, scan.size)
     size, found = int.from_bytes(header[4:], "big"), scan.size - offset - 8
-    unknown = _is_unknown(size) and found > 8
+    unknown = (_is_unknown(size) or size == 8) and found > 8  # 8: no more than its own fields
     end = max(offset + 8 + size + size % 2, begin + 8 + scan.number(begin + 4, 4))
     return _sized(
         scan, begin, offset + 8, size, unknown, ((offset + 4, min(found, 0x7FFFFFFF).to_bytes(4, "big")),), end
@@ -175,7 +183,18 @@ def _w64(scan: Scan, begin: int) -> Part:
 
 def _au(scan: Scan, begin: int, order: str) -> Part:
     start, size = scan.number(begin + 4, 4, order), scan.number(begin + 8, 4, order)
-    return _sized(scan, begin, begin + start, size, _is_unknown(size), (), begin + start + size)
+    patches = ((begin + 8, b"\xff" * 4),)
+    return _sized(scan, begin, begin + start, size, _is_unknown(size), patches, begin + start + size)
+
+
+def _nist(scan: Scan, begin: int) -> Part:
+    """SPHERE, as corpora of speech have it: a header of text."""
+    header = scan.at(begin, min(1 << 16, int(scan.at(begin + 8, 8).strip() or b"0")))
+    fields = dict(re.findall(rb"(sample_count|channel_count|sample_n_bytes) -i (\d+)", header))
+    size = int(fields.get(b"sample_count", 0)) * int(fields.get(b"sample_n_bytes", 0))
+    size *= int(fields.get(b"channel_count", 1))
+    data = begin + len(header)
+    return _sized(scan, begin, data, size, size == 0, (), data + size)
 
 
 def _caf(scan: Scan, begin: int) -> Part:
@@ -215,40 +234,12 @@ def _flac(scan: Scan, begin: int) -> Iterator[Part]:
     return following
 
 
-def _ogg(scan: Scan, begin: int) -> list[Part]:
-    """Pages of one or more streams; streams that begin after others have ended are a part of their own (a chain)."""
-    found: list[Part] = []
-    first, offset, streams, has_data, missing, lost = begin, begin, 0, False, None, 0
-    while offset < scan.size:
-        header = scan.at(offset, 27)
-        if header[:4] != b"OggS":
-            following = scan.find(b"OggS", offset)
-            if following < 0:
-                lost += 0 if scan.is_zero(offset) or scan.at(offset, 3) == b"TAG" else scan.size - offset
-                break
-            lost, offset = lost + following - offset, following
-            continue
-        table = scan.at(offset + 27, header[26]) if len(header) == 27 else b""
-        if len(header) < 27 or len(table) < header[26] or offset + 27 + header[26] + sum(table) > scan.size:
-            missing = f"its last page lacks {max(1, offset + 27 + sum(table) + len(table) - scan.size)} bytes"
-            break
-        if header[5] & 2:  # first page of a stream
-            if has_data:
-                found.append(Part(first, offset, is_media=streams > 1, left_over=lost))
-                first, streams, has_data, lost = offset, 0, False, 0
-            streams += 1
-        else:
-            has_data = True
-        offset += 27 + len(table) + sum(table)
-    return [*found, Part(first, scan.size, is_media=streams > 1, missing=missing, left_over=lost)]
-
-
 # ---- containers that only PyAV reads --------------------------------------------------------------------------------
 
 
 def _media(scan: Scan, begin: int, end: int) -> Part:
     if end > scan.size:
-        missing = f"its header promises {end - begin} bytes and it holds {scan.size - begin}"
+        missing = f"is truncated: its header promises {end - begin} bytes and it holds {scan.size - begin}"
         return Part(begin, scan.size, missing=missing, is_media=True)
     if end == scan.size or _is_start(scan, end):
         return Part(begin, end, is_media=True)
@@ -324,6 +315,21 @@ def _avi(scan: Scan, begin: int) -> Part:
     if offset == begin:
         return Part(begin, scan.size, is_media=True)
     return _media(scan, begin, min(offset, scan.size + 1) if offset == scan.size + 1 else offset)
+
+
+def _flv(scan: Scan, begin: int) -> Part:
+    following = scan.find(_FLV, begin + 4)
+    while following > 0 and not _is_flv(scan.at(following, 13)):
+        following = scan.find(_FLV, following + 4)
+    return Part(begin, following if following > 0 else scan.size, is_media=True)
+
+
+def _is_flv(header: bytes) -> bool:
+    return (
+        header[:4] == _FLV
+        and header[4:5] in (b"\x01", b"\x04", b"\x05")
+        and header[5:] == bytes((0, 0, 0, 9, 0, 0, 0, 0))
+    )
 
 
 def _asf(scan: Scan, begin: int) -> Part:

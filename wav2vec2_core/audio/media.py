@@ -38,6 +38,8 @@ def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float 
     Raises:
         AudioError: the part cannot be decoded, or is damaged.
     """
+    if part.missing is not None and not reading.keep:
+        reading.harm(part.missing, before)
     asked = {
         "do": "read",
         "channel": reading.channel,
@@ -46,6 +48,7 @@ def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float 
     }
     with _answers(source, part, reading.name, asked) as answers:
         following: list[tuple[int, int]] = []
+        rate, seconds = 1, [before]
 
         def blocks() -> Iterator[np.ndarray]:
             for kind, data in answers:
@@ -53,7 +56,8 @@ def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float 
                     following.append(struct.unpack("<II", data))
                     return
                 if kind == "B":
-                    yield np.frombuffer(data, np.float32)
+                    yield (block := np.frombuffer(data, np.float32))
+                    seconds[0] += len(block) / rate
                 else:
                     _report(kind, data, reading, before)
 
@@ -69,21 +73,29 @@ def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float 
             for _ in rest:
                 pass
     if part.missing is not None:
-        reading.harm(f"is truncated: {part.missing}", before)
+        reading.harm(part.missing, seconds[0])
+    if part.note is not None:
+        reading.note(f"{reading.name} {part.note}")
     if part.left_over:
         reading.note(f"{reading.name}: {part.left_over} bytes at its end are no part of its sound and are not read")
 
 
-def media_facts(source: Path | bytes, part: Part, name: str, track: int | str | None) -> tuple[float, int]:
-    """Seconds and channels of a part, without decoding it. Raises ``AudioError``."""
-    with _answers(source, part, name, {"do": "facts", "track": track}) as answers:
+def media_facts(source: Path | bytes, part: Part, reading: Reading, before: float) -> tuple[float, int]:
+    """Seconds and channels of a part, decoded only where nothing else tells its length. Raises ``AudioError``."""
+    if part.missing is not None and not reading.keep:
+        reading.harm(part.missing, before)
+    facts: dict[str, Any] = {}
+    with _answers(source, part, reading.name, {"do": "facts", "track": reading.track}) as answers:
         for kind, data in answers:
             if kind == "I":
                 facts = json.loads(data)
-                return facts["duration"], facts["channels"]
-            if kind == "X":
-                raise AudioError(f"{name} {json.loads(data)}")
-    raise AudioError(f"{name} cannot be decoded as audio: download it again or convert it to wav or flac")
+            elif kind == "X":
+                raise AudioError(f"{reading.name} {json.loads(data)}")
+    seconds = facts["duration"]
+    if seconds is None:
+        runs = media_runs(source, part, reading, None, before)
+        seconds = sum(sum(map(len, run.blocks)) / run.rate for run in runs)
+    return seconds, facts["channels"]
 
 
 def _report(kind: str, data: bytes, reading: Reading, before: float) -> None:

@@ -35,6 +35,7 @@ _LONGEST_GAP = 6 * 3600.0  # seconds; a longer jump is another clock
 _MOST_BEFORE = 5.0  # seconds of sound before the clock's zero that are left out: what encoders put there
 _MOST_PADDING = 4096  # samples behind the stated end that an encoder may add
 _LAST_PACKETS = 8  # decoded for the length of a recording: the last packet's own is often unknown
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _PLANES = 8  # PyAV knows the first 8 planes of a frame and reads the others past the end of their table
 _ALIVE = 2.0  # seconds between signs of life
 # Containers whose clock begins at 0, and those where it begins with the first of their streams. Others have no clock.
@@ -145,13 +146,25 @@ class Clock:
         self.counts = any(kind in _FROM_ZERO + _FROM_FIRST for kind in kinds)
         first = container.start_time
         self._origin = first / 1_000_000 if first is not None and any(kind in _FROM_FIRST for kind in kinds) else 0.0
+        self._has_start_only = bool(
+            {"avi", "ogg"} & set(kinds)
+        )  # no times, or none to rely on, but that of the beginning
+        self._interpolates = any(kind in ("mpegts", "mpeg") for kind in kinds)
+        self._rate: int | None = None
         self.now = 0.0
+
+    def goes_on(self, rate: int) -> None:
+        """Broadcast formats time few frames; the times between are wrong once the rate is not that of the beginning."""
+        if self._interpolates and rate != (self._rate or rate):
+            self.counts = False
+        self._rate = self._rate or rate
 
     def gap(self, time: float | None) -> float:
         """Seconds of silence to put in front of a frame that begins at ``time``; negative: to drop at its beginning."""
         if not self.counts or time is None:
             return 0.0
         gap = time - self._origin - self.now
+        self.counts = not self._has_start_only
         if self.now == 0:
             if -_MOST_BEFORE <= gap <= _LONGEST_GAP:
                 return gap
@@ -248,6 +261,7 @@ def _read(answers: Answers, container: Any, stream: Any, request: dict[str, Any]
         corrupt += frame.is_corrupt
         rate, samples = frame.sample_rate, _samples(frame)
         output.begin(rate, samples.shape[1])
+        clock.goes_on(rate)
         gap = clock.gap(_time(frame))
         if gap > 0:
             if output.seconds and gap > _GAP:
@@ -343,22 +357,41 @@ def _stated(container: Any, stream: Any) -> float | None:
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
-def _duration(answers: Answers, container: Any, stream: Any) -> float:
-    """Seconds, from the tables of mp4 or from the times and lengths of all packets, of which the last are decoded."""
+def _duration(answers: Answers, container: Any, stream: Any) -> float | None:
+    """Seconds, from the tables of mp4 or from the times and lengths of all packets, of which the last are decoded.
+
+    ``None`` where the packets state no lengths either.
+    """
     stated = _stated(container, stream)
     if stated is not None:
         return stated
-    clock, last = Clock(container, stream), collections.deque(maxlen=_LAST_PACKETS)
+    clock, last, are_stated = Clock(container, stream), collections.deque(maxlen=_LAST_PACKETS), True
     for packet in container.demux(stream):
         answers.look()
         if packet.size and packet.time_base is not None:
             last.append(packet)
-            clock.passes(_time(packet), float((packet.duration or 0) * packet.time_base))
-    for packet in last if clock.counts else ():
+            seconds, rate = _lasts(packet, stream)
+            are_stated = are_stated and seconds > 0
+            clock.goes_on(rate)
+            clock.passes(_time(packet), seconds)
+    if not clock.counts and not are_stated:
+        return None
+    for packet in [*last, None] if clock.counts else ():
         with contextlib.suppress(EOFError, FFmpegError):
-            for frame in packet.decode():
-                clock.reaches(_time(frame), frame.samples / frame.sample_rate)
+            for frame in packet.decode() if packet is not None else stream.codec_context.decode(None):
+                if not clock.reaches(_time(frame), frame.samples / frame.sample_rate) and packet is None:
+                    clock.now += frame.samples / frame.sample_rate
     return max(0.0, clock.now)
+
+
+def _lasts(packet: Any, stream: Any) -> tuple[float, int]:
+    """Seconds of a packet, and its rate. AAC in a stream states both itself; the container knows the first rate."""
+    if stream.codec_context.name == "aac":
+        header = bytes(packet)[:7]
+        if len(header) == 7 and header[0] == 0xFF and header[1] & 0xF6 == 0xF0:
+            rate = _AAC_RATES[min(header[2] >> 2 & 15, len(_AAC_RATES) - 1)]
+            return 1024 * ((header[6] & 3) + 1) / rate, rate
+    return float((packet.duration or 0) * packet.time_base), 0
 
 
 def _time(thing: Any) -> float | None:

@@ -77,7 +77,7 @@ def mpeg_parts(scan: Scan, begin: int) -> list[Part]:
         form, is_last = forms[run.form], index == len(runs) - 1
         missing = None
         if run.promised is not None and run.frames + 1 < run.promised:
-            missing = f"it promises {run.promised} frames and holds {run.frames}"
+            missing = f"is truncated: it promises {run.promised} frames and holds {run.frames}"
         found.append(
             Part(
                 begin if index == 0 else run.begin,

@@ -14,7 +14,8 @@ class Part:
         patches: (offset, bytes) that the decoder reads instead of the file's: lengths that mean "unknown".
         is_promise: whether the length that the decoder states is guaranteed by the format.
         length: samples of each channel where the headers of all frames tell, whatever the decoder states.
-        missing: what the headers promise and the file does not hold, for a message; ``None`` where nothing is.
+        missing: "is truncated: ..." where the headers promise what the file does not hold.
+        note: what a user should know of it, for a sentence that begins with the name.
         left_over: bytes behind it that no decoder reads, other than tags and zeros.
         is_media: a container that only PyAV reads.
     """
@@ -25,5 +26,6 @@ class Part:
     is_promise: bool = True
     length: int | None = None
     missing: str | None = None
+    note: str | None = None
     left_over: int = 0
     is_media: bool = False

@@ -51,6 +51,8 @@ def open_sound(path: Path | None, file: BinaryIO, part: Part, name: str) -> Iter
 
 def sound_run(sound: Any, part: Part, reading: Reading, *, is_first: bool, seconds: float) -> Run:
     """The samples of a part. Its blocks raise ``AudioError`` where damage shows; ``seconds`` were read before it."""
+    if part.missing is not None and not reading.keep:
+        reading.harm(part.missing, seconds)
     rate, begin = sound.samplerate, 0
     needed = reading.first_needed(rate) // PIECE * PIECE if is_first else 0
     if 0 < needed < sound.frames and part.is_promise and sound.subtype in _EXACT and sound.format != "OGG":
@@ -101,9 +103,11 @@ def _check_end(sound: Any, part: Part, reading: Reading, found: int, before: flo
         of = f"it promises {length} samples and {found}" if length is not None else f"{found} samples"
         reading.harm(f"is damaged or truncated: {of} can be decoded", seconds, error)
     elif part.missing is not None:
-        reading.harm(f"is truncated: {part.missing}", seconds)
+        reading.harm(part.missing, seconds)
     elif length is not None and found < length - (_SLACK if part.length is not None else 0):
         reading.harm(f"is truncated: it promises {length} samples and holds {found}", seconds)
+    if part.note is not None:
+        reading.note(f"{reading.name} {part.note}")
     if part.left_over:
         behind = f"{part.left_over} bytes behind second {seconds:.2f} are no part of its sound"
         if part.left_over > 4096:

@@ -68,13 +68,13 @@ class FileSource:
             with open_sound(self._path, file, part, self._name) as sound:
                 if sound is not None:
                     if part.missing is not None and not reading.keep:
-                        reading.harm(f"is truncated: {part.missing}", 0.0)
+                        reading.harm(part.missing, 0.0)
                     length = sound_length(sound, part)
                     if length is None:
                         run = sound_run(sound, part, reading, is_first=False, seconds=seconds)
                         length = sum(map(len, run.blocks))
                     return length / sound.samplerate, sound.channels
-        return media_facts(self._media_source(), part, self._name, reading.track)
+        return media_facts(self._media_source(), part, reading, seconds)
 
     def _media_source(self) -> Path | bytes:
         assert self._path is not None
