@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from wav2vec2_core.appearance import SeenByTransformers
 
-class ModelOutput(dict[str, Any]):
+
+class ModelOutput(dict[str, Any], SeenByTransformers):
     """An ordered mapping of the fields that are set; subclasses annotate their fields in order.
 
     It is a ``dict``, so training loops that look for ``outputs["loss"]`` or rebuild mappings of tensors accept it.
@@ -18,6 +20,7 @@ class ModelOutput(dict[str, Any]):
     """
 
     field_names: ClassVar[tuple[str, ...]] = ()
+    passes_for = ("transformers.utils.generic", "ModelOutput")
 
     def __init_subclass__(cls) -> None:
         cls.field_names = tuple(name for name in cls.__annotations__ if name != "field_names")

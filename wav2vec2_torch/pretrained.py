@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wav2vec2_core.appearance import SeenByTransformers
 from wav2vec2_core.checkpoint import (
     Checkpoint,
     LoadPlan,
@@ -29,7 +30,6 @@ from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.parameters import check_trainable, initial_values, trainable_names
 from wav2vec2_core.pretrained_model import FOLLOWED, PretrainedModel
 from wav2vec2_torch import layers
-from wav2vec2_torch.transformers_view import SeenByTransformers
 from wav2vec2_torch.weights import export_weights, fill_weights
 
 
@@ -43,6 +43,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         loading: after ``from_pretrained``, which parameters came from where, are new, or were ignored.
     """
 
+    passes_for = ("transformers.modeling_utils", "PreTrainedModel")
     framework = "pt"
     supports_gradient_checkpointing = True
     own_options = ("device_map",)
@@ -52,6 +53,9 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         self.config = Wav2Vec2Config.of(config).bound(FOLLOWED)
         self.loading: LoadPlan | None = None
         self._source: ModelSource | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _blank, (type(self),), self.__getstate__()  # pickle would compare type(self) with __class__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -252,6 +256,10 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
     def _encoder(self) -> Any:
         body: Any = getattr(self, "wav2vec2", self)
         return body.encoder
+
+
+def _blank(kind: Any) -> Any:
+    return kind.__new__(kind)
 
 
 def _device(device_map: Any) -> torch.device:

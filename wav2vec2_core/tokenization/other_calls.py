@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,9 +42,10 @@ class OtherCalls:
         return self(Ids(ids), None if pair_ids is None else Ids(pair_ids), **options)
 
     def _one(self, text: Any, *, is_split_into_words: bool = False, **options: Any) -> Ids:
-        return Ids(self._ids(text, is_split_into_words, options.get("split_special_tokens")))
+        split = options.get("split_special_tokens")
+        return Ids(self._ids(text, is_split_into_words=is_split_into_words, split_special_tokens=split))
 
-    def _ids(self, text: Any, is_split_into_words: bool, split_special_tokens: bool | None) -> list[int]:
+    def _ids(self, text: Any, *, is_split_into_words: bool, split_special_tokens: bool | None) -> list[int]:
         raise NotImplementedError
 
     def build_inputs_with_special_tokens(
@@ -77,6 +78,12 @@ class OtherCalls:
     def clean_up_tokenization(out_string: str) -> str:
         """Text without the spaces before punctuation and English clitics."""
         return ctc_text.clean_up(out_string)
+
+    @staticmethod
+    def _get_word_offsets(offsets: Sequence[Mapping[str, Any]], word_delimiter_char: str = " ") -> list[dict[str, Any]]:
+        """Offsets of words from those of characters, which transformers' pipeline asks for."""
+        spans = [ctc_text.Span(one["char"], one["start_offset"], one["end_offset"]) for one in offsets]
+        return [word.as_offset("word") for word in ctc_text.words(spans, word_delimiter_char)]
 
     @contextmanager
     def as_target_tokenizer(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import ctc_text
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
+from wav2vec2_core.tokenization.other_calls import OtherCalls, check_verbosity
 from wav2vec2_core.tokenization.vocabulary import Vocabulary
 from wav2vec2_core.tokenization.vocabulary_files import read_arguments, write_files
 
@@ -36,13 +37,13 @@ class Wav2Vec2CTCTokenizerOutput(ModelOutput):
     word_offsets: Any
 
 
-class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
+class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
     """Characters (and longer tokens of the vocabulary) as labels of a CTC model.
 
     Args:
         vocab_file: vocab.json, token -> id, or language -> (token -> id) as MMS models have it.
         bos_token, eos_token, unk_token: special tokens; one that is not in the vocabulary is added at its end.
-        pad_token: the CTC blank; it must be in the vocabulary or among the added tokens. ``None``: no blank.
+        pad_token: the CTC blank; where it is not in the vocabulary, it is added, with a warning. ``None``: no blank.
         word_delimiter_token: stands for the space; ``None``: spaces stay spaces.
         replace_word_delimiter_char: what it becomes in decoded text.
         do_lower_case: the vocabulary is upper case and text is lower case.
@@ -124,6 +125,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
         return_special_tokens_mask: bool = False,
         return_length: bool = False,
         split_special_tokens: bool | None = None,
+        return_offsets_mapping: bool = False,
+        verbose: bool = True,
     ) -> Batch:
         """Labels of one text or of a batch; the tokenizer adds no special tokens around them.
 
@@ -146,6 +149,8 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
             return_special_tokens_mask: 1 for padding.
             return_length: tokens of each text before batch padding.
             split_special_tokens: as in ``tokenize``.
+            return_offsets_mapping: refused; places of characters come with ``decode``.
+            verbose: changes nothing.
 
         Returns:
             ``input_ids`` and what was asked for, each (tokens,) for one text and (batch, tokens) for a batch; tensors
@@ -154,6 +159,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
         Raises:
             InputError: ``text`` is no text, a character has no id, or options contradict each other.
         """
+        check_verbosity(verbose, return_offsets_mapping)
         if text is None and text_target is None:
             raise InputError("neither text nor text_target is given: pass one of them")
         if return_token_type_ids and not add_special_tokens:
@@ -204,6 +210,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
         padding_side: str | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        verbose: bool = True,
     ) -> Batch:
         """Pad encodings: ids, masks and token types; other entries pass through.
 
@@ -211,6 +218,7 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
             encoded_inputs: a mapping or a list of mappings with ``input_ids``, of lists, arrays or tensors.
             padding, max_length, pad_to_multiple_of, padding_side, return_attention_mask: as in ``__call__``.
             return_tensors: as in ``__call__``; by default tensors come back as the kind they were.
+            verbose: changes nothing.
 
         Raises:
             InputError: there are no ``input_ids``, entries differ in batch size, or the tokenizer has no pad token.
@@ -417,14 +425,25 @@ class Wav2Vec2CTCTokenizer(Vocabulary, Pretrained):
         return cls(**read_arguments(source, overrides))
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *, processor_class: str | None = None
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        processor_class: str | None = None,
+        filename_prefix: str | None = None,
+        **options: Any,
     ) -> tuple[str, ...]:
         """Write the files that transformers 4 and 5 read into a folder (created where missing); returns their paths.
 
+        ``filename_prefix`` is refused: no one reads files of other names. ``options``: see ``Pretrained``.
+
         Raises:
+            InputError: an option is unknown or refused.
             OutputError: the folder or a file cannot be written.
         """
-        return write_files(self, save_directory, processor_class)
+        if filename_prefix is not None:
+            raise InputError(f"filename_prefix={filename_prefix!r:.100} is not supported here: name another folder")
+        with self.saving(save_directory, options):
+            return write_files(self, save_directory, processor_class)
 
     def save_vocabulary(self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None) -> tuple[str]:
         """Write ``vocab.json``, with all languages of a nested vocabulary; returns its path. Raises ``OutputError``."""
