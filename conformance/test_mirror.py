@@ -11,10 +11,11 @@ from conformance import mirror
 from conformance.mirror import EXCEPTIONS, PACKAGES, declared, differences, unexplained
 
 ROOT = Path(__file__).parent.parent
-#: What users of every back end call: methods of a model -> arguments that must exist under one name.
+#: What users and the core's base of models call: methods of a model -> arguments that must exist under one name.
 PUBLIC = {
-    "from_pretrained": {"model", "config", "revision", "cache_dir", "token", "local_files_only", "force_download"},
-    "save_pretrained": {"save_directory", "max_shard_size"},
+    "from_source": {"source", "config", "checkpoint", "dtype", "ignore_mismatched_sizes", "target_lang"},
+    "arrays": set(),
+    "write_own_format": {"folder", "arrays", "max_shard_size"},
     "load_adapter": {"target_lang", "source"},
     "save_adapter": {"folder", "language"},
     "init_adapter_layers": set(),

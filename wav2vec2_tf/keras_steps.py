@@ -54,9 +54,17 @@ class KerasSteps(keras.Model):
         self._compiled_with = followed
         return True
 
-    def compile(self, *args: Any, jit_compile: bool | str = False, **options: Any) -> None:
-        """As in Keras, but XLA is off unless asked for: it compiles anew for every length of recording."""
-        super().compile(*args, jit_compile=jit_compile, **options)
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **options: Any) -> None:
+        """As in Keras, but XLA is off unless asked for, as it compiles anew for every length of recording, and nothing
+        is left of an earlier call: without a loss the model's own is minimised."""
+        self.loss = self._compile_loss = self._compile_metrics = None
+        super().compile(optimizer, loss, *args, **{"jit_compile": False, **options})
+
+    def export(self, filepath: Any, *args: Any, **options: Any) -> Any:
+        """As in Keras, without a call before: waveforms (batch, samples) of any size go in, unless ``input_signature``
+        says otherwise. ``wav2vec2_tf.export.export_saved_model`` takes lengths too and checks what it wrote."""
+        waveforms = keras.InputSpec(shape=(None, None), dtype="float32", name="input_values")
+        return super().export(filepath, *args, **{"input_signature": [waveforms], **options})
 
     def train_step(self, data: Any) -> Any:
         data = self._with_labels_inside(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -274,6 +275,11 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def is_address(name: str | os.PathLike[str]) -> bool:
+    """Whether this looks like ``https://...``, also after a ``Path`` has taken one stroke away."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", str(name), re.IGNORECASE) is not None
+
+
 def _check_file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     try:
@@ -281,6 +287,8 @@ def _check_file(path: str | os.PathLike[str]) -> Path:
         if stat.S_ISREG(status.st_mode):
             path.open("rb").close()
     except FileNotFoundError as error:
+        if is_address(path):
+            raise AudioError(f"{path} is an address, only files are read: download it and name the file") from error
         raise AudioError(f"{path} does not exist: check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

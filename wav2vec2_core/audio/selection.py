@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.audio.recording import Recording
+from wav2vec2_core.audio.recording import Recording, is_address
 from wav2vec2_core.errors import AudioError, InputError
 
 #: The name of standard input.
@@ -137,7 +137,7 @@ def _sources(name: str, recursive: bool) -> Iterator[Source]:
         paths = [*_in_folder(path, recursive)]
         base = path
         what = f"folder {name} holds no recording" + ("" if recursive else ": name another or add --recursive")
-    elif any(mark in name for mark in "*?[") and not path.exists():
+    elif any(mark in name for mark in "*?[") and not path.exists() and not is_address(name):
         paths = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207  (a pattern may be absolute)
         paths = [match for match in paths if not match.is_dir()]
         base = _fixed_part(path)
