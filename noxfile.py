@@ -164,3 +164,10 @@ def build(session: nox.Session) -> None:
     heard = session.run("wav2vec2", "transcribe", str(sample), silent=True, stderr=None)
     if not isinstance(heard, str) or heard.strip() != "three one four":
         session.error(f"the installed wheel heard {heard!r}, not 'three one four'")
+
+
+@nox.session(default=False)
+def mutate(session: nox.Session) -> None:
+    """`nox -s mutate -- FILE [TESTS]` changes a source file in many ways and lists what its tests do not notice."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,lm,train,test]")
+    session.run("python", "tests/support/mutants.py", *session.posargs)

@@ -87,6 +87,13 @@ def test_negatives_are_other_masked_frames_of_the_same_utterance():
     assert (negatives[~mask] // 40 == np.repeat(np.arange(3), (~mask).sum(1))[:, None]).all()
 
 
+def test_two_masked_frames_are_each_others_distractors():
+    mask = np.zeros((1, 6), bool)
+    mask[0, [1, 4]] = True
+    negatives = negative_indices(mask, 3, rng())
+    assert (negatives[0, [1, 4]] == [[4], [1]]).all()
+
+
 def test_no_masked_frame_at_all():
     assert (negative_indices(np.zeros((1, 4), bool), 3, rng()) == 0).all()
 
