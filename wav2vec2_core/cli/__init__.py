@@ -19,9 +19,10 @@ from wav2vec2_core.cli.evaluate import evaluate
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
+from wav2vec2_core.cli.streams import ResultsLost, standard_streams
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.cli.whisper_names import WhisperNames
-from wav2vec2_core.errors import Wav2Vec2Error
+from wav2vec2_core.errors import OutputError, Wav2Vec2Error
 
 app = typer.Typer(
     name="wav2vec2",
@@ -64,8 +65,21 @@ def main() -> None:
     """Entry point: an error that the user can mend is one line on stderr and exit code 1."""
     # Before TensorFlow is imported: fewer of its own notes on stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with standard_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """Exit code of the command."""
     try:
-        app()
-    except Wav2Vec2Error as error:
+        try:
+            app()
+        except SystemExit as end:
+            sys.stdout.flush()
+            return end.code
+    except (Wav2Vec2Error, ResultsLost) as error:
         print_error(error)
-        sys.exit(1)
+    except OSError as error:  # of the system, where nobody expects one
+        print_error(OutputError(f"{error}: check the path, its permissions and the free space"))
+    return 1

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
-from wav2vec2_core.errors import Wav2Vec2Error
 
-
-def print_error(error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> None:
+def print_error(error: Exception, name: tuple[str, str] | None = None) -> None:
     """First line of the message to stderr; longer messages (parameter lists) are for the library's callers.
 
     ``name``: how the message spells a file, and what the user called it.
