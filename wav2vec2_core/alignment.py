@@ -15,6 +15,7 @@ from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.pipeline import Audio, Progress
+from wav2vec2_core.subtitles import spoken_lines
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
 
@@ -75,7 +76,7 @@ class Aligner:
 
         Args:
             recording: of any format and length: its path, a ``Recording``, or (samples, rate).
-            text: lines, or a text whose lines are taken; each line with words is a segment.
+            text: lines, or a text whose lines are taken, of SRT and WebVTT the cues; each one with words is a segment.
             untranscribed: where speech that the text leaves out may be; see ``decoding.alignment.align_words``.
             progress: called with seconds of audio that the model is through with.
 
@@ -86,7 +87,7 @@ class Aligner:
         from wav2vec2_core.decoding.forced_alignment import align_words  # compiles, which takes a moment
 
         opened = self.transcriber.open(recording)
-        lines = text.splitlines() if isinstance(text, str) else list(text)
+        lines = spoken_lines(text) if isinstance(text, str) else list(text)
         if not any(letter.isalnum() or letter == "*" for line in lines for letter in line):
             raise InputError(f"the text of {opened.name} has no words: nothing to align")
         logits = np.concatenate(list(self.transcriber.logits(opened, progress=progress)))

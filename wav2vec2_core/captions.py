@@ -229,11 +229,12 @@ def render(
         case "srt":
             cues = enumerate(_spoken_cues(segments, layout, voices, _named), start=1)
             return "".join(
-                f"{i}\n{_clock(a, ',', True)} --> {_clock(b, ',', True)}\n{text}\n\n" for i, (a, b, text) in cues
+                f"{i}\n{_clock(a, ',', True)} --> {_clock(b, ',', True)}\n{_harmless(text)}\n\n"
+                for i, (a, b, text) in cues
             )
         case "vtt":
-            cues = _spoken_cues(segments, layout, voices, _voice_tag)
-            return "WEBVTT\n\n" + "".join(f"{_clock(a)} --> {_clock(b)}\n{text}\n\n" for a, b, text in cues)
+            cues = _spoken_cues(segments, layout, voices, _voice_tag, _escaped)
+            return "WEBVTT\n\n" + "".join(f"{_clock(a)} --> {_clock(b)}\n{_harmless(text)}\n\n" for a, b, text in cues)
         case "tsv":
             rows = [[str(_milliseconds(s.start)), str(_milliseconds(s.end)), _one_line(s.text)] for s in segments]
             table = [["start", "end", "text"], *rows]
@@ -287,8 +288,13 @@ def _voice_tag(speaker: str | None, text: str) -> str:
     """WebVTT's own way to say who speaks."""
     if speaker is None:
         return text
-    name = _harmless(speaker).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"<v {name}>{text}"
+    name = _escaped(_harmless(_one_line(speaker))).replace(">", "&gt;")
+    return f"<v {name}{' ' if name.endswith('-') else ''}>{text}"  # "-->" must not arise here either
+
+
+def _escaped(text: str) -> str:
+    """Text with WebVTT's references for the two characters that begin a reference or a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _words(segments: Iterable[Segment]) -> list[TimedWord]:
@@ -328,26 +334,28 @@ def _spoken_cues(
     layout: Layout,
     voices: Sequence[str | None],
     named: Callable[[str | None, str], str],
+    escaped: Callable[[str], str] = str,
 ) -> Iterator[tuple[int, int, str]]:
     """``_cues``, with the speaker ``named`` where there are any; each speaker's are laid out alone."""
     if not voices:
-        yield from _cues(segments, layout)
+        yield from _cues(segments, layout, escaped)
         return
     cues = [
         (start, end, named(voice, text))
         for voice in voices
-        for start, end, text in _cues([segment for segment in segments if segment.speaker == voice], layout)
+        for start, end, text in _cues([segment for segment in segments if segment.speaker == voice], layout, escaped)
     ]
     yield from sorted(cues, key=lambda cue: cue[:2])
 
 
-def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds and text of every subtitle."""
+def _cues(segments: Sequence[Segment], layout: Layout, escaped: Callable[[str], str]) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds and text of every subtitle; widths are counted before it is ``escaped``."""
     if not layout.by_words:
         for segment in segments:
-            yield _milliseconds(segment.start), _milliseconds(segment.end), _harmless(segment.text)
+            yield _milliseconds(segment.start), _milliseconds(segment.end), escaped(_harmless(_one_line(segment.text)))
         return
-    for words, pieces in _subtitles(segments, layout):
+    for words, plain in _subtitles(segments, layout):
+        pieces = [escaped(piece) for piece in plain]
         text = "".join(pieces)
         if not layout.highlight_words:
             yield _milliseconds(words[0].start), _milliseconds(words[-1].end), text
@@ -362,8 +370,8 @@ def _cues(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[int, in
 
 
 def _harmless(text: str) -> str:
-    """Text without the mark that both formats take for a line of times."""
-    return _one_line(text).replace("-->", "->")
+    """Text without the mark that subtitles take for a line of times, however many dashes it has."""
+    return re.sub("-{2,}>", "->", text)
 
 
 def _underlined(piece: str) -> str:
@@ -381,7 +389,7 @@ def _subtitles(segments: Sequence[Segment], layout: Layout) -> Iterator[tuple[li
     pieces: list[str] = []
     width, lines = 0, 1
     for word, opens in _openings(segments, layout.max_words_per_line):
-        text = _harmless(word.text)
+        text = _harmless(_one_line(word.text))
         paused = flowing and bool(words) and word.start - words[-1].start > _SUBTITLE_PAUSE
         shown = text if word.joined else f" {text}"
         fits = layout.max_line_width is None or width + len(shown) <= layout.max_line_width

@@ -65,7 +65,7 @@ _STREAMABLE = ("json", "ctm")
 def align(
     audio: Annotated[Path | None, typer.Argument(metavar="AUDIO", help="A recording of any length and format.")] = None,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="File with what is said, a line a segment; - for stdin.")
+        str | None, typer.Argument(metavar="TEXT", help="What is said, a line or SRT/VTT cue a segment; - for stdin.")
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="Recordings with their texts (.jsonl, .csv, .tsv) instead of AUDIO and TEXT.")

@@ -63,20 +63,36 @@ class AddedTokens:
     def __init__(self, by_id: Mapping[int, AddedToken]) -> None:
         self.by_id = dict(by_id)
         self.ids = {token.content: index for index, token in by_id.items()}
-        self._borders: set[str] = set()
+        self._owned: dict[str, set[int]] = {}
+        for index, token in by_id.items():
+            self._owned.setdefault(token.content, set()).add(index)
+        self._borders: set[str] | None = None  # until the first update
         self._lengths: list[int] = []
 
+    def id_of(self, content: str) -> int | None:
+        """The highest id that a token has now."""
+        return max(self._owned.get(content, ()), default=None)
+
     def update(self, tokens: Iterable[tuple[int, AddedToken]] = ()) -> None:
-        """Add tokens and cut text at all of them from now on.
+        """Add tokens and cut text at all of them from now on. Takes time for the new tokens, not for all.
 
         An id can be taken over by another token. Text is still cut at the former owner, unless it loses its id before
         or in the first ``update`` that sees it: transformers draws its borders at the same moments.
         """
+        changed: set[int] = set()
         for index, token in tokens:
+            changed.add(index)
+            if index in self.by_id:
+                self._owned[self.by_id[index].content].discard(index)
             self.by_id[index] = token
             self.ids[token.content] = index
-        self._borders |= {token.content for token in self.by_id.values()}
-        self._lengths = sorted({len(content) for content in self._borders}, reverse=True)
+            self._owned.setdefault(token.content, set()).add(index)
+        if self._borders is None:
+            self._borders, changed = set(), {*self.by_id}
+        new = {self.by_id[index].content for index in changed} - self._borders
+        self._borders |= new
+        if not {len(content) for content in new} <= {*self._lengths}:
+            self._lengths = sorted({*self._lengths, *map(len, new)}, reverse=True)
 
     def pieces(self, text: str) -> list[str]:
         """Cut ``text`` at the added tokens, whose flags decide about the white space around them."""
@@ -121,6 +137,6 @@ class AddedTokens:
     def _longest_at(self, text: str, position: int) -> str | None:
         for length in self._lengths:
             candidate = text[position : position + length]
-            if candidate in self._borders:
+            if self._borders and candidate in self._borders:
                 return candidate
         return None

@@ -193,7 +193,8 @@ class Vocabulary:
         self.init_kwargs["target_lang"] = target_lang
         # Long tokens of the former language go, so that its ids and splits do not leak into this one. Tokens of the
         # user keep their ids where these are free.
-        own = {i: token for i, token in added.by_id.items() if not {token.content} & (former.keys() | self.encoder)}
+        languages = {*former, *self.encoder}
+        own = {index: token for index, token in added.by_id.items() if token.content not in languages}
         self._added = AddedTokens({index: token for index, token in own.items() if index not in self.decoder})
         self._add(self._special_tokens_not_added(), special=True)
         self._add([token for index, token in own.items() if index in self.decoder], special=False)
@@ -231,9 +232,12 @@ class Vocabulary:
             )
 
     def _keep_long_tokens_whole(self) -> None:
-        for token in self.encoder:
-            if len(token) > 1:
-                self._add([AddedToken(token, lstrip=True, rstrip=True, normalized=False)], special=False)
+        """One after the other, as each may take over the id of another; a large vocabulary has thousands of them."""
+        for content, own in self.encoder.items():
+            if len(content) > 1:
+                index = self._added.id_of(content)
+                token = AddedToken(content, lstrip=True, rstrip=True, normalized=False)
+                self._added.update([(own if index is None else index, token)])
 
     # ---- added and special tokens -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -429,3 +430,14 @@ def test_a_missing_framework_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(BackendError, match=r"tensorflow is not installed.*wav2vec2-frameworks\[tf\]"):
         to_tensor([1], "tf")
+
+
+def test_loading_takes_time_in_proportion_to_the_vocabulary(tmp_path):
+    """32,000 tokens of several letters: 0.1 s, minutes where each looks at all others."""
+    path = tmp_path / "vocab.json"
+    special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}
+    path.write_text(json.dumps({**special, **{f"t{number}": 5 + number for number in range(32_000)}}))
+    before = time.process_time()
+    tokenizer = Wav2Vec2CTCTokenizer(path)
+    assert time.process_time() - before < 2
+    assert tokenizer("t31999t7").input_ids == [32004, 12]
