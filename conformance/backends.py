@@ -17,6 +17,7 @@ import numpy as np
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError, InputError
+from wav2vec2_core.training.steps import StepValues, Trainer
 
 Arrays = dict[str, np.ndarray]
 #: What a device of the command is called in the frameworks' own lists.
@@ -77,8 +78,8 @@ class BackendModel(Protocol):
     def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
         """Objectives before each of ``count`` steps of gradient descent with ``MOMENTUM``, and the parameters after.
 
-        The framework's own optimizer: v = momentum * v + gradient; parameter = parameter - rate * v. The model keeps
-        its first values.
+        By the back end's own ``train.Trainer`` with the framework's own optimizer: v = momentum * v + gradient;
+        parameter = parameter - rate * v. The model keeps its first values.
         """
         ...
 
@@ -200,6 +201,32 @@ def find_device(name: str, device: str) -> str:
         f"back end {name!r} finds no {device} here, only {', '.join(devices)}: choose another --device, or install "
         "its framework's build for it"
     )
+
+
+def run_steps(
+    trainer: Trainer, call: Mapping[str, Any], count: int, learning_rate: float, targets: float
+) -> list[float]:
+    """Objectives before each step of a trainer on the same batch. Raises ``AssertionError`` where a step is refused."""
+    given = dict(call)
+    temperature = given.pop("gumbel_temperature", None)
+    batch = {name: np.asarray(array) for name, array in given.items() if array is not None}
+    values = StepValues(learning_rate, targets, gumbel_temperature=None if temperature is None else float(temperature))
+    fetched = [trainer.fetch(trainer.step([batch], number, values)) for number in range(count)]
+    assert not any(one["refused"] for one in fetched), "a step of finite gradients was refused"
+    return [one["loss"] for one in fetched]
+
+
+def has_loss(call: Mapping[str, Any]) -> bool:
+    """Whether a model computes a loss from this call."""
+    return "labels" in call or "sampled_negative_indices" in call
+
+
+def targets_of(config: Wav2Vec2Config, head: str, call: Mapping[str, Any]) -> float:
+    """What the sum of losses is divided by to be the loss that a call returns, of which the reference has gradients."""
+    labels = call.get("labels")
+    if labels is None or (head == "ForCTC" and config.ctc_loss_reduction != "mean"):
+        return 1.0
+    return float(labels.shape[0] * labels.shape[1] if labels.ndim == 3 else labels.shape[0])
 
 
 def output_arrays(output: Mapping[str, Any]) -> dict[str, Any]:

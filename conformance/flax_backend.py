@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
@@ -15,12 +14,21 @@ from flax import nnx
 from jax import Array
 
 import wav2vec2_flax
-from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import (
+    ABILITIES,
+    MOMENTUM,
+    PROBED,
+    Arrays,
+    has_loss,
+    output_arrays,
+    run_steps,
+    targets_of,
+)
 from conformance.recording import Recorder, definer, module_paths, walk, watched_calls, watched_methods
 from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_flax import layers
-from wav2vec2_flax.train import init_state, loss_function, train_step
+from wav2vec2_flax.train import Trainer, loss_function
 from wav2vec2_flax.weights import export_weights, fill_weights, flatten, places, with_params
 
 
@@ -134,29 +142,16 @@ class FlaxModel:
 
     def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
         """Steps of ``wav2vec2_flax.train`` with ``optax.sgd``."""
-        optimizer = optax.sgd(learning_rate, momentum=MOMENTUM)
-        with jax.default_device(self.device):
-            state = init_state(self.model, optimizer)
-            batch = self._prepared(call)
-            has_loss = "labels" in batch or "sampled_negative_indices" in batch
-            step = train_step(self.model, optimizer) if has_loss else functools.partial(self._own_step, optimizer)
-            step = step if self.mode == "eager" else jax.jit(step)
-            objectives = []
-            for _ in range(count):
-                state, metrics = step(state, batch, jax.random.key(0))
-                objectives.append(float(np.sum(metrics["loss"])))
-        return objectives, self._by_name(state.params)
+        with jax.default_device(self.device), jax.disable_jit(self.mode == "eager"):
+            trainer = (Trainer if has_loss(call) else Probed)(self.model, optax.sgd(1.0, momentum=MOMENTUM))
+            objectives = run_steps(trainer, call, count, learning_rate, targets_of(self.config, self.model.head, call))
+        reverse = {name: place.reverse for name, place in places(self.model).items()}
+        arrays = {name: _numpy(array) for name, array in trainer.params.items()}
+        return objectives, {n: np.ascontiguousarray(one.T) if reverse[n] else one for n, one in arrays.items()}
 
     def save(self, folder: str, kind: str) -> None:
         """``save_pretrained``."""
         self.model.save_pretrained(folder, safe_serialization=kind == "safetensors")
-
-    def _own_step(self, optimizer: Any, state: Any, batch: Any, _: Array) -> tuple[Any, dict[str, Array]]:
-        """A step of a model that computes no loss, which ``train_step`` refuses."""
-        objective, gradient = jax.value_and_grad(self._objective)(state.params, batch)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), {"loss": objective}
 
     def _prepared(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """The call, with ``layer_keep`` as an array; everything else is taken as it is."""
@@ -188,19 +183,29 @@ class FlaxModel:
 
     def _objective(self, params: Any, batch: dict[str, Any]) -> Array:
         key = jax.random.key(0)
-        if "labels" in batch or "sampled_negative_indices" in batch:
+        if has_loss(batch):
             return loss_function(self.model)(params, batch, key)[0]
-        output = self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True)
-        states = [output[name] for name in PROBED if name in output]
-        total: Any = output.get("codevector_perplexity", 0.0)
-        for state in states:
-            total = total + (state * probe(state.shape)).sum()
-        return total
+        return _probed(self.model(**batch, params=params, train=True, dropout_rng=key, return_dict=True))
 
     def _by_name(self, params: Any) -> Arrays:
         flat = flatten(params)
         arrays = {name: (_numpy(flat[place.path]), place.reverse) for name, place in places(self.model).items()}
         return {name: np.ascontiguousarray(array.T) if reverse else array for name, (array, reverse) in arrays.items()}
+
+
+class Probed(Trainer):
+    """A trainer of models without a loss."""
+
+    def loss_sums(self, model: Any, output: Any, batch: Any) -> Any:
+        """The objective of a call without a loss."""
+        return {"loss": (_probed(output), 1)}
+
+
+def _probed(output: Any) -> Any:
+    total: Any = output.get("codevector_perplexity", 0.0)
+    for state in (output[name] for name in PROBED if name in output):
+        total = total + (state * probe(state.shape)).sum()
+    return total
 
 
 def _class_of(head: str) -> Any:

@@ -61,7 +61,6 @@ EXCEPTIONS: dict[str, str] = {
     # files
     "*:keras_steps.py": "compile and fit of Keras; PyTorch users write the loop, JAX users compose functions",
     "*:export.py": "formats of one framework each; PyTorch exports through torch.export without help",
-    "*:train.py": "steps as pure functions over optax and meshes, which only JAX has",
     "*:fast_layers.py": "the engine's own layers exist where the framework's are slower",
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
     "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
@@ -96,10 +95,13 @@ EXCEPTIONS: dict[str, str] = {
     "flax:heads.py:+body": "makes the body without values",
     # primitives and files of the framework: only what all have must have one name and meaning
     "*:layers.py:+*": "a framework's quirks live there",
+    "*:layers.py:-seeded": "keys in JAX; Keras layers have generators of their own, see seed_dropouts",
+    "*:layers.py:-values_unseen": "the others compile a step, in which no value is seen",
     "*:layers.py:-checkpointed": "recomputation is a policy of JAX's, and not offered by Keras",
     "flax:layers.py:-draw_seed": "keys take its place",
     "flax:layers.py:-gumbel_noise_like": "jax.random.gumbel",
     "flax:layers.py:-without_values": "parameters are shapes until they are filled",
+    "flax:train.py:+*": "steps as pure functions, and meshes, which only JAX has",
     "*:weights.py:*": "layouts and containers differ by framework; export_weights and fill_weights exist in all",
     "*:pretrained.py:*": "loading options are each framework's; the public ones are in test_mirror.PUBLIC",
     "*:inference.py:*": "the engine is each framework's; what it must offer is wav2vec2_core.backend.InferenceModel",

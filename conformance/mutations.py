@@ -241,7 +241,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("mean pooled over padding", ("ForSequenceClassification-base-padded",), replaced(layers, "masked_mean", changed(1, lambda mask: None))),
     Mutation("mixture of layers without softmax", ("ForXVector-weighted-sum-padded",), replaced(heads.F, "softmax", lambda _: lambda x, dim: x)),
     Mutation("biased deviation in x-vectors", (XVECTOR,), replaced(layers, "masked_mean_and_std", _biased_deviation)),
-    Mutation("x-vectors without margin", (XVECTOR,), replaced(losses, "am_softmax_loss", named("margin", 0.0))),
+    Mutation("x-vectors without margin", (XVECTOR,), replaced(losses, "am_softmax_logits", named("margin", 0.0))),
     Mutation("dilation ignored", (XVECTOR,), configured(tdnn_dilation=lambda config: (1,) * len(config.tdnn_dim))),
     Mutation("optimizer without momentum", (BASE,), replaced(torch.optim, "SGD", named("momentum", 0.0))),
     Mutation("last layer missing", (BASE,), replaced(model.Encoder, "forward", changed(3, lambda keep: torch.tensor([True, False])))),

@@ -10,12 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 import wav2vec2_tf
-from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import (
+    ABILITIES,
+    MOMENTUM,
+    PROBED,
+    Arrays,
+    has_loss,
+    output_arrays,
+    run_steps,
+    targets_of,
+)
 from conformance.recording import Recorder, module_paths, walk, watched_calls, watched_methods
 from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_tf import layers
 from wav2vec2_tf.layers import Tensor
+from wav2vec2_tf.train import Trainer
 from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
 
 # After wav2vec2_tf, which makes sure that Keras runs on TensorFlow.
@@ -122,16 +132,12 @@ class TfModel:
         return float(objective), found
 
     def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
-        """Steps of ``keras.optimizers.SGD``."""
+        """Steps of ``wav2vec2_tf.train`` with ``keras.optimizers.SGD``."""
         before = self.weights()
-        variables = self._variables()
-        objectives = []
         with tf.device(self.device):
-            optimizer = keras.optimizers.SGD(learning_rate, momentum=MOMENTUM)
-            for _ in range(count):
-                objective, gradients = self._gradients(self._prepared(call))
-                optimizer.apply(gradients, variables)
-                objectives.append(float(objective))
+            optimizer = keras.optimizers.SGD(momentum=MOMENTUM)
+            trainer = (Trainer if has_loss(call) else Probed)(self.model, optimizer)
+            objectives = run_steps(trainer, call, count, learning_rate, targets_of(self.config, self.model.head, call))
         after = self.weights()
         self.fill(before)
         return objectives, after
@@ -166,14 +172,23 @@ class TfModel:
         variables = [variable.value for variable in self._variables()]
         with tf.GradientTape() as tape:
             output = self.model(arguments, return_dict=True, training=True)
-            if output.get("loss") is not None:
-                objective = tf.reduce_sum(output.loss)
-            else:
-                states = [output[name] for name in PROBED if name in output]
-                products = [tf.reduce_sum(state * tf.cast(probe(state.shape), state.dtype)) for state in states]
-                objective = sum(products, output.get("codevector_perplexity", 0.0))
+            objective = tf.reduce_sum(output.loss) if output.get("loss") is not None else _probed(output)
         zero = tf.UnconnectedGradients.ZERO
         return objective, tape.gradient(objective, variables, unconnected_gradients=zero)
+
+
+class Probed(Trainer):
+    """A trainer of models without a loss."""
+
+    def loss_sums(self, model: Any, output: Any, batch: Any) -> Any:
+        """The objective of a call without a loss."""
+        return {"loss": (_probed(output), tf.constant(1))}
+
+
+def _probed(output: Any) -> Tensor:
+    states = [output[name] for name in PROBED if name in output]
+    products = [tf.reduce_sum(state * tf.cast(probe(state.shape), state.dtype)) for state in states]
+    return sum(products, output.get("codevector_perplexity", 0.0))
 
 
 def _class_of(head: str) -> Any:

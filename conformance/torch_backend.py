@@ -14,11 +14,21 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import wav2vec2_torch
-from conformance.backends import ABILITIES, MOMENTUM, PROBED, Arrays, output_arrays
+from conformance.backends import (
+    ABILITIES,
+    MOMENTUM,
+    PROBED,
+    Arrays,
+    has_loss,
+    output_arrays,
+    run_steps,
+    targets_of,
+)
 from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
 from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_torch import layers
+from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights, fill_weights, to_array
 
 
@@ -120,16 +130,11 @@ class TorchModel:
         return objective.item(), found
 
     def steps(self, call: Mapping[str, Any], count: int, learning_rate: float) -> tuple[list[float], Arrays]:
-        """Steps of ``torch.optim.SGD``."""
+        """Steps of ``wav2vec2_torch.train`` with ``torch.optim.SGD``."""
         before = self.weights()
-        optimizer = torch.optim.SGD(self.model.parameters(), learning_rate, momentum=MOMENTUM)
-        objectives = []
-        for _ in range(count):
-            optimizer.zero_grad()
-            objective = self._objective(call)
-            objective.backward()
-            optimizer.step()
-            objectives.append(objective.item())
+        optimizer = torch.optim.SGD(self.model.parameters(), momentum=MOMENTUM)
+        trainer = (Trainer if has_loss(call) else Probed)(self.model, optimizer)
+        objectives = run_steps(trainer, call, count, learning_rate, targets_of(self.config, self.model.head, call))
         after = self.weights()
         self.model.zero_grad()
         self.fill(before)
@@ -153,11 +158,7 @@ class TorchModel:
 
     def _objective(self, call: Mapping[str, Any]) -> Tensor:
         output = self._run(**self._prepared(call, train=True), return_dict=True)
-        if output.get("loss") is not None:
-            return output.loss.sum()
-        states = [output[name] for name in PROBED if name in output]
-        products = [(state * torch.from_numpy(probe(state.shape)).to(state)).sum() for state in states]
-        return torch.stack(products).sum() + output.get("codevector_perplexity", 0.0)
+        return output.loss.sum() if output.get("loss") is not None else _probed(output)
 
     @contextmanager
     def _recorded(self, recorder: Recorder) -> Iterator[None]:
@@ -212,6 +213,20 @@ def _noted_attention(drawn: list[Tensor]) -> Any:
         return original(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p)
 
     return attention
+
+
+class Probed(Trainer):
+    """A trainer of models without a loss."""
+
+    def loss_sums(self, model: Any, output: Any, batch: Any) -> Any:
+        """The objective of a call without a loss."""
+        return {"loss": (_probed(output), torch.tensor(1))}
+
+
+def _probed(output: Any) -> Tensor:
+    states = [output[name] for name in PROBED if name in output]
+    products = [(state * torch.from_numpy(probe(state.shape)).to(state)).sum() for state in states]
+    return torch.stack(products).sum() + output.get("codevector_perplexity", 0.0)
 
 
 def _class_of(head: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -288,7 +288,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
         logits = self.scores(layers.dropout(outputs.last_hidden_state, self.dropout, dropout_key), None)
         loss = None
         if labels is not None:
-            loss = losses.ctc_loss(logits, **self._loss_arguments(input_values, attention_mask, labels))
+            loss = self._ctc(losses.ctc_loss, logits, input_values, attention_mask, labels)
         output = CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -303,11 +303,18 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
 
         ``output``: of a call with ``batch``, labels or not.
         """
-        arguments = self._loss_arguments(batch["input_values"], batch.get("attention_mask"), batch["labels"])
-        return {"loss": losses.ctc_loss_sum(output["logits"], **arguments)}
+        given = batch["input_values"], batch.get("attention_mask"), batch["labels"]
+        return {"loss": self._ctc(losses.ctc_loss_sum, output["logits"], *given)}
 
-    def _loss_arguments(self, input_values: Any, attention_mask: Any, labels: Any) -> dict[str, Any]:
-        """What ``losses.ctc_loss`` wants beside logits. Raises ``InputError`` and ``ConfigError``."""
+    def _ctc(
+        self,
+        function: Callable[..., Any],
+        logits: Array,
+        input_values: Any,
+        attention_mask: Any,
+        labels: Any,
+    ) -> Any:
+        """``losses.ctc_loss`` or ``ctc_loss_sum`` as the configuration says; raises ``InputError``, ``ConfigError``."""
         config, labels = self.config, jnp.asarray(labels)
         batch, samples = jnp.shape(input_values)
         letters = labels.shape[-1] if labels.ndim > 0 else 0
@@ -320,13 +327,14 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
                 f"below vocab_size={config.vocab_size}"
             )
         lengths = jnp.full(batch, samples) if attention_mask is None else jnp.asarray(attention_mask, jnp.int32).sum(1)
-        return {
-            "lengths": config.num_frames(lengths),
-            "labels": labels,
-            "blank": config.pad_token_id,
-            "reduction": config.ctc_loss_reduction,
-            "zero_infinity": config.ctc_zero_infinity,
-        }
+        return function(
+            logits,
+            config.num_frames(lengths),
+            labels,
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+        )
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         if config.vocab_size != self.config.vocab_size:

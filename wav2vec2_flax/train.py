@@ -8,12 +8,20 @@
 
 On a mesh, the same step: ``mesh = make_mesh(data=4, fsdp=2)``, ``state = place_state(state, mesh)``,
 ``step = on_mesh(train_step(model, optimizer), state, mesh)`` and ``place_batch(batch, mesh)`` for every batch.
+
+``Trainer`` is the same with micro-batches, clipping, a learning rate for each step, and steps that are refused:
+
+    trainer = Trainer(model, optax.adamw(1.0))
+    handle = trainer.step([{"input_values": ..., "labels": ...}], 0, StepValues(learning_rate=1e-4, targets=8))
+    trainer.fetch(handle)["loss"]
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +31,15 @@ import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.training.steps import Batch as NumpyBatch
+from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch
+from wav2vec2_flax.heads import Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+from wav2vec2_flax.weights import nest, places, with_params
 
 Params = Mapping[str, Any]
 Batch = Mapping[str, Any]
@@ -102,6 +117,163 @@ def eval_step(model: FlaxWav2Vec2PreTrainedModel) -> Callable[[Params, Batch], d
     """The pure function ``(params, batch) -> metrics``, without dropout and masks of its own."""
     compute = loss_function(model, train=False)
     return lambda params, batch: compute(params, batch, None)[1]
+
+
+# ---- the trainer ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A step that the device may still be at; ``Trainer.fetch`` waits for it."""
+
+    sums: Sums
+    gradient_norm: Array
+    targets: float
+
+
+class Trainer:
+    """A model's parameters and an optimizer: see ``wav2vec2_core.training.steps.Trainer``.
+
+    Attributes:
+        params: parameter by checkpoint name, as they are now; ``model`` keeps its own.
+    """
+
+    def __init__(
+        self, model: FlaxWav2Vec2PreTrainedModel, optimizer: optax.GradientTransformation, *, seed: int = 0
+    ) -> None:
+        """Train copies of the parameters of ``model``.
+
+        Args:
+            model: any head; what its ``freeze_...`` methods froze stays as it is, without optimizer state.
+            optimizer: made with a learning rate of 1: each step multiplies what it gives by its own rate.
+            seed: of dropout and Gumbel noise.
+        """
+        self.model, self.optimizer, self.seed = model, optimizer, seed
+        self.process = (0, 1)
+        self._paths = {name: place.path for name, place in places(model).items()}
+        self.params: dict[str, Array] = {
+            name: jnp.copy(place.variable.get_value()) for name, place in places(model).items()
+        }
+        self._trained = model.trainable_names()
+        self._opt_state = optimizer.init(self._parts()[0])
+        self._gradients = jax.jit(self._differentiated)
+        self._add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other), donate_argnums=0)
+        self._update = jax.jit(self._updated, donate_argnums=(0, 1))
+        self._evaluate = jax.jit(lambda params, batch: self._sums(params, batch, None))
+        self._run = jax.jit(self._scores)
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The model's configuration."""
+        return self.model.config
+
+    def set_trainable(self, names: frozenset[str]) -> None:
+        """Train these parameters from the next step on; the optimizer keeps what it knows of those trained before."""
+        self.model.set_trainable(names)
+        self._trained = self.model.trainable_names()
+        known = dict(jax.tree_util.tree_leaves_with_path(self._opt_state))
+        fresh, structure = jax.tree_util.tree_flatten_with_path(self.optimizer.init(self._parts()[0]))
+        self._opt_state = jax.tree.unflatten(structure, [known.get(path, leaf) for path, leaf in fresh])
+
+    def step(self, micro: Sequence[NumpyBatch], number: int, values: StepValues) -> Handle:
+        """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
+        prepared = [self._prepared(batch, values.gumbel_temperature) for batch in micro]
+        if not prepared:
+            raise InputError("a step has no micro-batch: give at least one")
+        trained, frozen = self._parts()
+        if not trained:
+            raise InputError("no parameter is trained: name some in set_trainable")
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        found: Any = None
+        for index, batch in enumerate(prepared):
+            made = self._gradients(trained, frozen, batch, jax.random.fold_in(key, index), values.targets)
+            found = made if found is None else self._add(found, made)
+        gradient, sums = found
+        clip = np.float32(np.inf if values.clip is None else values.clip)
+        rate = np.float32(values.learning_rate)
+        trained, self._opt_state, norm = self._update(trained, self._opt_state, gradient, rate, clip)
+        self.params.update(trained)
+        return Handle(sums, norm, values.targets)
+
+    def fetch(self, handle: Handle) -> dict[str, float]:
+        """What a step gave: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
+        found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
+        norm = float(handle.gradient_norm)
+        refused = float(not np.isfinite(norm))
+        return {**found, "count": float(handle.sums["loss"][1]), "gradient_norm": norm, "refused": refused}
+
+    def evaluate(self, batch: NumpyBatch) -> dict[str, tuple[float, float]]:
+        """Sum and count of every term of the loss, without dropout."""
+        sums = self._evaluate(self.params, self._prepared(batch, None))
+        return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
+
+    def logits(self, batch: NumpyBatch) -> list[np.ndarray]:
+        """What the head makes of each row, without padding, float32."""
+        arrays = checked_batch(self.config, self.model.head, batch)
+        values = arrays["input_values"]
+        mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
+        scores = np.asarray(self._run(self.params, values, arrays.get("attention_mask")))
+        rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
+        return unpad_scores(scores, rows, self.config)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model with the parameters as they are now."""
+        self.model.save_pretrained(folder, self._nested(self.params))
+
+    def close(self) -> None:
+        """Nothing to let go of on one device."""
+
+    def loss_sums(self, model: Any, output: ModelOutput, batch: Batch) -> Sums:
+        """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
+        check_targets(model.head, batch)
+        return model.loss_sums(output, batch)
+
+    def _parts(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Parameters that are trained, and the others."""
+        trained = {name: array for name, array in self.params.items() if name in self._trained}
+        return trained, {name: array for name, array in self.params.items() if name not in trained}
+
+    def _nested(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return nest({self._paths[name]: array for name, array in params.items()})
+
+    def _prepared(self, batch: NumpyBatch, temperature: float | None) -> dict[str, Any]:
+        arrays: dict[str, Any] = checked_batch(self.config, self.model.head, batch)
+        if temperature is not None:
+            arrays["gumbel_temperature"] = np.float32(temperature)
+        return arrays
+
+    def _sums(self, params: Mapping[str, Array], batch: Batch, key: Array | None) -> Sums:
+        arguments = {name: array for name, array in batch.items() if name != "labels"}
+        model = with_params(self.model, self._nested(params))
+        output = model(**arguments, train=key is not None, dropout_rng=key, return_dict=True)
+        return self.loss_sums(model, output, batch)
+
+    def _scores(self, params: Mapping[str, Array], values: Any, mask: Any) -> Array:
+        output = self.model(values, mask, params=self._nested(params), return_dict=True)
+        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        return output[field].astype(jnp.float32)
+
+    def _differentiated(
+        self, trained: dict[str, Array], frozen: dict[str, Array], batch: Batch, key: Array, targets: Any
+    ) -> tuple[dict[str, Array], Sums]:
+        def objective(trained: dict[str, Array]) -> tuple[Array, Sums]:
+            sums = self._sums({**trained, **frozen}, batch, key)
+            return sums["loss"][0] / targets, sums
+
+        return jax.grad(objective, has_aux=True)(trained)
+
+    def _updated(
+        self, trained: dict[str, Array], opt_state: Any, gradient: dict[str, Array], rate: Any, clip: Any
+    ) -> tuple[dict[str, Array], Any, Array]:
+        """Clip, then update or refuse; the norm of the gradient before that."""
+        norm = optax.tree.norm(gradient)
+        scale = jnp.minimum(clip / norm, 1.0)
+        gradient = jax.tree.map(lambda one: one * scale.astype(one.dtype), gradient)
+        updates, after = self.optimizer.update(gradient, opt_state, trained)
+        moved: Any = optax.apply_updates(trained, jax.tree.map(lambda one: one * rate, updates))
+        finite = jnp.isfinite(norm)
+        chosen = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (moved, after), (trained, opt_state))
+        return (*chosen, norm)
 
 
 # ---- many devices -----------------------------------------------------------------------------------------------

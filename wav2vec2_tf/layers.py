@@ -318,6 +318,25 @@ def gumbel_noise_like(logits: Tensor) -> Tensor:
     return -tf.math.log(-tf.math.log(uniform))
 
 
+def seeded_gumbel_noise(shape: Tensor, seed: Tensor) -> Tensor:
+    """The same in float32 and of any shape, a function of ``seed``, (2,) uint32."""
+    tiny = float(np.finfo(np.float32).tiny)
+    uniform = tf.random.stateless_uniform(shape, tf.bitcast(seed, tf.int32), minval=tiny)
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+def dropouts(model: keras.Model) -> list[keras.layers.Dropout]:
+    """Every layer of a model that drops something, in a fixed order."""
+    found = model._flatten_layers()
+    return [layer for layer in found if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]
+
+
+def seed_dropouts(dropouts: Sequence[keras.layers.Dropout], seeds: Tensor) -> None:
+    """Make what each layer drops next a function of its seed: row of (layers or more, 2) uint32."""
+    for index, layer in enumerate(dropouts):
+        layer.seed_generator.state.assign(seeds[index])
+
+
 def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
     """One-hot choice of the largest ``logits + noise`` whose gradient is that of the softmax (straight-through)."""
     soft = tf.nn.softmax((logits + noise) / temperature)

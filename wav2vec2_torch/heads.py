@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -255,7 +255,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         logits = self.scores(self.dropout(outputs.last_hidden_state), None)
         loss = None
         if labels is not None:
-            loss = losses.ctc_loss(logits, **self._loss_arguments(input_values, attention_mask, labels))
+            loss = self._ctc(losses.ctc_loss, logits, input_values, attention_mask, labels)
         output = CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -270,11 +270,18 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
         ``output``: of a call with ``batch``, labels or not.
         """
-        arguments = self._loss_arguments(batch["input_values"], batch.get("attention_mask"), batch["labels"])
-        return {"loss": losses.ctc_loss_sum(output["logits"], **arguments)}
+        given = batch["input_values"], batch.get("attention_mask"), batch["labels"]
+        return {"loss": self._ctc(losses.ctc_loss_sum, output["logits"], *given)}
 
-    def _loss_arguments(self, input_values: Tensor, attention_mask: Tensor | None, labels: Tensor) -> dict[str, Any]:
-        """What ``losses.ctc_loss`` wants beside logits. Raises ``InputError`` and ``ConfigError``."""
+    def _ctc(
+        self,
+        function: Callable[..., Any],
+        logits: Tensor,
+        input_values: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+    ) -> Any:
+        """``losses.ctc_loss`` or ``ctc_loss_sum`` as the configuration says; raises ``InputError``, ``ConfigError``."""
         config = self.config
         batch, samples = input_values.shape
         letters = labels.shape[-1] if labels.dim() > 0 else 0
@@ -290,13 +297,14 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             lengths = torch.full((batch,), samples, device=labels.device)
         else:
             lengths = attention_mask.long().sum(1)
-        return {
-            "lengths": config.num_frames(lengths),
-            "labels": labels,
-            "blank": config.pad_token_id,
-            "reduction": config.ctc_loss_reduction,
-            "zero_infinity": config.ctc_zero_infinity,
-        }
+        return function(
+            logits,
+            config.num_frames(lengths),
+            labels,
+            blank=config.pad_token_id,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
+        )
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         trainable = self.trainable_names()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,18 @@ def _draw_between_graphs(*args: Any, **options: Any) -> Tensor:
     return torch.compiler.disable(_draw)(*args, **options)
 
 
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """What torch draws inside, on ``device`` and the CPU, is a function of ``seed``; its generators are put back."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def gumbel_noise_like(logits: Tensor) -> Tensor:
     """Standard Gumbel noise, -log(-log(uniform)), with the shape and dtype of ``logits``."""
     return -torch.empty_like(logits).exponential_().log()
@@ -240,9 +253,22 @@ def checkpointed(layer: nn.Module, *args: Any, **options: Any) -> Any:
     return checkpoint(layer, *args, **{"use_reentrant": False, **options})
 
 
+_unseen: ContextVar[bool] = ContextVar("unseen", default=False)
+
+
 def is_tracing() -> bool:
-    """True while torch compiles or exports: values cannot be looked at then, only shapes."""
-    return torch.compiler.is_compiling()
+    """True where values are not to be looked at, only shapes: torch compiles or exports, or ``values_unseen``."""
+    return torch.compiler.is_compiling() or _unseen.get()
+
+
+@contextmanager
+def values_unseen() -> Iterator[None]:
+    """Run a model on values that were checked before: looking at them would wait for a GPU."""
+    token = _unseen.set(True)
+    try:
+        yield
+    finally:
+        _unseen.reset(token)
 
 
 @contextmanager

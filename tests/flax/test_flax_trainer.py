@@ -1,0 +1,76 @@
+"""The trainer: one update from several micro-batches, divided once, clipped, refused where it is no number."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+import trainer_cases as cases
+from flax_models import model_class, tiny
+
+from wav2vec2_core.training.steps import StepValues
+from wav2vec2_flax.train import Trainer
+from wav2vec2_flax.weights import export_weights, places
+
+
+def make(head, *, momentum=0.0, seed=0, **fields):
+    model = tiny(head, **fields)
+    trainer = Trainer(model, optax.sgd(1.0, momentum=momentum), seed=seed)
+    reverse = {name: place.reverse for name, place in places(model).items()}
+
+    def weights():
+        arrays = {name: np.array(array) for name, array in trainer.params.items()}
+        return {name: array.T if reverse[name] else array for name, array in arrays.items()}
+
+    return trainer, weights
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        cases.check_micro_batches,
+        cases.check_targets_divide,
+        cases.check_clipping,
+        cases.check_frozen,
+        cases.check_refusal,
+        cases.check_noise,
+        cases.check_frames_without_labels,
+        cases.check_padding_of_logits,
+        cases.check_pretraining,
+        cases.check_bad_steps,
+    ],
+)
+def test_steps(check):
+    check(make)
+
+
+@pytest.mark.parametrize("head", cases.HEADS)
+def test_losses_of_every_head(head):
+    cases.check_losses(make, head, lambda model, given: float(model(**given).loss))
+
+
+def test_saving(tmp_path):
+    load = model_class("ForCTC").from_pretrained
+    cases.check_saving(make, tmp_path, lambda folder: export_weights(load(folder)))
+
+
+def test_the_model_keeps_its_values_and_frozen_parameters_have_no_state():
+    model = tiny("ForCTC", **cases.STILL)
+    model.freeze_base_model()
+    before = export_weights(model)
+    trainer = Trainer(model, optax.adamw(1.0))
+    state = jax.tree.leaves(trainer._opt_state)
+    assert sum(leaf.size for leaf in state) == 2 * (32 * 11 + 11) + 1
+    trainer.step([cases.batch()], 0, StepValues(0.01, cases.ROWS))
+    assert all(np.array_equal(before[name], array) for name, array in export_weights(model).items())
+
+
+def test_momenta_are_kept_when_others_are_trained_too():
+    trainer, _ = make("ForCTC", momentum=0.9, **cases.STILL)
+    trainer.set_trainable(frozenset({"lm_head.bias"}))
+    trainer.step([cases.batch()], 0, StepValues(0.01, cases.ROWS))
+    momentum = {"lm_head.bias": np.array(trainer._opt_state[0].trace["lm_head.bias"])}
+    trainer.set_trainable(frozenset({"lm_head.bias", "lm_head.weight"}))
+    trace = trainer._opt_state[0].trace
+    assert np.array_equal(trace["lm_head.bias"], momentum["lm_head.bias"])
+    assert momentum["lm_head.bias"].any()
+    assert not np.any(trace["lm_head.weight"])

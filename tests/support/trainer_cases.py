@@ -1,0 +1,248 @@
+"""What a trainer must do in every back end. ``make(head, optimizer arguments, **fields)`` gives (trainer, weights).
+
+``weights()``: copies of all parameters by checkpoint name. Optimizers are gradient descent with ``momentum``.
+"""
+
+import numpy as np
+import pytest
+from model_cases import QUIET, SAMPLES
+
+from wav2vec2_core import masking
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.training.steps import StepValues, checked_batch, noise_seeds
+
+#: No draw of any kind, and every row by itself.
+STILL = {**QUIET, "apply_spec_augment": False, "feat_extract_norm": "layer", "ctc_loss_reduction": "mean"}
+ROWS = 4
+HEADS = ("ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
+
+
+def batch(head="ForCTC", rows=ROWS, seed=0, config=None):
+    """Waveforms without padding, and labels as the head wants them."""
+    generator = np.random.default_rng(seed)
+    values = generator.standard_normal((rows, SAMPLES)).astype(np.float32)
+    labels = generator.integers(1, 5, (rows, 4))
+    if head == "ForCTC":
+        labels[0, 2:] = -100
+    elif head == "ForAudioFrameClassification":
+        labels = np.eye(5, dtype=np.int64)[generator.integers(0, 5, (rows, config.num_frames(SAMPLES)))]
+    else:
+        labels = labels[:, 0]
+    return {"input_values": values, "labels": labels}
+
+
+def rows_of(given, rows):
+    return {name: array[rows] for name, array in given.items()}
+
+
+def changes(before, after):
+    return {name: after[name] - before[name] for name in before}
+
+
+def norm_of(arrays):
+    return float(np.sqrt(sum(np.square(array.astype(np.float64)).sum() for array in arrays)))
+
+
+def check_micro_batches(make):
+    """Two micro-batches give the update of one batch, with one divisor for both."""
+    results = []
+    for micro in ([batch()], [rows_of(batch(), slice(0, 1)), rows_of(batch(), slice(1, ROWS))]):
+        trainer, weights = make("ForCTC", **STILL)
+        before = weights()
+        results.append((trainer.fetch(trainer.step(micro, 0, StepValues(0.01, ROWS))), changes(before, weights())))
+    (whole, moved), (parts, moved_by_parts) = results
+    assert whole["count"] == parts["count"] == ROWS
+    assert whole["refused"] == parts["refused"] == 0
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert parts["gradient_norm"] == pytest.approx(whole["gradient_norm"], rel=1e-4)
+    scale = max(np.abs(array).max() for array in moved.values())
+    assert all(np.abs(moved[name] - moved_by_parts[name]).max() <= 1e-4 * scale for name in moved)
+    assert norm_of(moved.values()) == pytest.approx(0.01 * whole["gradient_norm"], rel=1e-3)
+
+
+def check_targets_divide(make):
+    """The divisor is what the step is told, and nothing is averaged besides."""
+    found = []
+    for targets in (1, 8):
+        trainer, _ = make("ForCTC", **STILL)
+        found.append(trainer.fetch(trainer.step([batch()], 0, StepValues(0.0, targets))))
+    assert found[0]["loss"] == pytest.approx(8 * found[1]["loss"], rel=1e-5)
+    assert found[0]["gradient_norm"] == pytest.approx(8 * found[1]["gradient_norm"], rel=1e-5)
+    letters, _ = make("ForCTC", **{**STILL, "ctc_loss_reduction": "sum"})
+    assert letters.fetch(letters.step([batch()], 0, StepValues(0.0, 1)))["count"] == 4 * ROWS - 2
+
+
+def check_clipping(make):
+    trainer, weights = make("ForCTC", **STILL)
+    before = weights()
+    found = trainer.fetch(trainer.step([batch()], 0, StepValues(0.1, ROWS, clip=0.5)))
+    assert found["gradient_norm"] > 1  # before clipping
+    assert norm_of(changes(before, weights()).values()) == pytest.approx(0.1 * 0.5, rel=1e-3)
+    small, weights = make("ForCTC", **STILL)
+    before = weights()
+    norm = small.fetch(small.step([batch()], 0, StepValues(1e-3, ROWS, clip=1e6)))["gradient_norm"]
+    assert norm_of(changes(before, weights()).values()) == pytest.approx(1e-3 * norm, rel=1e-3)
+
+
+def check_frozen(make):
+    """What is frozen neither moves nor counts for the norm; momenta of what is frozen later are kept."""
+    trainer, weights = make("ForCTC", **STILL)
+    names = trainable_names(trainer.config, "ForCTC", frozen="base_model")
+    trainer.set_trainable(names)
+    before = weights()
+    found = trainer.fetch(trainer.step([batch()], 0, StepValues(0.01, ROWS)))
+    moved = changes(before, weights())
+    assert {name for name, change in moved.items() if change.any()} == names == {"lm_head.weight", "lm_head.bias"}
+    assert norm_of(moved.values()) == pytest.approx(0.01 * found["gradient_norm"], rel=1e-3)
+    trainer.set_trainable(trainable_names(trainer.config, "ForCTC", frozen="feature_encoder"))
+    before = weights()
+    trainer.step([batch()], 1, StepValues(0.01, ROWS))
+    moved = changes(before, weights())
+    assert moved["wav2vec2.encoder.layers.0.attention.v_proj.weight"].any()
+    assert not moved["wav2vec2.feature_extractor.conv_layers.0.conv.weight"].any()
+    trainer.set_trainable(frozenset())
+    with pytest.raises(InputError, match="no parameter is trained: name some in set_trainable"):
+        trainer.step([batch()], 2, StepValues(0.01, ROWS))
+
+
+def check_refusal(make):
+    """A step whose gradient is no number leaves parameters and momenta as they were, and says so."""
+    bad = batch(seed=1)
+    bad["input_values"][1, 70] = np.nan
+    ends = []
+    for second in (None, bad):
+        trainer, weights = make("ForCTC", momentum=0.9, **STILL)
+        trainer.step([batch()], 0, StepValues(0.01, ROWS))
+        if second is not None:
+            before = weights()
+            found = trainer.fetch(trainer.step([second], 1, StepValues(0.01, ROWS, clip=1.0)))
+            assert found["refused"] == 1
+            assert not np.isfinite(found["gradient_norm"])
+            assert all(np.array_equal(before[name], array) for name, array in weights().items())
+        assert trainer.fetch(trainer.step([batch()], 2, StepValues(0.01, ROWS)))["refused"] == 0
+        ends.append(weights())
+    assert all(np.array_equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def check_noise(make, head="ForCTC", given=None):
+    """Dropout is a function of seed, step and micro-batch, and of nothing else."""
+    quiet = {**STILL, "hidden_dropout": 0.2, "attention_dropout": 0.2}
+    given = batch() if given is None else given
+
+    def losses(numbers, **options):
+        trainer, _ = make(head, **options, **quiet)
+        values = StepValues(0.0, ROWS)
+        return [trainer.fetch(trainer.step([given] * count, number, values))["loss"] for number, count in numbers]
+
+    first = losses([(3, 1), (4, 1), (3, 1), (3, 2)])
+    assert first[0] == first[2]  # and no step in between changes that
+    assert first[0] != first[1]
+    assert first[3] != pytest.approx(2 * first[0], rel=1e-6)  # the second micro-batch drops others
+    assert losses([(3, 1)]) == first[:1]
+    assert losses([(3, 1)], seed=1) != first[:1]
+
+
+def check_losses(make, head, model_loss):
+    """Sum by count is the loss that a call returns; evaluation neither drops nor changes anything."""
+    trainer, weights = make(head, **{**STILL, "hidden_dropout": 0.3})
+    given, before = batch(head, config=trainer.config), weights()
+    sums = trainer.evaluate(given)
+    total, count = sums["loss"]
+    assert count == (ROWS * trainer.config.num_frames(SAMPLES) if head == "ForAudioFrameClassification" else ROWS)
+    assert total / count == pytest.approx(model_loss(trainer.model, given), rel=1e-5)
+    assert all(np.array_equal(before[name], array) for name, array in weights().items())
+    logits = trainer.logits({"input_values": given["input_values"]})
+    assert len(logits) == ROWS
+    assert all(row.dtype == np.float32 for row in logits)
+    moved = trainer.fetch(trainer.step([given], 0, StepValues(1e-3, count)))
+    assert moved["count"] == count
+    assert np.isfinite(moved["loss"])
+
+
+def check_frames_without_labels(make):
+    """A frame whose one-hot row is negative does not count."""
+    head = "ForAudioFrameClassification"
+    trainer, _ = make(head, **STILL)
+    given = batch(head, config=trainer.config)
+    whole, alone = trainer.evaluate(given)["loss"], trainer.evaluate(rows_of(given, slice(1, ROWS)))["loss"]
+    given["labels"][0] = -100
+    total, count = trainer.evaluate(given)["loss"]
+    assert count == alone[1] < whole[1]
+    assert total == pytest.approx(alone[0], rel=1e-5)
+
+
+def check_padding_of_logits(make):
+    trainer, _ = make("ForCTC", **STILL)
+    mask = np.ones((ROWS, SAMPLES), np.int32)
+    mask[1, 700:] = 0
+    lengths = [len(row) for row in trainer.logits({**batch(), "attention_mask": mask})]
+    assert lengths == [trainer.config.num_frames(n) for n in (SAMPLES, 700, SAMPLES, SAMPLES)]
+
+
+def pretraining_batch(config, rows=2):
+    generator = np.random.default_rng(0)
+    frames = config.num_frames(SAMPLES)
+    mask = masking.time_mask([frames] * rows, frames, prob=0.5, length=4, min_masks=2, generator=generator)
+    return {
+        "input_values": generator.standard_normal((rows, SAMPLES)).astype(np.float32),
+        "mask_time_indices": mask,
+        "sampled_negative_indices": masking.negative_indices(mask, 7, generator),
+    }
+
+
+def check_pretraining(make):
+    """Gumbel noise too is a function of the step, the temperature that of the step, the divisor masked frames."""
+    fields = {**QUIET, "feat_extract_norm": "layer"}
+    trainer, weights = make("ForPreTraining", **fields)
+    given = pretraining_batch(trainer.config)
+    frames = int(given["mask_time_indices"].sum())
+    before, found = weights(), []
+    for number, temperature in ((0, 2.0), (1, 2.0), (0, 2.0), (0, 0.5)):
+        values = StepValues(0.0, frames, gumbel_temperature=temperature)
+        found.append(trainer.fetch(trainer.step([given], number, values)))
+    assert found[0] == found[2]
+    assert found[0]["loss"] != found[1]["loss"]
+    assert found[0]["gradient_norm"] != found[3]["gradient_norm"]
+    assert found[0]["count"] == frames
+    weighted = found[0]["contrastive_loss"] + trainer.config.diversity_loss_weight * found[0]["diversity_loss"]
+    assert found[0]["loss"] == pytest.approx(weighted, rel=1e-5)
+    assert 2 <= found[0]["codevector_perplexity"] <= 2 * trainer.config.num_codevectors_per_group
+    assert all(np.array_equal(before[name], array) for name, array in weights().items())
+    with pytest.raises(InputError, match=r"a batch has no sampled_negative_indices: Wav2Vec2ForPreTraining computes"):
+        trainer.evaluate({name: array for name, array in given.items() if name != "sampled_negative_indices"})
+
+
+def check_bad_steps(make):
+    """Nothing changes where a batch breaks a rule."""
+    trainer, weights = make("ForCTC", **STILL)
+    before, values = weights(), StepValues(0.01, ROWS)
+    good = batch()
+    wrong = {
+        "a step has no micro-batch: give at least one": [],
+        "a batch has no labels: Wav2Vec2ForCTC computes its loss from labels": [{"input_values": good["input_values"]}],
+        "a batch holds input_values, speaker: training Wav2Vec2ForCTC takes": [
+            good,
+            {"input_values": good["input_values"], "speaker": good["labels"]},
+        ],
+        "labels hold the value 11, the limit is 10": [good, {**good, "labels": good["labels"] + 7}],
+        "labels have 3 rows, input_values 4": [{**good, "labels": good["labels"][:3]}],
+        r"attention_mask has shape \(4, 3\)": [{**good, "attention_mask": np.ones((4, 3), int)}],
+        "attention_mask has a row with 0 samples": [{**good, "attention_mask": np.zeros((ROWS, SAMPLES), int)}],
+    }
+    for message, micro in wrong.items():
+        with pytest.raises(InputError, match=message):
+            trainer.step(micro, 0, values)
+    assert all(np.array_equal(before[name], array) for name, array in weights().items())
+
+
+def check_saving(make, tmp_path, load):
+    """What is written is what training made."""
+    trainer, weights = make("ForCTC", **STILL)
+    trainer.step([batch()], 0, StepValues(0.01, ROWS))
+    trainer.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert all(np.array_equal(loaded[name], array) for name, array in weights().items())
+
+
+__all__ = [name for name in dir() if name.startswith("check_")] + ["HEADS", "checked_batch", "noise_seeds"]

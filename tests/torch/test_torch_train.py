@@ -1,0 +1,68 @@
+"""The trainer: one update from several micro-batches, divided once, clipped, refused where it is no number."""
+
+import pytest
+import torch
+import trainer_cases as cases
+from torch_models import model_class, tiny
+
+from wav2vec2_core.training.steps import StepValues
+from wav2vec2_torch.train import Trainer
+from wav2vec2_torch.weights import export_weights
+
+
+def make(head, *, momentum=0.0, seed=0, fused=False, **fields):
+    model = tiny(head, **fields)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), momentum=momentum, fused=fused), seed=seed)
+    return trainer, lambda: {name: array.copy() for name, array in export_weights(model).items()}
+
+
+def make_fused(head, **options):
+    return make(head, fused=True, **options)
+
+
+@pytest.mark.parametrize("check", [cases.check_refusal, cases.check_clipping])
+def test_a_fused_optimizer_refuses_by_itself(check):
+    check(make_fused)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        cases.check_micro_batches,
+        cases.check_targets_divide,
+        cases.check_clipping,
+        cases.check_frozen,
+        cases.check_refusal,
+        cases.check_noise,
+        cases.check_frames_without_labels,
+        cases.check_padding_of_logits,
+        cases.check_pretraining,
+        cases.check_bad_steps,
+    ],
+)
+def test_steps(check):
+    check(make)
+
+
+def model_loss(model, given):
+    with torch.no_grad():
+        return float(model(**{name: torch.from_numpy(array) for name, array in given.items()}).loss)
+
+
+@pytest.mark.parametrize("head", cases.HEADS)
+def test_losses_of_every_head(head):
+    cases.check_losses(make, head, lambda model, given: model_loss(model.eval(), given))
+
+
+def test_saving(tmp_path):
+    load = model_class("ForCTC").from_pretrained
+    cases.check_saving(make, tmp_path, lambda folder: export_weights(load(folder)))
+
+
+def test_the_generator_of_the_user_is_left_alone():
+    trainer, _ = make("ForCTC", ctc_loss_reduction="mean")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer.step([cases.batch()], 0, StepValues(0.0, cases.ROWS))
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,168 @@
+"""The contract between a training loop and a back end's ``Trainer``: what a step is given, and what is checked of it.
+
+A batch is the whole truth of a step: masks, distractors and layer drop are drawn before it (``wav2vec2_core.masking``).
+What is left, dropout and Gumbel noise, the device draws from (seed, step, micro-batch). So a step is a function of its
+number, and a run that is resumed needs no state of generators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.inputs import check_largest, check_shape, check_shortest, check_waveforms
+
+#: Name of an argument -> array.
+#:
+#: ``input_values`` (rows, samples); ``attention_mask`` (rows, samples), 1 for samples and 0 for padding; ``labels``
+#: (rows, letters) for CTC, negative for padding, (rows,) classes or speakers, -100 for none, or (rows, frames, labels)
+#: one-hot, negative for none; ``mask_time_indices`` (rows, frames) bool; ``mask_feature_indices`` (rows, hidden) bool;
+#: ``layer_keep`` (layers,) bool; ``sampled_negative_indices`` (rows, frames, negatives); ``gumbel_noise``
+#: (rows, frames, groups, entries), drawn on the device where it is left out.
+Batch = Mapping[str, np.ndarray]
+
+_FLOATS = ("input_values", "gumbel_noise")
+_BOOLS = ("mask_time_indices", "mask_feature_indices", "layer_keep")
+_INTEGERS = ("attention_mask", "labels", "sampled_negative_indices")
+_PRETRAINING = ("mask_time_indices", "sampled_negative_indices")
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """Numbers of one optimizer update.
+
+    learning_rate: of this step.
+    targets: what the sum of losses is divided by: the count of all micro-batches and processes together. Utterances for
+        CTC with ``ctc_loss_reduction="mean"``, letters for other reductions; labels that count for classification;
+        masked frames for pretraining.
+    clip: largest norm of the gradient of all trained parameters together; None for any.
+    gumbel_temperature: of the straight-through choice in pretraining; as it was where None.
+    """
+
+    learning_rate: float
+    targets: float
+    clip: float | None = None
+    gumbel_temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise InputError(f"learning_rate is {self.learning_rate}, it must be a number of at least 0")
+        if not (math.isfinite(self.targets) and self.targets > 0):
+            raise InputError(
+                f"targets is {self.targets}, it must be a number above 0: leave out a step with nothing to learn from"
+            )
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip is {self.clip}, it must be above 0, or None for gradients of any size")
+
+
+class Trainer(Protocol):
+    """A model, its optimizer and the place where they are: ``wav2vec2_<name>.train.Trainer(model, optimizer)``."""
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The model's configuration."""
+        ...
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Index and number of processes: which rows of a step this one is given."""
+        ...
+
+    def set_trainable(self, names: frozenset[str]) -> None:
+        """Train these parameters from the next step on; ``wav2vec2_core.parameters.trainable_names`` computes them."""
+        ...
+
+    def step(self, micro: Sequence[Batch], number: int, values: StepValues) -> Any:
+        """One optimizer update from the gradients of all micro-batches, without waiting for the device.
+
+        A step whose gradient is not finite changes nothing: ``fetch`` says so.
+
+        Raises:
+            InputError: a batch breaks a rule.
+        """
+        ...
+
+    def fetch(self, handle: Any) -> dict[str, float]:
+        """What a step gave; waits for it.
+
+        ``loss`` and the other terms of the head: sums of this process's batches, divided by ``targets``; ``count``:
+        what there was of targets in them; ``gradient_norm``: before clipping; ``refused``: 1 where nothing changed.
+        """
+        ...
+
+    def evaluate(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Sum and count of every term of the loss, without dropout."""
+        ...
+
+    def logits(self, batch: Batch) -> list[np.ndarray]:
+        """What the head makes of each row, without padding, float32."""
+        ...
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model as it is now, in the common format."""
+        ...
+
+
+def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, np.ndarray]:
+    """A batch with the types that models take, its shapes and values checked on the host, once for every back end.
+
+    Raises:
+        InputError: an argument is unknown, or its shape or a value breaks a rule.
+    """
+    known = {*_FLOATS, *_BOOLS, *_INTEGERS} - (
+        {"labels"} if head == "ForPreTraining" else {"sampled_negative_indices", "gumbel_noise"}
+    )
+    unknown = batch.keys() - known
+    if unknown or "input_values" not in batch:
+        raise InputError(
+            f"a batch holds {listed(sorted(batch))}: training Wav2Vec2{head} takes input_values and, as there are, "
+            f"{', '.join(sorted(known - {'input_values'}))}"
+        )
+    arrays = {name: np.ascontiguousarray(array, _type(name, array)) for name, array in batch.items()}
+    values, mask = arrays["input_values"], arrays.get("attention_mask")
+    check_waveforms(config, values.shape, None if mask is None else mask.shape)
+    if mask is not None:
+        check_shortest(config, int(mask.sum(1).min()))
+    if "layer_keep" in arrays:
+        check_shape("layer_keep", arrays["layer_keep"].shape, (config.num_hidden_layers,), "(layers,)")
+    labels = arrays.get("labels")
+    if labels is not None and len(labels) != len(values):
+        raise InputError(f"labels have {len(labels)} rows, input_values {len(values)}: give each utterance its own")
+    if labels is not None and labels.size > 0:
+        if head == "ForCTC":
+            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
+        elif labels.ndim == 1 and labels.dtype == np.int32:
+            remedy = "set num_labels or id2label to the classes of the data"
+            check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
+    return arrays
+
+
+def check_targets(head: str, names: Mapping[str, Any]) -> None:
+    """Check that a batch has what the head computes its loss from. Raises ``InputError``."""
+    needed = _PRETRAINING if head == "ForPreTraining" else ("labels",)
+    missing = [name for name in needed if name not in names]
+    if head == "Model":
+        raise InputError("a Wav2Vec2Model has no head and so no loss: train one of the other classes")
+    if missing:
+        raise InputError(
+            f"a batch has no {' and no '.join(missing)}: Wav2Vec2{head} computes its loss from {' and '.join(needed)}"
+        )
+
+
+def noise_seeds(seed: int, step: int, micro: int, process: int, count: int) -> np.ndarray:
+    """(count,) uint32 from which a device draws the noise of one micro-batch: other ones for each of the four."""
+    return np.random.SeedSequence((seed, step, micro, process)).generate_state(count)
+
+
+def _type(name: str, array: np.ndarray) -> Any:
+    if name in _BOOLS:
+        return np.bool_
+    soft = name == "labels" and np.issubdtype(np.asarray(array).dtype, np.floating)  # of a regression, or shares
+    return np.float32 if soft or name in _FLOATS else np.int32

@@ -1,0 +1,165 @@
+"""Training steps: gradients of several micro-batches, clipping and one update of any ``torch.optim`` optimizer.
+
+model = Wav2Vec2ForCTC.from_pretrained("facebook/wav2vec2-base")
+model.freeze_feature_encoder()
+trainer = Trainer(model, torch.optim.AdamW(model.parameters()))
+handle = trainer.step([{"input_values": ..., "labels": ...}], 0, StepValues(learning_rate=1e-4, targets=8))
+trainer.fetch(handle)["loss"]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.collate import unpad_scores
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
+from wav2vec2_torch import layers
+from wav2vec2_torch.heads import Sums
+from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A step that the device may still be at; ``Trainer.fetch`` waits for it."""
+
+    sums: Sums
+    gradient_norm: Tensor
+    targets: float
+
+
+class Trainer:
+    """A model and its optimizer: see ``wav2vec2_core.training.steps.Trainer``."""
+
+    def __init__(self, model: Wav2Vec2PreTrainedModel, optimizer: torch.optim.Optimizer, *, seed: int = 0) -> None:
+        """Train ``model`` where it is.
+
+        Args:
+            model: any head.
+            optimizer: of its parameters; the learning rate of all groups is that of each step. Only one with
+                ``fused=True`` lets a GPU refuse a step by itself; for others each step is waited for.
+            seed: of dropout and Gumbel noise.
+        """
+        self.model, self.optimizer, self.seed = model, optimizer, seed
+        self.process = (0, 1)
+
+    @property
+    def config(self) -> Wav2Vec2Config:
+        """The model's configuration."""
+        return self.model.config
+
+    def set_trainable(self, names: frozenset[str]) -> None:
+        """Train these parameters from the next step on; the optimizer keeps what it knows of the others."""
+        self.model.set_trainable(names)
+
+    def step(self, micro: Sequence[Batch], number: int, values: StepValues) -> Handle:
+        """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
+        self._set(values)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        self.model.train()
+        collected: list[Sums] = []
+        for index, batch in enumerate(micro):
+            (seed,) = noise_seeds(self.seed, number, index, self.process[0], 1)
+            with layers.seeded(self.model.device, int(seed)):
+                sums = self._sums(batch)
+                loss = sums["loss"][0] / values.targets
+                if not loss.requires_grad:
+                    raise InputError("no parameter is trained: name some in set_trainable")
+                loss.backward()
+            collected.append({name: (total.detach(), count) for name, (total, count) in sums.items()})
+        return Handle(_added(collected), self._update(values.clip), values.targets)
+
+    def fetch(self, handle: Handle) -> dict[str, float]:
+        """What a step gave: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
+        found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
+        norm = float(handle.gradient_norm)
+        refused = float(not np.isfinite(norm))
+        return {**found, "count": float(handle.sums["loss"][1]), "gradient_norm": norm, "refused": refused}
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Sum and count of every term of the loss, without dropout."""
+        self.model.eval()
+        return {name: (float(total), float(count)) for name, (total, count) in self._sums(batch).items()}
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> list[np.ndarray]:
+        """What the head makes of each row, without padding, float32."""
+        self.model.eval()
+        arrays = checked_batch(self.config, self.model.head, batch)
+        given = {name: arrays[name] for name in ("input_values", "attention_mask") if name in arrays}
+        with layers.values_unseen():
+            output = self.model(**self._placed({name: torch.from_numpy(array) for name, array in given.items()}))
+        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        mask = given.get("attention_mask", np.ones_like(given["input_values"], np.int32))
+        rows = [row[: int(valid.sum())] for row, valid in zip(given["input_values"], mask, strict=True)]
+        return unpad_scores(output[field].float().cpu().numpy(), rows, self.config)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as it is now."""
+        self.model.save_pretrained(folder)
+
+    def close(self) -> None:
+        """Nothing to let go of on one device."""
+
+    def loss_sums(self, model: Any, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
+        """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
+        check_targets(model.head, batch)
+        return model.loss_sums(output, batch)
+
+    def _sums(self, batch: Batch) -> Sums:
+        arrays = checked_batch(self.config, self.model.head, batch)
+        given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        # Labels stay on the host: the losses are computed from the output, and count there without waiting.
+        arguments = self._placed({name: tensor for name, tensor in given.items() if name != "labels"})
+        with layers.values_unseen():
+            return self.loss_sums(self.model, self.model(**arguments, return_dict=True), given)
+
+    def _placed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tensors.items()}
+
+    def _set(self, values: StepValues) -> None:
+        if values.gumbel_temperature is not None:
+            model: Any = self.model
+            model.set_gumbel_temperature(values.gumbel_temperature)
+        for group in self.optimizer.param_groups:
+            group["lr"] = values.learning_rate
+
+    def _update(self, clip: float | None) -> Tensor:
+        """Clip, then update or refuse; the norm of the gradient before that."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if clip is not None:
+            scale = torch.clamp(clip / norm, max=1.0)
+            for gradient in gradients:
+                gradient.mul_(scale)
+        optimizer: Any = self.optimizer
+        # Before its first step an optimizer would keep momenta that nothing has filled.
+        if getattr(optimizer, "_step_supports_amp_scaling", False) and all(one in optimizer.state for one in trained):
+            optimizer.grad_scale, optimizer.found_inf = None, (~torch.isfinite(norm)).float()
+            optimizer.step()
+        elif torch.isfinite(norm):
+            optimizer.step()
+        return norm
+
+
+def _added(parts: Sequence[Sums]) -> Sums:
+    """Terms of several micro-batches together."""
+    if not parts:
+        raise InputError("a step has no micro-batch: give at least one")
+    names = parts[0]
+    return {
+        name: (sum(part[name][0] for part in parts[1:]) + first, sum(part[name][1] for part in parts[1:]) + count)
+        for name, (first, count) in names.items()
+    }
