@@ -13,6 +13,7 @@ from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
 from wav2vec2_core.cli.convert import convert
+from wav2vec2_core.cli.data import app as data
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.evaluate import evaluate
@@ -42,6 +43,7 @@ app.command()(doctor)
 app.command()(convert)
 app.command()(conformance)
 app.add_typer(lm)
+app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:

@@ -68,3 +68,8 @@ def note_embedded_model() -> None:
         "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
         file=sys.stderr,
     )
+
+
+def spoken(seconds: float) -> str:
+    """How much audio: in hours, or in seconds where it is little."""
+    return f"{seconds / 3600:.2f} hours" if seconds >= 360 else f"{seconds:.1f} seconds"

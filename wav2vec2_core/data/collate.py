@@ -1,4 +1,4 @@
-"""Waveforms as one padded array, and back."""
+"""Waveforms as one padded array, and back; batches of training with all their random draws."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.bucketing import next_of_few
+from wav2vec2_core.masking import feature_mask, layer_keep, time_mask
 
 
 def pad_batch(waveforms: Sequence[np.ndarray], rows: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,3 +36,76 @@ def unpad_scores(scores: np.ndarray, waveforms: Sequence[np.ndarray], config: Wa
         return list(scores)
     frames = [config.num_frames(len(waveform)) for waveform in waveforms]
     return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
+
+
+#: Kinds of draws that a seed is used for are told apart by the last number of their entropy.
+_MASKS, _LAYERS = 2, 3
+
+
+def training_batch(
+    waveforms: Sequence[np.ndarray],
+    labels: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    config: Wav2Vec2Config,
+    *,
+    seed: int,
+    step: int,
+    few_shapes: bool = False,
+) -> dict[str, np.ndarray]:
+    """A micro-batch of CTC training, with every random choice made: a function of its arguments.
+
+    Masks are drawn from (seed, step, row) and layer drop from (seed, step), so it does not matter with which others
+    a row is in a micro-batch, nor in which process.
+
+    Args:
+        waveforms: (samples,) each, as the feature extractor returns them.
+        labels: of each.
+        rows: the number of each in the data.
+        config: its masking and layer drop are used.
+        seed, step: of the draws.
+        few_shapes: pad to a few lengths instead of the longest: for frameworks that compile a step for every shape.
+
+    Returns:
+        See ``wav2vec2_core.training.steps.Batch``.
+    """
+    size = next_of_few if few_shapes else int
+    values, mask = pad_batch(waveforms, len(waveforms), size(max(map(len, waveforms))))
+    padded = np.full((len(labels), size(max(map(len, labels)))), -100, np.int32)
+    for row, ids in zip(padded, labels, strict=True):
+        row[: len(ids)] = ids
+    batch = {"input_values": values, "attention_mask": mask, "labels": padded}
+    frames = [config.num_frames(len(waveform), add_adapter=False) for waveform in waveforms]
+    width = config.num_frames(values.shape[1], add_adapter=False)
+    drawn = [
+        _draw_masks(config, count, np.random.default_rng((seed, step, row, 0, _MASKS)))
+        for count, row in zip(frames, rows, strict=True)
+    ]
+    if config.apply_spec_augment and config.mask_time_prob > 0:
+        batch["mask_time_indices"] = np.stack([np.pad(time, (0, width - len(time))) for time, _ in drawn])
+    if config.apply_spec_augment and config.mask_feature_prob > 0:
+        batch["mask_feature_indices"] = np.stack([feature for _, feature in drawn])
+    if config.layerdrop > 0:
+        generator = np.random.default_rng((seed, step, 0, 0, _LAYERS))
+        batch["layer_keep"] = layer_keep(config.num_hidden_layers, config.layerdrop, generator)
+    return batch
+
+
+def _draw_masks(config: Wav2Vec2Config, frames: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Masked frames (frames,) and features (hidden,) of one row."""
+    time = time_mask(
+        [frames],
+        frames,
+        prob=config.mask_time_prob,
+        length=config.mask_time_length,
+        min_masks=config.mask_time_min_masks,
+        generator=generator,
+    )
+    feature = feature_mask(
+        1,
+        config.hidden_size,
+        prob=config.mask_feature_prob,
+        length=config.mask_feature_length,
+        min_masks=config.mask_feature_min_masks,
+        generator=generator,
+    )
+    return time[0], feature[0]

@@ -1,0 +1,155 @@
+"""The batches of a training run: those of step n are a function of the seed and n, so a run goes on at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wav2vec2_core.audio.prefetching import prefetched
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.bucketing import epoch_steps, next_of_few, similar_lengths
+from wav2vec2_core.data.checking import Row, name_of
+from wav2vec2_core.data.collate import pad_batch, training_batch
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+
+_AHEAD = 2  # steps read while the model computes
+
+
+@dataclass(frozen=True)
+class StepData:
+    """What one process computes in one optimizer update.
+
+    number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: utterances of all
+    processes together; seconds: of audio, of all processes together; names: of this process's rows, for messages.
+    """
+
+    number: int
+    epoch: int
+    micro: tuple[dict[str, np.ndarray], ...]
+    targets: int
+    seconds: float
+    names: tuple[str, ...]
+
+
+class Loader:
+    """Rows of a manifest as steps of CTC training.
+
+    The position in the data is the number of the step: nothing else needs to be kept for a resume.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        config: Wav2Vec2Config,
+        *,
+        batch_seconds: float,
+        micro_batch_seconds: float,
+        seed: int,
+        process: tuple[int, int] = (0, 1),
+        few_shapes: bool = False,
+    ) -> None:
+        """Describe the data; recordings are read when their step is.
+
+        Args:
+            rows: checked, as ``check_rows`` returns them.
+            feature_extractor: of the model.
+            config: of the model; its masking and layer drop are drawn.
+            batch_seconds: audio of one update, over all processes and micro-batches.
+            micro_batch_seconds: audio that is computed at once, with its padding.
+            seed: of the order and of every draw.
+            process: index and number of processes; each is given its share of every micro-batch.
+            few_shapes: see ``training_batch``.
+
+        Raises:
+            InputError: there are no rows, or ``process`` is none.
+        """
+        if not rows:
+            raise InputError("there are no rows to train on: check the manifest with wav2vec2 data check")
+        if not 0 <= process[0] < process[1]:
+            raise InputError(f"process={process} must be an index from 0 and the number of processes above it")
+        self.rows, self.extractor, self.config = tuple(rows), feature_extractor, config
+        self.seed, self.process, self.few_shapes = seed, process, few_shapes
+        self._rate = feature_extractor.sampling_rate
+        self._limits = round(batch_seconds * self._rate), round(micro_batch_seconds * self._rate)
+        self._first = [0]  # number of the first step of each epoch that was asked for, and of the one after
+        self._planned: tuple[int, list[list[list[int]]]] = (-1, [])
+
+    def epoch_of(self, number: int) -> int:
+        """The epoch that a step is in, both from 0."""
+        while self._first[-1] <= number:
+            self._first.append(self._first[-1] + len(self._plan(len(self._first) - 1)))
+        return int(np.searchsorted(self._first, number, side="right")) - 1
+
+    def at(self, number: int) -> StepData:
+        """The step of this number. Raises ``AudioError`` where a recording cannot be read any more."""
+        epoch = self.epoch_of(number)
+        buckets = self._plan(epoch)[number - self._first[epoch]]
+        index, count = self.process
+        everyone = [row for bucket in buckets for row in bucket]
+        shares = [share for bucket in buckets if (share := bucket[index::count])]
+        micro = tuple(self._batch(share, number) for share in shares)
+        seconds = sum(self.rows[row].samples for row in everyone) / self._rate
+        names = tuple(name_of(self.rows[row].utterance) for share in shares for row in share)
+        return StepData(number, epoch, micro, len(everyone), seconds, names)
+
+    def steps(self, first: int, end: int) -> Generator[StepData]:
+        """The steps from ``first`` up to ``end``, read ahead in a thread. Raises ``AudioError``."""
+        return prefetched((self.at(number) for number in range(first, end)), _AHEAD)
+
+    def _plan(self, epoch: int) -> list[list[list[int]]]:
+        if self._planned[0] != epoch:
+            lengths = [row.samples for row in self.rows]
+            self._planned = epoch, epoch_steps(lengths, *self._limits, self.seed, epoch)
+        return self._planned[1]
+
+    def _batch(self, numbers: Sequence[int], step: int) -> dict[str, np.ndarray]:
+        rows = [self.rows[number] for number in numbers]
+        return training_batch(
+            [waveform_of(row, self.extractor) for row in rows],
+            [row.labels for row in rows],
+            numbers,
+            self.config,
+            seed=self.seed,
+            step=step,
+            few_shapes=self.few_shapes,
+        )
+
+
+def evaluation_batches(
+    rows: Sequence[Row],
+    feature_extractor: Wav2Vec2FeatureExtractor,
+    seconds: float,
+    *,
+    few_shapes: bool = False,
+) -> Generator[tuple[list[Row], dict[str, np.ndarray]]]:
+    """All rows once, the shortest first, with batches of waveforms and masks; read ahead. Raises ``AudioError``.
+
+    Args:
+        rows: to score.
+        feature_extractor: of the model.
+        seconds: of audio in a batch with its padding.
+        few_shapes: see ``training_batch``.
+    """
+    size = next_of_few if few_shapes else int
+    lengths = [size(row.samples) for row in rows]
+
+    def batches() -> Generator[tuple[list[Row], dict[str, np.ndarray]]]:
+        for indices in similar_lengths(lengths, round(seconds * feature_extractor.sampling_rate)):
+            chosen = [rows[index] for index in indices]
+            waveforms = [waveform_of(row, feature_extractor) for row in chosen]
+            values, mask = pad_batch(waveforms, len(chosen), max(lengths[index] for index in indices))
+            yield chosen, {"input_values": values, "attention_mask": mask}
+
+    return prefetched(batches(), _AHEAD)
+
+
+def waveform_of(row: Row, feature_extractor: Wav2Vec2FeatureExtractor) -> np.ndarray:
+    """(samples,) float32 of a row, as the model takes them. Raises ``AudioError``."""
+    rate = feature_extractor.sampling_rate
+    samples = row.utterance.recording(sampling_rate=rate).read()
+    inputs = feature_extractor(samples, sampling_rate=rate, return_attention_mask=False, return_tensors="np")
+    return inputs["input_values"][0]
