@@ -24,7 +24,7 @@ def attach(
     """Write ``alphabet.json`` and ``language_model`` into a model's folder; an earlier language model is replaced.
 
     Args:
-        language_model: an ARPA file, which may be gzipped, or a KenLM binary.
+        language_model: an ARPA file, plain or compressed, or a KenLM binary.
         unigrams: words that the decoder takes as known; by default those of the language model.
 
     Returns:

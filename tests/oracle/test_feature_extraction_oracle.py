@@ -1,11 +1,10 @@
 """The feature extractor against transformers 4.57.6: random waveforms, settings and options."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
 import transformers
+from waveform_cases import TOLERANCE, outcome, pick, waveform
 
 from wav2vec2_core.errors import Wav2Vec2Error
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
@@ -15,20 +14,6 @@ transformers.logging.set_verbosity(transformers.logging.CRITICAL)
 
 CASES = 40  # seeds per test
 CALLS = 25  # calls per seed
-TOLERANCE = 1e-6
-
-
-def outcome(function):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return function()
-        except Exception as error:
-            return error
-
-
-def pick(random, choices):
-    return choices[int(random.integers(len(choices)))]
 
 
 def settings(random):
@@ -38,13 +23,6 @@ def settings(random):
         "padding_value": pick(random, (0.0, 0.0, -1.0, 0.5)),
         "padding_side": "right",
     }
-
-
-def waveform(random):
-    length = int(random.integers(1, 60))
-    scale = 10.0 ** random.integers(-4, 3)
-    samples = random.standard_normal(length) * scale + random.standard_normal() * pick(random, (0, 0.1, 1)) * scale
-    return samples if random.random() < 0.95 else np.zeros(length)
 
 
 def speech(random, padding_value):

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import transformers
-from test_feature_extraction_oracle import TOLERANCE, waveform
-from test_tokenization_oracle import flags, plain
-from tokenizer_cases import Case, outcome, same_split_as_longest_match
+from tokenizer_cases import Case, flags, outcome, plain, same_split_as_longest_match
+from waveform_cases import TOLERANCE, waveform
 
 from wav2vec2_core.errors import Wav2Vec2Error
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import transformers
-from tokenizer_cases import Case, outcome, same_split_as_longest_match
+from tokenizer_cases import Case, flags, outcome, plain, same_split_as_longest_match
 
 from wav2vec2_core.errors import InputError
 
@@ -12,22 +12,6 @@ transformers.logging.set_verbosity(transformers.logging.CRITICAL)
 
 TOKENIZERS = 60  # seeds per test
 TEXTS = 12  # texts per tokenizer
-FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-
-
-def flags(decoder):
-    return {index: tuple(getattr(token, flag) for flag in FLAGS) for index, token in decoder.items()}
-
-
-def plain(value):
-    """Arrays as lists with their type, so that they can be compared."""
-    if isinstance(value, np.ndarray):
-        return ("array", value.dtype.kind, [plain(row) for row in value] if value.dtype == object else value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "items"):
-        return {name: plain(item) for name, item in value.items()}
-    return value
 
 
 def assert_same(theirs, ours, what):

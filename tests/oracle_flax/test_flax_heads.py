@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from flax_pairs import arrays, compare, make_flax_pair, relative, run
-from test_torch_heads import fields_of, ids, scalar, training_call
+from torch_head_cases import fields_of, ids, scalar, training_call
 from torch_pairs import SAMPLES, VARIANTS, cases, waveforms
 from transformers.activations import ACT2FN
 

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import torch
 import transformers
-from test_torch_heads import CASES, GRADIENT, LOGITS, LOSS, fields_of, ids, scalar, training_call
-from test_torch_heads import shared_noise as shared_noise
 from tf_pairs import compare, make_pair, relative, to_tf, torch_model
+from torch_head_cases import CASES, GRADIENT, LOGITS, LOSS, fields_of, ids, scalar, training_call
+from torch_head_cases import shared_noise as shared_noise
 from torch_pairs import waveforms
 from transformers.activations import ACT2FN
 

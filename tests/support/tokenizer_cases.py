@@ -182,3 +182,21 @@ def _longest(theirs, text):
         start = position = position + len(token)
     cuts.append(text[start:])
     return [cut for cut in cuts if cut] == [cut for cut in theirs.tokens_trie.split(text) if cut]
+
+
+FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def flags(decoder):
+    return {index: tuple(getattr(token, flag) for flag in FLAGS) for index, token in decoder.items()}
+
+
+def plain(value):
+    """Arrays as lists with their type, so that they can be compared."""
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype.kind, [plain(row) for row in value] if value.dtype == object else value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "items"):
+        return {name: plain(item) for name, item in value.items()}
+    return value

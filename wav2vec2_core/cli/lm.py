@@ -57,7 +57,8 @@ class _SeveralNumbers(TyperCommand):
 @app.command(cls=_SeveralNumbers)
 def build(
     texts: Annotated[
-        list[Path], typer.Argument(metavar="TEXT...", help="UTF-8, one sentence a line; .gz too; - is stdin.")
+        list[Path],
+        typer.Argument(metavar="TEXT...", help="UTF-8, one sentence a line; .gz, .bz2 and .xz too; - is stdin."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="ARPA file, .gz to compress it; .bin or .binary: KenLM binary.")
@@ -110,7 +111,7 @@ def build(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, or KenLM binary.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, .bz2 or .xz, or KenLM binary.")],
 ) -> None:
     """Say what a language model is: order, sizes, words."""
     from wav2vec2_core.language_model.ngram import UNKNOWN
@@ -129,7 +130,7 @@ def info(
 
 @app.command()
 def query(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, or KenLM binary.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, .bz2 or .xz, or KenLM binary.")],
     texts: Annotated[
         list[Path] | None, typer.Argument(metavar="[TEXT...]", help="One sentence a line; stdin by default.")
     ] = None,
@@ -154,7 +155,9 @@ def query(
 @app.command()
 def attach(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub id with a CTC vocabulary.")],
-    language_model: Annotated[Path, typer.Argument(metavar="LM", help="ARPA file, also .gz, or KenLM binary.")],
+    language_model: Annotated[
+        Path, typer.Argument(metavar="LM", help="ARPA file, also .gz, .bz2 or .xz, or KenLM binary.")
+    ],
     unigrams: Annotated[
         Path | None, typer.Option("--unigrams", help="Words that count as known, one a line; by default the model's.")
     ] = None,

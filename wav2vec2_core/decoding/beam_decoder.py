@@ -182,7 +182,7 @@ def build_ctcdecoder(
 
     Args:
         labels: in the order of the logits, as ``Alphabet.build`` takes them.
-        kenlm_model_path: an ARPA file, plain or gzipped, or a KenLM binary; ``None`` decodes without.
+        kenlm_model_path: an ARPA file, plain or compressed, or a KenLM binary; ``None`` decodes without.
         unigrams: words that count as known; by default those of an ARPA file, and none of a binary: see
             ``BeamSearchDecoder``.
         alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
@@ -201,7 +201,7 @@ def build_ctcdecoder(
 
     model = NgramModel.open(kenlm_model_path)
     words = None if unigrams is None else list(unigrams)
-    if words is None and model.path.name.endswith((".arpa", ".arpa.gz")):
+    if words is None and ".arpa" in (model.path.suffix, Path(model.path.stem).suffix):
         words = [word for word in model.unigrams or () if word not in (BEGIN, END, UNKNOWN)]
     return BeamSearchDecoder(alphabet, model, words, options)
 

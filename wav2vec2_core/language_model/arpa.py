@@ -1,4 +1,4 @@
-"""ARPA files, plain or gzipped: read in blocks of lines, a column at a time, with every line checked."""
+"""ARPA files, plain or compressed: read in blocks of lines, a column at a time, with every line checked."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wav2vec2_core.errors import OutputError
-from wav2vec2_core.files import make_folder, place, temporary_beside
+from wav2vec2_core.files import make_folder, place, temporary_beside, write_text
 
 #: Changes when the same source gives other tables.
 REVISION = 1
@@ -57,6 +57,23 @@ def cached_tables(source: Path, write: Callable[[Path], None]) -> Path | None:
         path = folder / f"{origin}-{state}-{_signature(temporary)}.bin"
         place(temporary, path)
     return path
+
+
+def checked_once(source: Path, check: Callable[[], None]) -> None:
+    """Call ``check`` unless it passed before for this state of ``source``; an empty file in the cache tells."""
+    try:
+        folder = make_folder(cache_folder())
+    except OutputError:
+        check()
+        return
+    origin, state = _names(source)
+    mark = folder / f"{origin}-{state}.checked"
+    if mark.exists():
+        return
+    check()
+    for former in folder.glob(f"{origin}-*.checked"):
+        former.unlink(missing_ok=True)
+    write_text(mark, "")
 
 
 def _names(source: Path) -> tuple[str, str]:

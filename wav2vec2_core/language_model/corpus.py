@@ -48,7 +48,7 @@ def read_corpus(
     skip_symbols: bool = False,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Corpus:
-    """Read texts, plain or .gz, files or streams: UTF-8, one sentence a line, words between white space.
+    """Read texts, plain or compressed, files or streams: UTF-8, one sentence a line, words between white space.
 
     An empty line is an empty sentence.
 

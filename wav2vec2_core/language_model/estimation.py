@@ -53,7 +53,7 @@ def estimate(
     """Estimate an n-gram model with interpolated modified Kneser-Ney smoothing.
 
     Args:
-        texts: files, plain or .gz, or streams: UTF-8, one sentence a line, words between white space.
+        texts: files, plain or compressed, or streams: UTF-8, one sentence a line, words between white space.
         output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written
             atomically.
         order: longest n-gram.

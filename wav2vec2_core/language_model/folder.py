@@ -12,7 +12,7 @@ from pathlib import Path
 from wav2vec2_core.errors import CheckpointError, listed
 from wav2vec2_core.files import atomic_folder, read_json, write_json, write_text
 from wav2vec2_core.language_model.kenlm_binary import HEAD_SIZE, is_kenlm_binary
-from wav2vec2_core.language_model.line_blocks import LineBlocks
+from wav2vec2_core.language_model.line_blocks import COMPRESSED_SUFFIXES, LineBlocks
 
 FOLDER, ATTRIBUTES, UNIGRAMS = "language_model", "attrs.json", "unigrams.txt"
 #: Suffixes of a language model in the folder.
@@ -78,11 +78,12 @@ def write_language_model(folder: Path, language_model: Path, words: Iterable[str
 
 
 def _copy(language_model: Path, folder: Path) -> None:
-    name = language_model.name.removesuffix(".gz")
+    compressed = language_model.suffix in COMPRESSED_SUFFIXES
+    name = language_model.stem if compressed else language_model.name
     if Path(name).suffix not in SUFFIXES:
         with language_model.open("rb") as file:
             name += ".binary" if is_kenlm_binary(file.read(HEAD_SIZE)) else ".arpa"
-    if language_model.suffix != ".gz":
+    if not compressed:
         shutil.copyfile(language_model, folder / name)
         return
     with LineBlocks(language_model) as lines, (folder / name).open("wb") as file:

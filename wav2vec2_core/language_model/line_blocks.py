@@ -1,9 +1,11 @@
-"""Large text files, plain or gzipped, in blocks of whole lines."""
+"""Large text files, plain or compressed (gzip, bzip2, xz), in blocks of whole lines."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import zlib
 from collections.abc import Iterator
@@ -16,8 +18,12 @@ from wav2vec2_core.errors import CheckpointError
 BLOCK = 4_000_000
 #: Longer lines are no text; a compressed file could otherwise fill the memory with one line.
 MAX_LINE = 16_000_000
-#: gzip shrinks nothing more than this.
-GZIP_RATIO = 1032
+#: How compressed files end, whatever is in them.
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+#: What compressed files start with.
+_READERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+#: gzip shrinks nothing more than this, and the others shrink no text more than this.
+MAX_RATIO = 1032
 
 
 class LineBlocks:
@@ -32,13 +38,14 @@ class LineBlocks:
         self._buffer, self._start = b"", 0
         try:
             opened = io.BufferedReader(io.FileIO(path) if file is None else file)  # type: ignore[arg-type]
-            zipped = opened.peek(2)[:2] == b"\x1f\x8b"
+            start = opened.peek(6)
             self.size = os.fstat(opened.fileno()).st_size if file is None else 0
         except OSError as error:
             raise CheckpointError(f"cannot read {path} ({error.strerror or error}): check the path") from error
         self._file = opened
-        self._source = gzip.GzipFile(fileobj=opened) if zipped else opened
-        self.text_size = self.size * (GZIP_RATIO if zipped else 1)
+        reader = next((reader for magic, reader in _READERS.items() if start.startswith(magic)), None)
+        self._source = opened if reader is None else reader(opened)  # type: ignore[arg-type]
+        self.text_size = self.size * (1 if reader is None else MAX_RATIO)
 
     def __enter__(self) -> LineBlocks:
         return self
@@ -120,7 +127,7 @@ class LineBlocks:
     def _read(self) -> bytes:
         try:
             return self._source.read(BLOCK)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise CheckpointError(
                 f"{self.path} cannot be read to its end ({error}): it is truncated or damaged, copy or build it again"
             ) from error

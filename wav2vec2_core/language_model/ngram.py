@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from wav2vec2_core.errors import CheckpointError, InputError, Wav2Vec2Error
-from wav2vec2_core.language_model.cache import cached_tables
+from wav2vec2_core.language_model.cache import cached_tables, checked_once
 from wav2vec2_core.language_model.kenlm_binary import (
     HEAD_SIZE,
     KINDS,
@@ -27,6 +27,7 @@ from wav2vec2_core.language_model.kenlm_binary import (
 from wav2vec2_core.language_model.probing import find_many, hash_words
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+_ROWS = 1 << 20  # of a table looked at together
 
 
 class NgramModel:
@@ -51,10 +52,11 @@ class NgramModel:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
-        """Open an ARPA file (plain or .gz) or a KenLM binary.
+        """Open an ARPA file (plain, .gz, .bz2 or .xz) or a KenLM binary.
 
-        A probing binary is mapped as it is. For ARPA files and tries tables are made once and kept in the user's cache
-        folder; where that cannot be written they are made anew each time.
+        A probing binary is mapped as it is; its values are checked when it is opened for the first time. For ARPA
+        files and tries tables are made once and kept in the user's cache folder; where that cannot be written they are
+        made anew each time.
 
         progress: is called with the part done, 0 to 1, while tables are made.
 
@@ -77,7 +79,9 @@ class NgramModel:
     @classmethod
     def _open_binary(cls, path: Path, header: Header, progress: Callable[[float], None]) -> NgramModel:
         if header.kind == PROBING:
-            return cls._map(path, path.open("rb"))
+            model = cls._map(path, path.open("rb"))
+            checked_once(path, model.check_values)
+            return model
         if header.kind == REST_COSTS:
             raise CheckpointError(
                 f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r}, which is not read: "
@@ -106,6 +110,21 @@ class NgramModel:
         data = np.frombuffer(mapped, "<u4", size // 4)
         header = Header.read(mapped[:HEAD_SIZE], size, str(path))
         return cls(path, data, mapped[size // 4 * 4 :], read_layout(header, size, str(path)))
+
+    def check_values(self) -> None:
+        """Look at every n-gram. Raises ``CheckpointError`` for one whose probability or back-off is no number."""
+        for order in range(1, self.order + 1):
+            table = self.layout.view(self.data, order)
+            first = 0 if order == 1 else 2  # the column of the probability; a key, which is 0 where the row is empty
+            for start in range(0, len(table), _ROWS):
+                rows = table[start : start + _ROWS]
+                if first:
+                    rows = rows[rows[:, :first].any(1)]
+                values = rows[:, first:].copy().view(np.float32)
+                if np.isnan(values[:, 0]).any() or not np.isfinite(values[:, 1:]).all():
+                    raise CheckpointError(
+                        f"{self.path} has {order}-grams whose values are no numbers: copy or build it again"
+                    )
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return type(self).open, (str(self.path),)

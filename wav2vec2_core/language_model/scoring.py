@@ -41,7 +41,7 @@ class TextScore:
 def score_texts(
     model: NgramModel, texts: Sequence[Path | BinaryIO], print_sentence: Callable[[float], None] | None = None
 ) -> TextScore:
-    """Score texts, one sentence a line, plain or .gz, files or streams.
+    """Score texts, one sentence a line, plain or compressed, files or streams.
 
     print_sentence: is called with the log10 probability of each sentence.
 

@@ -84,15 +84,18 @@ def test_mutated(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("value", "alpha"), [(np.nan, 0.5), (np.inf, 0.5), (-np.inf, 0.0)])
-def test_probabilities_that_are_no_numbers(tmp_path, value, alpha):
-    """Not all of a mapped file is looked at when it is opened: the search says so when nothing is left of it."""
-    content = bytearray((FOLDER / "endings-probing.bin").read_bytes())
+def test_probabilities_that_are_no_numbers(tmp_path, monkeypatch, value, alpha):
+    """They are found when a file is opened for the first time; later the search says so when nothing is left of it."""
+    path, content = tmp_path / "damaged.bin", bytearray((FOLDER / "endings-probing.bin").read_bytes())
     layout = NgramModel.open(FOLDER / "endings-probing.bin").layout
     words = np.frombuffer(content, np.uint32, layout.end)
     layout.view(words, 1).view(np.float32)[:] = value
-    (tmp_path / "damaged.bin").write_bytes(content)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="has 1-grams whose values are no numbers: copy or build"):
+        NgramModel.open(path)
+    monkeypatch.setattr(NgramModel, "check_values", lambda model: None)  # damaged after it was checked
     labels = ["", " ", *"abcdefg"]
-    decoder = build_ctcdecoder(labels, tmp_path / "damaged.bin", ["bbe", "f"], alpha=alpha)
+    decoder = build_ctcdecoder(labels, path, ["bbe", "f"], alpha=alpha)
     logits = np.random.default_rng(0).normal(0, 2, (40, len(labels)))
     match = "no reading has a score that is a number: the language model's file is damaged"
     with pytest.raises(InputError, match=match):
@@ -100,3 +103,32 @@ def test_probabilities_that_are_no_numbers(tmp_path, value, alpha):
     stream = decoder.stream()
     with pytest.raises(InputError, match=match):
         _ = stream.feed(logits) + stream.finish()
+
+
+@pytest.mark.parametrize(("order", "column", "value"), [(1, 1, np.inf), (2, 2, np.nan), (2, 3, np.nan), (3, 2, np.nan)])
+def test_one_value_that_is_no_number(tmp_path, order, column, value):
+    content = bytearray((FOLDER / "whole-probing.bin").read_bytes())
+    layout = NgramModel.open(FOLDER / "whole-probing.bin").layout
+    table = layout.view(np.frombuffer(content, np.uint32, layout.end), order).view(np.float32)
+    used = np.flatnonzero(table.view(np.uint32)[:, :2].any(1))
+    table[used[len(used) // 2], column] = value
+    (tmp_path / "damaged.bin").write_bytes(content)
+    for _ in range(2):  # what was refused is not remembered as checked
+        with pytest.raises(CheckpointError, match=f"has {order}-grams whose values are no numbers"):
+            NgramModel.open(tmp_path / "damaged.bin")
+
+
+def test_values_are_checked_once(tmp_path, monkeypatch):
+    path, calls = tmp_path / "model.bin", []
+    path.write_bytes((FOLDER / "whole-probing.bin").read_bytes())
+    monkeypatch.setattr(NgramModel, "check_values", lambda model: calls.append(model.path))
+    for _ in range(3):
+        NgramModel.open(path)
+    assert calls == [path]
+    path.write_bytes((FOLDER / "endings-probing.bin").read_bytes())
+    NgramModel.open(path)
+    assert calls == [path, path]
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # no cache: each time
+    NgramModel.open(path)
+    NgramModel.open(path)
+    assert len(calls) == 4

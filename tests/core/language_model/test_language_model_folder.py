@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import json
+import lzma
 import random
 import shutil
 from pathlib import Path
@@ -14,6 +17,7 @@ from wav2vec2_core.language_model.ngram import NgramModel
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
+COMPRESSIONS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 WORDS = ["eins", "zwei", "drei"]
 
 
@@ -73,15 +77,16 @@ def test_attach_writes_the_layout(tmp_path):
     assert NgramModel.open(find_model(folder / "language_model")).order == 2
 
 
-@pytest.mark.parametrize(("name", "kept"), [("m.arpa.gz", "m.arpa"), ("m.bin", "m.bin"), ("m", "m.arpa")])
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("m.arpa.gz", "m.arpa"), ("m.arpa.bz2", "m.arpa"), ("m.arpa.xz", "m.arpa"), ("m.bin", "m.bin"), ("m", "m.arpa")],
+)
 def test_attach_keeps_what_kenlm_reads(tmp_path, name, kept):
-    import gzip
-
     from wav2vec2_core.language_model.tables import write_binary
 
     source, given = language_model(tmp_path), tmp_path / name
-    if name.endswith("gz"):
-        given.write_bytes(gzip.compress(source.read_bytes()))
+    if given.suffix in COMPRESSIONS:
+        given.write_bytes(COMPRESSIONS[given.suffix](source.read_bytes()))
     elif name.endswith("bin"):
         given.touch()
         write_binary(source, given)

@@ -1,6 +1,8 @@
 """Files of language models that are wrong: one clear error each, and never a crash or a lot of memory."""
 
+import bz2
 import gzip
+import lzma
 import random
 import struct
 import tracemalloc
@@ -100,12 +102,31 @@ def test_broken_arpa_files(tmp_path, old, new, message):
         (gzip.compress(ARPA.encode())[:-20], "truncated or damaged"),
         (gzip.compress(ARPA.encode())[:60] + b"x" * 40, "truncated or damaged"),
         (b"\x1f\x8b", "truncated or damaged"),
+        (bz2.compress(ARPA.encode())[:-20], "truncated or damaged"),
+        (bz2.compress(ARPA.encode())[:60] + b"x" * 40, "truncated or damaged"),
+        (lzma.compress(ARPA.encode())[:-20], "truncated or damaged"),
+        (lzma.compress(ARPA.encode())[:30] + b"x" * 40, "truncated or damaged"),
         (b"blmt 3 ...", "IRSTLM"),
         (b"x" * 20_000_000, "longer than"),
         (gzip.compress(bytes(50_000_000)), "longer than"),
         (b"\n" * 5000, "no line"),
     ],
-    ids=["empty", "utf16", "latin1", "cut gzip", "damaged gzip", "gzip head", "irstlm", "one line", "bomb", "blank"],
+    ids=[
+        "empty",
+        "utf16",
+        "latin1",
+        "cut gzip",
+        "damaged gzip",
+        "gzip head",
+        "cut bzip2",
+        "damaged bzip2",
+        "cut xz",
+        "damaged xz",
+        "irstlm",
+        "one line",
+        "bomb",
+        "blank",
+    ],
 )
 def test_no_arpa_files(tmp_path, content, message):
     with pytest.raises(CheckpointError, match=message):
@@ -129,6 +150,8 @@ def test_no_arpa_files(tmp_path, content, message):
         lambda text: text.replace("\n\\", "\n\n \n\\"),
         lambda text: text.rstrip("\n"),
         lambda text: gzip.compress(text.encode()),
+        lambda text: bz2.compress(text.encode()),
+        lambda text: lzma.compress(text.encode()),
     ],
 )
 def test_unusual_arpa_files(tmp_path, change):
@@ -160,7 +183,7 @@ class TestBinary:
 
     def test_opens_in_place(self, tmp_path, content):
         assert opened(tmp_path, content).word_scores(["a"]).tolist() == np.float32([-0.5, -0.5]).tolist()
-        assert not (tmp_path / "cache").exists()
+        assert not [*(tmp_path / "cache").rglob("*.bin")]
 
     @pytest.mark.parametrize(
         ("place", "new", "message"),

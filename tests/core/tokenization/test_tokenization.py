@@ -3,7 +3,6 @@
 import copy
 import json
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from wav2vec2_core.batching import to_tensor
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError, OutputError
 from wav2vec2_core.tokenization import AddedToken, Wav2Vec2CTCTokenizer
+from wav2vec2_core.tokenization.vocabulary import Vocabulary
 
 LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "a": 5, "b": 6, "c": 7, "ü": 8}
 NESTED = {
@@ -432,12 +432,13 @@ def test_a_missing_framework_is_named(monkeypatch):
         to_tensor([1], "tf")
 
 
-def test_loading_takes_time_in_proportion_to_the_vocabulary(tmp_path):
-    """32,000 tokens of several letters: 0.1 s, minutes where each looks at all others."""
-    path = tmp_path / "vocab.json"
-    special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}
-    path.write_text(json.dumps({**special, **{f"t{number}": 5 + number for number in range(32_000)}}))
-    before = time.process_time()
-    tokenizer = Wav2Vec2CTCTokenizer(path)
-    assert time.process_time() - before < 2
-    assert tokenizer("t31999t7").input_ids == [32004, 12]
+def test_work_grows_with_the_vocabulary_and_not_with_its_square(tmp_path, monkeypatch):
+    """Pieces of words are added together: tables of all tokens are made a few times, however many there are."""
+    calls = []
+    get_vocab = Vocabulary.get_vocab
+    monkeypatch.setattr(Vocabulary, "get_vocab", lambda tokenizer: calls.append(1) or get_vocab(tokenizer))
+    vocabulary = {"<pad>": 0, "<unk>": 1, "|": 2, **{f"piece{index}": 3 + index for index in range(500)}}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    tokenizer = Wav2Vec2CTCTokenizer(tmp_path / "vocab.json")
+    assert tokenizer.tokenize("piece7piece12") == ["piece7", "piece12"]
+    assert len(calls) < 10
