@@ -112,6 +112,22 @@ def test_vtt():
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "vtt", "srt"),
+    [
+        (59.9996, "01:00.000", "00:01:00,000"),
+        (3599.9996, "01:00:00.000", "01:00:00,000"),
+        (3600.0, "01:00:00.000", "01:00:00,000"),
+        (35_999.5, "09:59:59.500", "09:59:59,500"),
+        (360_000.0, "100:00:00.000", "100:00:00,000"),
+    ],
+)
+def test_clocks_roll_over(seconds, vtt, srt):
+    segments = [Segment(0.0, seconds, "a")]
+    assert render(segments, "vtt").splitlines()[2].split(" --> ")[1] == vtt
+    assert render(segments, "srt").splitlines()[1].split(" --> ")[1] == srt
+
+
 def test_json():
     written = json.loads(render(TWO, "json", language="eng"))
     assert written == to_dict(TWO, language="eng")

@@ -78,6 +78,13 @@ def test_pad_collates_examples():
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
+def test_what_is_added_to_the_variance():
+    """1e-7, as fairseq and transformers add; this waveform's variance is 1e-8."""
+    waveform = np.array([1e-4, -1e-4] * 8, np.float32)
+    values = Wav2Vec2FeatureExtractor()(waveform, sampling_rate=16_000)["input_values"][0]
+    np.testing.assert_allclose(values, waveform / np.sqrt(1.1e-7), rtol=1e-4)
+
+
 def test_silence_stays_finite():
     (values,) = Wav2Vec2FeatureExtractor()(np.zeros(100), **RATE).input_values
     assert values.tolist() == [0.0] * 100

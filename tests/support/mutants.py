@@ -112,7 +112,7 @@ def _changes(parent: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
             yield changed
 
 
-def tests_of(file: Path) -> list[str]:
+def own_tests(file: Path) -> list[str]:
     """The tests that mirror a source file: those of its name, or of the nearest folder; for a back end conformance."""
     package, *folders = file.relative_to(ROOT).with_suffix("").parts
     folder = ROOT / "tests" / package.removeprefix("wav2vec2_")
@@ -160,7 +160,7 @@ def main() -> None:
     if arguments.sample is not None:
         chosen = random.Random(0).sample(range(len(tried)), min(arguments.sample, len(tried)))
         tried = [tried[index] for index in sorted(chosen)]
-    tests = arguments.tests or tests_of(file)
+    tests = arguments.tests or own_tests(file)
     print(f"{file.relative_to(ROOT)}: {len(tried)} changes, pytest {' '.join(tests)}", flush=True)
     with TemporaryDirectory() as folder:
         if (shared := ROOT.parent / "shared").exists():
@@ -186,7 +186,8 @@ def main() -> None:
             for mutant, survived in zip(tried, pool.map(survives, tried), strict=True):
                 if survived:
                     survivors += 1
-                    print(f"survived, line {mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
+                    before, after = (text.partition("\n")[0] for text in (mutant.before, mutant.after))
+                    print(f"survived, line {mutant.line}: {before}  ->  {after}", flush=True)
     print(f"{survivors} of {len(tried)} changes survived")
 
 

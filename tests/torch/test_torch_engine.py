@@ -265,3 +265,24 @@ def test_wrong_calls():
             engine.hidden_states([good], [layer])
     assert engine.encode([]) == engine.contextualize([]) == engine.hidden_states([], [0]) == []
     assert engine.hidden_states([good], [])[0].shape == (0, 5, 32)
+
+
+def test_packs_are_as_full_as_they_may_be():
+    def lengths(*frames, limit=10):
+        return [list(map(len, pack)) for pack in inference._packs([np.zeros((count, 2)) for count in frames], limit)]
+
+    assert lengths() == []
+    assert lengths(4, 6) == [[4, 6]]
+    assert lengths(4, 7) == [[4], [7]]
+    assert lengths(3, 3, 4, 1) == [[3, 3, 4], [1]]
+    assert lengths(25, 1, 25) == [[25], [1], [25]]
+    assert lengths(5, 5, limit=inference.PACK_FRAMES) == [[5, 5]]
+
+
+def test_features_are_packed_by_the_minute(monkeypatch):
+    engine, minute = InferenceModel(tiny("ForCTC")), inference.PACK_FRAMES
+    features = [np.zeros((count, 24), np.float32) for count in (30, 40, 30)]
+    assert len(list(engine._feature_packs(features))) == 1
+    monkeypatch.setattr(inference, "PACK_FRAMES", 70)
+    assert [list(map(len, pack)) for pack in engine._feature_packs(features)] == [[30, 40], [30]]
+    assert minute == 60 * 50, "frames of 20 ms"

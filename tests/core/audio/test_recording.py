@@ -84,6 +84,18 @@ def test_resampling_down_removes_what_the_new_rate_cannot_hold(tmp_path):
     assert heard_tone(read_audio(tmp_path / "a.wav"))[1] < 1e-4
 
 
+def test_the_filter_is_soxrs_high_quality():
+    """Passes up to 0.91 of the half rate unchanged, and leaves 6e-7 (-124 dB) of what the new rate cannot hold."""
+    seconds = np.arange(48_000) / 48_000
+
+    def level(frequency):
+        made = resample(np.sin(2 * np.pi * frequency * seconds).astype(np.float32), 48_000, RATE)[2000:-2000]
+        return float(np.sqrt(2 * np.square(made, dtype=np.float64).mean()))
+
+    assert level(7200) == pytest.approx(1, abs=1e-3)
+    assert level(9000) < 3e-6
+
+
 def test_another_target_rate(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(), RATE)
     assert len(read_audio(tmp_path / "a.wav", sampling_rate=8000)) == 8000

@@ -51,6 +51,14 @@ def test_words_and_characters(tokenizer):
     assert words[0].confidence == pytest.approx(0.9, rel=1e-5)
 
 
+def test_confidence_is_the_mean_of_frames_then_of_characters(tokenizer):
+    pieces = [("A", 0.9), ("A", 0.5), ("B", 0.4)]
+    logits = np.concatenate([logits_of(symbol, tokenizer, confidence) for symbol, confidence in pieces])
+    _, [word] = greedy_decode(logits, tokenizer)
+    assert [c.confidence for c in word.characters] == [pytest.approx(0.7, rel=1e-5), pytest.approx(0.4, rel=1e-5)]
+    assert word.confidence == pytest.approx(0.55, rel=1e-5)
+
+
 def test_special_tokens_vanish_and_frames_keep_their_numbers(tokenizer):
     text, words = greedy_decode(logits_of("SASA.B|SB", tokenizer), tokenizer)
     assert text == "AB B"  # the As meet when the special token between them goes

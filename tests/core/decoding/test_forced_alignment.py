@@ -309,6 +309,25 @@ def test_words_are_not_smeared_over_silence(tokenizer):
     assert spans(align_words(logits, ["AB BA"], tokenizer)) == [[("AB", 500, 502), ("BA", 1503, 1505)]]
 
 
+def test_confidence_is_the_mean_of_frames_then_of_characters(tokenizer):
+    logits = np.concatenate(
+        [logits_of(symbol, confidence) for symbol, confidence in (("A", 0.9), ("A", 0.5), ("B", 0.4))]
+    )
+    [[word]] = align_words(logits, ["ab"], tokenizer)
+    assert [c.confidence for c in word.characters] == [pytest.approx(0.7, rel=1e-5), pytest.approx(0.4, rel=1e-5)]
+    assert word.confidence == pytest.approx(0.55, rel=1e-5)
+
+
+@pytest.mark.parametrize(("below", "end"), [(0.15, 2), (0.19, 2), (0.21, 1), (0.25, 1)])
+def test_what_a_star_costs(tokenizer, below, end):
+    """0.2 nats a frame: a letter that is less below the best token than that is spoken, one further below is not."""
+    logits = np.full((2, len(VOCABULARY)), -50.0)
+    logits[0, VOCABULARY["A"]] = logits[1, VOCABULARY["B"]] = 0.0
+    logits[1, VOCABULARY["A"]] = -below
+    [[word]] = align_words(logits, ["a"], tokenizer, untranscribed="words")
+    assert (word.start, word.end) == (0, end)
+
+
 def test_without_word_delimiter(tmp_path):
     tokenizer = make_tokenizer(tmp_path, {"<pad>": 0, "A": 5, "B": 6}, word_delimiter_token=None)
     logits = logits_of("..A.A..A..B..")

@@ -131,6 +131,14 @@ def test_silence_and_a_constant_stay_finite(seconds):
         assert np.isfinite(made).all()
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_quiet_recordings_are_scaled_as_short_ones_are(norm):
+    """Their variance, 1e-9, is far below the 1e-7 that is added to it."""
+    model, samples = NumpyModel(norm=norm), recording(42.01) * np.float32(2e-5)
+    made = recording_logits(model, EXTRACTOR, blocks(samples), window=Window(30, 5))
+    np.testing.assert_allclose(made, one_pass(model, samples), atol=1e-5)
+
+
 def test_chunks_of_their_own():
     """Chunk length 6 s, stride 1 s: every chunk is normalised by itself, kept without its strides."""
     model, samples = NumpyModel(reach=None), recording(13.1)
@@ -142,6 +150,15 @@ def test_chunks_of_their_own():
         whole = round(len(chunk) / 20)
         pieces.append(logits[left // 20 : whole - right // 20])
     np.testing.assert_allclose(made, np.concatenate(pieces), atol=1e-6)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(5149, 257), (5157, 258)])
+def test_chunks_of_their_own_are_rounded_to_frames(samples, frames):
+    """6.013 s are 300.65 frames and become 301, strides of 1.012 s (50.6) 51; so is the last chunk, and its stride."""
+    model, whole = NumpyModel(reach=None), recording(7.96 + samples / RATE)
+    made = recording_logits(model, EXTRACTOR, blocks(whole), window=Window(3.989, 1.012, legacy=True))
+    first, middle, last = (one_pass(model, whole[start : start + 6020]) for start in (0, 3980, 7960))
+    np.testing.assert_allclose(made, np.concatenate([first[:250], middle[51:250], last[51:frames]]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
