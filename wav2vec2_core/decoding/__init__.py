@@ -1,4 +1,4 @@
-"""From logits to text on one timeline."""
+"""Decoding: text and timed words from the logits of a CTC model."""
 
 from wav2vec2_core.decoding.alphabet import Alphabet
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder, build_ctcdecoder

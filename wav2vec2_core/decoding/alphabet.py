@@ -24,7 +24,7 @@ WORD_START = "▁"
 #: Continues a word in the older notation of word pieces.
 CONTINUATION = "##"
 FILE = "alphabet.json"
-#: Characters of a label: a search has room for a partial word for each character that each beam may add.
+#: Most characters in a label: the search reserves a partial word for every character that any beam may append.
 LONGEST_LABEL = 200
 _BLANK_TOKEN = re.compile(r"[<\[]pad[>\]]", re.IGNORECASE)
 _SPECIAL_TOKEN = re.compile(r"[<\[].+[>\]]")
@@ -32,7 +32,9 @@ _UNKNOWN_TOKEN = re.compile(r"[<\[]unk[>\]]", re.IGNORECASE)
 
 
 def label_of(token: str, word_delimiter: str | None = "|") -> str:
-    """How ``alphabet.json`` writes a token of a letter vocabulary: ``<pad>`` "", ``|`` " ", ``<unk>`` "⁇"."""
+    """The label that ``alphabet.json`` uses for a token of a letter vocabulary: ``<pad>`` "", ``|``
+    " ", ``<unk>`` "⁇".
+    """
     if _BLANK_TOKEN.fullmatch(token):
         return BLANK
     if token == word_delimiter:
@@ -44,8 +46,8 @@ def label_of(token: str, word_delimiter: str | None = "|") -> str:
 class Alphabet:
     """Labels in the order of the logits.
 
-    labels: the CTC blank is ``""``; of letters, the space is ``" "``. A label may be several characters long.
-    is_bpe: labels are pieces of words, and those that start a word start with ``▁``.
+    labels: the CTC blank is ``""``; in a letter vocabulary the space is ``" "``. A label may have several characters.
+    is_bpe: whether labels are subword pieces; a piece that starts a word begins with ``▁``.
 
     Raises:
         InputError: two labels are equal, or none is the blank.
@@ -75,12 +77,12 @@ class Alphabet:
 
     @classmethod
     def build(cls, labels: Iterable[str]) -> Alphabet:
-        """Read a model's own labels: ``<pad>``/``[PAD]`` (or ``_``) is the blank, ``|`` the space, ``<unk>`` unknown.
+        """Convert a model's own labels: ``<pad>``, ``[PAD]`` or ``_`` is the blank, ``|`` the space, ``<unk>`` unknown.
 
-        Labels with ``▁`` or ``##`` are a byte pair encoding. Where no label is the blank, it is added at the end.
+        Labels with ``▁`` or ``##`` are read as byte pair encoding. If no label is the blank, one is appended.
 
         Raises:
-            InputError: two labels are equal, none is given, or a piece of a word holds a space.
+            InputError: two labels are equal, or there are no labels.
         """
         if isinstance(labels, str):
             raise InputError(f"labels is the string {labels!r}: give a list with one string for each output")
@@ -99,7 +101,9 @@ class Alphabet:
 
     @classmethod
     def of(cls, tokenizer: Wav2Vec2CTCTokenizer) -> Alphabet:
-        """The labels of a model by its tokenizer, whatever it calls the blank, the delimiter and the unknown letter."""
+        """The labels of a model, taken from its tokenizer's blank, word delimiter and unknown token, whatever their
+        names.
+        """
         # The blank last: some vocabularies have no token of their own for unknown letters and name the blank.
         named = {tokenizer.unk_token: "<unk>", tokenizer.word_delimiter_token: "|", tokenizer.pad_token: "<pad>"}
         tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -125,12 +129,14 @@ class Alphabet:
         write_text(Path(folder) / FILE, json.dumps({"labels": list(self.labels), "is_bpe": self.is_bpe}))
 
     def missing(self, tokenizer: Wav2Vec2CTCTokenizer) -> set[str]:
-        """Tokens of a vocabulary, as labels, that this alphabet does not have."""
+        """Tokens of the tokenizer's vocabulary, written as labels, that this alphabet does not have."""
         spelled = [_spellings(token, tokenizer) for token in tokenizer.get_vocab()]
         return {names[0] for names in spelled if set(self.labels).isdisjoint(names)}
 
     def difference(self, tokenizer: Wav2Vec2CTCTokenizer) -> str | None:
-        """How these labels differ from the tokens of a vocabulary by their ids, or ``None`` where they do not."""
+        """Describe how these labels differ from the tokenizer's tokens in id order, or return
+        ``None`` if they agree.
+        """
         missing = sorted(self.missing(tokenizer))
         if missing:
             return f"the tokenizer has tokens that the decoder's alphabet lacks, as labels {missing}"
@@ -142,22 +148,22 @@ class Alphabet:
         return None
 
     def starts_word(self, label: str) -> bool:
-        """Whether the word before ends where this label comes."""
+        """Whether this label ends the previous word."""
         return label.startswith(WORD_START) if self.is_bpe else label == DELIMITER
 
     def ends_word(self, label: str) -> bool:
-        """Whether a word starts with the label after this one, whatever it is."""
+        """Whether the label after this one always starts a new word."""
         return self.is_bpe and len(label) > 1 and label.endswith(WORD_START)
 
     def text_of(self, label: str) -> str:
-        """What a label adds to its word."""
+        """The text that a label adds to its word."""
         if not self.is_bpe:
             return "" if label == DELIMITER else label
         return label.removeprefix(WORD_START).removesuffix(WORD_START)
 
 
 def _spellings(token: str, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, ...]:
-    """How an alphabet may write a token of a vocabulary, the usual way first."""
+    """The labels an alphabet may use for a token, the most common one first."""
     if token == tokenizer.pad_token:
         return (BLANK,)
     if token == tokenizer.word_delimiter_token:

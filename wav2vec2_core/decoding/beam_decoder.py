@@ -1,4 +1,4 @@
-"""BeamSearchDecoder: logits to text with beam search, a language model and hotwords."""
+"""BeamSearchDecoder: decodes logits with beam search, a language model and hotwords."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from wav2vec2_core.source import ModelSource, open_model
 if TYPE_CHECKING:
     from wav2vec2_core.language_model.ngram import NgramModel
 
-#: Numbers whose log probabilities are computed at a time.
+#: How many logits are turned into log probabilities at a time.
 BLOCK = 1 << 21
 
 
 class BeamSearchDecoder:
-    """Decodes with beam search; ``decode`` and ``stream`` as every ``Decoder``, ``decode_beams`` for several readings.
+    """Beam search: ``decode`` and ``stream`` as in every ``Decoder``; ``decode_beams`` returns several hypotheses.
 
-    May be used by several threads at once; the search itself releases the GIL. Can be pickled: the language model goes
-    by its path.
+    Several threads may share one decoder; the search releases the GIL. Decoders can be pickled; the language model is
+    pickled as its path.
 
     Args:
         alphabet: labels in the order of the logits.
-        model: language model; ``None`` decodes without.
-        unigrams: words that count as known. Without them those of the model do, and every incomplete word counts as
-            unknown until it is complete, which finds less: ``model.unigrams`` has all words of a model.
-        options: of all searches, unless a call says otherwise.
+        model: language model; ``None`` decodes without one.
+        unigrams: words that count as known. Without them every word of the model is known, but each partial word counts
+            as unknown until it is complete, which is less accurate. ``model.unigrams`` lists the words of a model.
+        options: defaults for all searches; a call may override them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BeamSearchDecoder:
     ) -> None:
         if unigrams is not None and model is None:
             raise InputError("unigrams are given without a language model: give its file as well")
-        #: Of all searches, unless a call says otherwise.
+        #: Defaults for all searches; a call may override them.
         self.options = options or SearchOptions()
         self._resources = Resources(alphabet, model, unigrams)
 
@@ -81,13 +81,13 @@ class BeamSearchDecoder:
         return self._resources.unigrams
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
-        """The best reading of one recording: text, and words with frames.
+        """Decode one recording: the best hypothesis as text and as words with frames.
 
         Args:
-            logits: (frames, vocab) before the softmax, or probabilities; rows that sum to 1 are taken as such.
+            logits: (frames, vocab) before the softmax. Rows that sum to 1 are taken as probabilities.
 
         Raises:
-            InputError: ``logits`` is of another shape, or not finite.
+            InputError: ``logits`` has the wrong shape or is not finite.
         """
         best = self.decode_beams(logits, prune_history=True)[0]
         return best.text, best.words
@@ -100,16 +100,16 @@ class BeamSearchDecoder:
         lm_start_state: LanguageModelState | None = None,
         **options: Any,
     ) -> list[Hypothesis]:
-        """The best readings of one recording, best first.
+        """The best hypotheses for one recording, best first.
 
         Args:
-            logits: (frames, vocab) before the softmax, or probabilities; rows that sum to 1 are taken as such.
-            n_best: how many; ``None`` all that are left. There may be fewer.
-            lm_start_state: ``last_lm_state`` of the recording before, if this one goes on.
-            options: those of ``SearchOptions`` that are to differ.
+            logits: (frames, vocab) before the softmax. Rows that sum to 1 are taken as probabilities.
+            n_best: how many to return at most; ``None`` returns all surviving ones.
+            lm_start_state: ``last_lm_state`` of the previous recording, if this one continues it.
+            options: ``SearchOptions`` to override.
 
         Raises:
-            InputError: ``logits`` is of another shape or not finite, or an option is unknown or out of range.
+            InputError: ``logits`` has the wrong shape or is not finite, or an option is unknown or out of range.
         """
         if n_best is not None and (isinstance(n_best, bool) or not isinstance(n_best, (int, np.integer)) or n_best < 1):
             raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
@@ -126,7 +126,7 @@ class BeamSearchDecoder:
         return found
 
     def stream(self, lm_start_state: LanguageModelState | None = None) -> BeamStream:
-        """Start a recording whose logits come in pieces; its words are those of ``decode``."""
+        """Start decoding a recording whose logits arrive in pieces. Its words are the same as those of ``decode``."""
         search = self._resources.begin(self.options.changed(prune_history=True), lm_start_state)
         return BeamStream(search, self._resources.speller, len(self.alphabet.labels))
 
@@ -137,14 +137,14 @@ class BeamSearchDecoder:
         unk_score_offset: float | None = None,
         lm_score_boundary: bool | None = None,
     ) -> None:
-        """Change options of all later searches. Raises ``InputError``."""
+        """Change the options of all later searches. Raises ``InputError``."""
         self.options = self.options.changed(
             alpha=alpha, beta=beta, unk_score_offset=unk_score_offset, lm_score_boundary=lm_score_boundary
         )
 
     @classmethod
     def load_from_dir(cls, folder: str | os.PathLike[str]) -> BeamSearchDecoder:
-        """Read ``alphabet.json`` and, where it is, ``language_model`` of a folder, as pyctcdecode writes them.
+        """Read ``alphabet.json`` and ``language_model`` from a folder in pyctcdecode's format.
 
         Raises:
             CheckpointError: a file is missing or damaged; the message names it.
@@ -153,10 +153,11 @@ class BeamSearchDecoder:
 
     @classmethod
     def from_source(cls, source: ModelSource, **weights: Any) -> BeamSearchDecoder:
-        """Read the decoder of a model that is open already; ``weights`` that are not ``None`` replace the stored ones.
+        """Read the decoder from an opened model; ``weights`` that are not ``None`` replace the stored ones.
 
         Raises:
-            CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
+            CheckpointError: a file is missing or damaged.
+            InputError: a weight is out of its range.
         """
         return cls(*read_decoder(source, **weights))
 
@@ -178,17 +179,17 @@ def build_ctcdecoder(
     unk_score_offset: float = SearchOptions.unk_score_offset,
     lm_score_boundary: bool = SearchOptions.lm_score_boundary,
 ) -> BeamSearchDecoder:
-    """A decoder from a model's labels and a language model's file: pyctcdecode's function of that name.
+    """Build a decoder from a model's labels and a language model file, like pyctcdecode's function of this name.
 
     Args:
         labels: in the order of the logits, as ``Alphabet.build`` takes them.
-        kenlm_model_path: an ARPA file, plain or compressed, or a KenLM binary; ``None`` decodes without.
-        unigrams: words that count as known; by default those of an ARPA file, and none of a binary: see
+        kenlm_model_path: an ARPA file, plain or gzipped, or a KenLM binary; ``None`` decodes without a language model.
+        unigrams: words that count as known; by default those of an ARPA file, and none for a binary: see
             ``BeamSearchDecoder``.
         alpha, beta, unk_score_offset, lm_score_boundary: see ``SearchOptions``.
 
     Raises:
-        InputError: labels are no list or not distinct, or an option is out of range.
+        InputError: labels are not a list of distinct strings, or an option is out of range.
         CheckpointError: the file cannot be read.
     """
     options = SearchOptions(
@@ -207,7 +208,7 @@ def build_ctcdecoder(
 
 
 class BeamStream:
-    """A recording decoded as its logits come: a ``DecodingStream``. Words are final once every beam has them."""
+    """A ``DecodingStream`` that runs beam search. A word is final once all beams share it."""
 
     def __init__(self, search: Search, speller: PathSpeller, labels: int) -> None:
         self._search, self._speller, self._labels = search, speller, labels
@@ -216,10 +217,11 @@ class BeamStream:
         self._finished = False
 
     def feed(self, logits: np.ndarray) -> list[Word]:
-        """Search the frames that follow, (frames, vocab); returns the words that are now final.
+        """Search the next frames, (frames, vocab); returns the words that have become final.
 
         Raises:
-            InputError: as ``BeamSearchDecoder.decode``; nothing was searched then. Or the stream is finished.
+            InputError: as in ``BeamSearchDecoder.decode``, in which case no frame was searched; or the stream is
+                finished.
         """
         self._check_open()
         for frame, logp in list(_blocks(checked_logits(logits, self._labels), self._frames)):
@@ -232,12 +234,12 @@ class BeamStream:
         return words[:closed]
 
     def partial(self) -> list[Word]:
-        """The words after the final ones if the recording ended here."""
+        """The best words after the final ones, as if the recording ended here."""
         self._check_open()
         return self._rest()
 
     def finish(self) -> list[Word]:
-        """The words that were not final yet; ``last_lm_state`` is then that after the last word."""
+        """The words that were not final yet. Afterwards ``last_lm_state`` is the state after the last word."""
         self._check_open()
         self._finished = True
         return self._rest()
@@ -253,7 +255,7 @@ class BeamStream:
 
 
 def _blocks(logits: np.ndarray, first_frame: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Log probabilities of checked logits, a few frames at a time, with the number of the frame after them."""
+    """Yield (number of the next frame, log probabilities) for blocks of frames of checked logits."""
     rows = max(1, BLOCK // logits.shape[1])
     for start in range(0, len(logits), rows):
         block = logits[start : start + rows]

@@ -1,8 +1,8 @@
-"""Beam search whose words have the times that greedy decoding and alignment give them.
+"""Beam search with word times that agree with greedy decoding and forced alignment.
 
-A beam's own path is not the most probable one of its text: paths that spell the same are merged, and the later one's
-past wins, as in pyctcdecode. Here the text is the beam's and the times are those of its best path, which alignment
-finds.
+The frames that a beam search reports for a text are not those of its most probable path: prefixes with the same text
+are merged, and the frames of the one merged last are kept, as in pyctcdecode. Here the text comes from the beam search
+and the times from forced alignment of that text.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ from wav2vec2_core.errors import InputError
 if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
-#: Frames of silence that are kept: what comes before the first frame of the next word costs the alignment nothing.
+#: Frames of silence to keep. Frames before the next word do not affect its alignment, so older ones can be dropped.
 _CONTEXT = 100
 
 
 class BestTimesDecoder:
-    """A ``Decoder`` with the text of another one, and the times and confidences of the best path of that text."""
+    """Takes the text from another ``Decoder``, and times and confidences from forced alignment of that text."""
 
     def __init__(self, decoder: Decoder, tokenizer: Wav2Vec2CTCTokenizer) -> None:
-        """``tokenizer``: of the model whose logits are decoded."""
+        """``tokenizer``: that of the model whose logits are decoded."""
         self.decoder, self.tokenizer = decoder, tokenizer
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
-        """(frames, vocab) before the softmax -> text and words of one recording. Raises ``InputError``."""
+        """Text and words of one recording from its logits (frames, vocab), before the softmax.
+        Raises ``InputError``.
+        """
         text, words = self.decoder.decode(logits)
         return text, _timed(words, logits, 0, self.tokenizer)
 
     def stream(self) -> DecodingStream:
-        """Start a recording whose logits come in pieces."""
+        """Start decoding a recording whose logits arrive in pieces."""
         return _Stream(self.decoder.stream(), self.tokenizer)
 
 
 class _Stream:
-    """Keeps the logits from the last final word on: the best path from there does not depend on what came before."""
+    """Keeps the logits from the last final word on; earlier ones cannot change the alignment of later words."""
 
     def __init__(self, stream: DecodingStream, tokenizer: Wav2Vec2CTCTokenizer) -> None:
         self._stream, self._tokenizer = stream, tokenizer
         self._held: list[np.ndarray] = []
-        self._start = 0  # frame of the recording that the first of ``_held`` is
-        self._last: list[Word] = []  # the last final word, if its frames are held
+        self._start = 0  # number of the first held frame
+        self._last: list[Word] = []  # the last final word, if its frames are still held
 
     def feed(self, logits: np.ndarray) -> list[Word]:
         found = self._stream.feed(logits)
@@ -70,7 +72,9 @@ class _Stream:
         return self._after_last(self._stream.finish(), [])
 
     def _after_last(self, found: list[Word], waiting: list[Word]) -> list[Word]:
-        """The words of ``found`` with times; those of ``waiting`` hold the frames that follow."""
+        """The words of ``found`` with their times. ``waiting``: words not final yet, aligned to the
+        frames that follow.
+        """
         if not found:
             return []
         logits = np.concatenate(self._held)
@@ -81,18 +85,18 @@ class _Stream:
         return self._start + sum(map(len, self._held))
 
     def _drop(self, frame: int) -> None:
-        """Forget what comes before a frame of the recording."""
+        """Discard the held frames before ``frame``."""
         if frame > self._start:
             self._held = [np.concatenate(self._held)[frame - self._start :]]
             self._start = frame
 
 
 def _timed(words: Sequence[Word], logits: np.ndarray, first_frame: int, tokenizer: Wav2Vec2CTCTokenizer) -> list[Word]:
-    """The words on their best path through ``logits``; as they are where the vocabulary cannot spell one."""
+    """The words with times from alignment to ``logits``; unchanged if the vocabulary cannot spell one of them."""
     try:
         text = " ".join(word.text for word in words)
         (aligned,) = align_words(logits, [text], tokenizer, untranscribed="none", whole=True)
-    except InputError:  # tokens that are no letters, or frames too few for the words alone
+    except InputError:  # some tokens are not letters, or the words need more frames than there are
         return list(words)
     if [word.text for word in aligned] != [word.text for word in words]:
         return list(words)
@@ -100,6 +104,6 @@ def _timed(words: Sequence[Word], logits: np.ndarray, first_frame: int, tokenize
 
 
 def _moved(word: Word, frames: int) -> Word:
-    """The word so many frames later."""
+    """The word shifted by ``frames``."""
     characters = (Character(c.text, c.start + frames, c.end + frames, c.confidence) for c in word.characters)
     return Word(word.text, word.start + frames, word.end + frames, word.confidence, tuple(characters))

@@ -1,4 +1,4 @@
-"""Which decoder a transcription uses: greedy, or beam search with or without a language model."""
+"""The choice of decoder for a transcription: greedy, or beam search with or without a language model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 class DecoderOptions:
     """How logits become text.
 
-    lm: ``auto`` for the language model in the model's folder ``language_model``, if there is one; ``none`` for none;
-    the path of an ARPA file or a KenLM binary, or of a folder that ``wav2vec2 lm attach`` made. hotwords: to prefer.
-    beam_width, alpha, beta: of the search; by default what is stored beside the language model, then pyctcdecode's.
+    lm: ``auto`` uses the language model in the model's folder ``language_model``, if there is one; ``none`` uses none;
+    otherwise the path of an ARPA file, of a KenLM binary, or of a folder made by ``wav2vec2 lm attach``.
+    hotwords: words to prefer.
+    beam_width, alpha, beta: options of the search; the defaults are those stored beside the language model, else
+    pyctcdecode's.
 
-    Without a language model and without any of the others, decoding is greedy.
+    Decoding is greedy if there is no language model and no other option is set.
     """
 
     lm: str | os.PathLike[str] = "auto"
@@ -37,11 +39,11 @@ class DecoderOptions:
     beta: float | None = None
 
     def decoder(self, source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> Decoder:
-        """The decoder for a model that is open already.
+        """The decoder for a model that is already open.
 
         Raises:
             CheckpointError: the language model cannot be read.
-            InputError: an option is out of its range, or weights are given without a language model.
+            InputError: an option is out of its range, or weights are set without a language model.
         """
         search = self._with_model(source, tokenizer)
         if search is None:
@@ -74,12 +76,12 @@ class DecoderOptions:
         return build_ctcdecoder(Alphabet.of(tokenizer).labels, path)
 
 
-#: The former name, kept for code that imports it.
+#: The former name, kept for existing imports.
 DecoderChoice = DecoderOptions
 
 
 def _attached(source: ModelSource, tokenizer: Wav2Vec2CTCTokenizer) -> BeamSearchDecoder:
-    """The decoder in a model's folder. Raises ``CheckpointError``, also where it is for another vocabulary."""
+    """The decoder in a model's folder. Raises ``CheckpointError`` if it cannot be read or has another vocabulary."""
     from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 
     decoder = BeamSearchDecoder.from_source(source)

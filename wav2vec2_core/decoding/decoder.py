@@ -1,4 +1,4 @@
-"""What every decoder offers, so that a pipeline need not know which one it has."""
+"""The interface that all decoders share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from wav2vec2_core.decoding.timeline import Word
 
 
 class DecodingStream(Protocol):
-    """Decodes one recording as its logits come; ``feed`` and ``finish`` together give the words of ``decode``."""
+    """Decodes one recording as its logits arrive; ``feed`` and ``finish`` together return the words of ``decode``."""
 
     def feed(self, logits: np.ndarray) -> list[Word]:
-        """(frames, vocab), the frames that follow the last call's -> words that are now final, never given again.
+        """Decode the next frames, (frames, vocab); returns the words that have become final, each once.
 
         Positions count from the first frame of the recording.
         """
         ...
 
     def partial(self) -> list[Word]:
-        """The words after the final ones as they look now; more frames may change them."""
+        """The current words after the final ones; later frames may change them."""
         ...
 
     def finish(self) -> list[Word]:
-        """No frames follow: the words that were not final yet."""
+        """End the recording; returns the words that were not final yet."""
         ...
 
 
@@ -32,9 +32,11 @@ class Decoder(Protocol):
     """Turns logits into text and words."""
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
-        """(frames, vocab) before the softmax -> text and words of one recording. Raises ``InputError``."""
+        """Text and words of one recording from its logits (frames, vocab), before the softmax.
+        Raises ``InputError``.
+        """
         ...
 
     def stream(self) -> DecodingStream:
-        """Start a recording whose logits come in pieces."""
+        """Start decoding a recording whose logits arrive in pieces."""
         ...

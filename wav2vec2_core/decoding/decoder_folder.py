@@ -1,4 +1,6 @@
-"""A decoder in a model's folder: ``alphabet.json`` and the folder ``language_model``, as pyctcdecode has them."""
+"""The decoder files in a model's folder: ``alphabet.json`` and the folder ``language_model``, in
+pyctcdecode's format.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,11 @@ def read_decoder(
 ) -> tuple[Alphabet, NgramModel | None, list[str] | None, SearchOptions]:
     """Read the labels, language model, known words and options of a model's decoder.
 
-    A decoder without a language model has ``alphabet.json`` alone. ``weights`` that are not ``None`` take the place of
-    those in ``attrs.json``.
+    ``weights`` that are not ``None`` override those in ``attrs.json``.
 
     Raises:
-        CheckpointError: a file is missing or damaged. InputError: a weight is out of its range.
+        CheckpointError: a file is missing or damaged.
+        InputError: a weight is out of its range.
     """
     if not _names(source) and source.find(ALPHABET) is not None:
         given = {"lm_score_boundary" if name == "score_boundary" else name: value for name, value in weights.items()}
@@ -49,7 +51,7 @@ def read_decoder(
 
 
 def _fetched(source: ModelSource) -> Path:
-    """The folder ``language_model`` with all files that are needed. Raises ``CheckpointError``."""
+    """The local folder ``language_model`` with all the files it needs. Raises ``CheckpointError``."""
     names = _names(source)
     if not names:
         raise CheckpointError(
@@ -72,10 +74,11 @@ def write_decoder(
     unigrams: Iterable[str] | None,
     options: SearchOptions,
 ) -> None:
-    """Write the parts of a decoder into a folder, created where missing; an earlier language model there is replaced.
+    """Write a decoder into a folder, created if missing; an existing language model there is replaced.
 
     Raises:
-        InputError: the decoder has no language model and the folder has one. OutputError: it cannot be written.
+        InputError: the decoder has no language model.
+        OutputError: the folder cannot be written.
     """
     target = make_folder(folder)
     if model is not None:

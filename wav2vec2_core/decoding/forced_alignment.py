@@ -17,12 +17,12 @@ from wav2vec2_core.errors import InputError
 if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
-#: Where speech that the text leaves out may be: nowhere; before, between and after lines; also between any two words.
+#: Where untranscribed speech may occur: nowhere; before, between and after lines; or between any two words as well.
 UNTRANSCRIBED = ("none", "lines", "words")
-#: What a frame of a star costs: nats below the best token of that frame. More than 0, so that a star takes no frame
-#: that a letter or silence explains; little, so that it lasts over the pauses of what it stands for.
+#: Cost per frame of a star, in nats below the frame's best token. It is above 0, so that a star takes no frame that a
+#: letter or silence explains, and small, so that one star covers the pauses within the speech it stands for.
 _STAR_COST = 0.2
-_BLANK, _SILENCE, _STAR, _TOKENS = range(4)  # columns of costs; from _TOKENS on those of the text's tokens
+_BLANK, _SILENCE, _STAR, _TOKENS = range(4)  # columns of costs; the text's tokens start at _TOKENS
 _BLOCK = 4096  # frames whose probabilities are computed at a time
 
 
@@ -34,28 +34,28 @@ def align_words(
     untranscribed: str = "lines",
     whole: bool = False,
 ) -> list[list[Word]]:
-    """When each word of ``lines`` was spoken.
+    """Find when each word of ``lines`` was spoken.
 
-    Words are what stands between white space, and come back as they are written; in scripts without spaces each letter
-    is one, ``joined`` to the one before. ``TextSpeller`` says which labels they have. Digits and letters that the
-    vocabulary lacks match whatever is spoken there: their confidence is 0 and does not count in that of a word with
-    other letters. Marks that stand alone join the word before them. As in ``greedy_decode``, a character lasts from its
-    first frame to the last of its repeats, blanks and silence belong to no word, and confidence is mean probability; a
-    text that greedy decoding heard gets the same frames.
+    Words are separated by white space and are returned as written. In scripts without spaces each letter is a word,
+    ``joined`` to the one before. ``TextSpeller`` maps words to labels. Digits and letters that are not in the
+    vocabulary match any speech; they have confidence 0, which is ignored in words that also have known letters.
+    Punctuation that stands alone joins the word before it. As in ``greedy_decode``, a character spans its first frame
+    to the last of its repeats, blanks and silence belong to no word, and confidence is mean probability. Aligning the
+    text that greedy decoding found yields the same frames.
 
     Args:
         logits: (frames, vocab) of any real dtype, before the softmax, of one recording of any length.
         lines: the text in order; lines without words are allowed.
         tokenizer: its ``pad_token`` is the CTC blank.
         untranscribed: one of ``UNTRANSCRIBED``.
-        whole: words are what stands between white space in every script.
+        whole: split at white space only, in every script.
 
     Returns:
-        The words of each line; positions are in frames, for a ``Timeline`` to turn into seconds.
+        The words of each line; positions are frames, which a ``Timeline`` converts to seconds.
 
     Raises:
-        InputError: ``logits`` are not two-dimensional or hold NaN, no letter of the text is in the vocabulary, or the
-            recording has fewer frames than the text needs.
+        InputError: ``logits`` are not two-dimensional or contain NaN, no letter of the text is in the vocabulary, or
+            the recording has fewer frames than the text needs.
     """
     if logits.ndim != 2:
         raise InputError(f"logits have shape {logits.shape}, (frames, vocab) is needed: align one recording at a time")
@@ -84,12 +84,12 @@ def align_words(
     return [[_word(word, spans) for word in line] for line in written]
 
 
-# ---- what to find ---------------------------------------------------------------------------------------------------
+# ---- from text to items ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A label to find. border: silence may precede it; optional: it may be missing; spoken: it belongs to a word."""
+    """A label to align. border: silence may precede it; optional: it may be absent; spoken: it is part of a word."""
 
     label: int
     border: bool
@@ -98,17 +98,17 @@ class _Item:
 
 
 def _items(lines: Sequence[Sequence[WrittenWord]], delimiter: int | None, untranscribed: str) -> list[_Item]:
-    """Letters, delimiters between words, and stars where the text may leave out speech."""
+    """Letters, delimiters between words, and stars where untranscribed speech may occur."""
     words = [(word, untranscribed == "words" or i == 0) for line in lines for i, word in enumerate(line)]
     items: list[_Item] = []
-    last = None  # label of the word before
+    last = None  # last label of the previous word
     for word, opens in words:
         labels = [label for part in word.parts for label in part.labels]
         if items and delimiter is not None and not word.joined:
             items.append(_Item(delimiter, border=True, spoken=False))
         if (
             opens and untranscribed != "none" and STAR not in (last, labels[0])
-        ):  # a star next to a star says nothing new
+        ):  # two stars in a row match no more than one
             items.append(_Item(STAR, border=True, optional=True, spoken=False))
         items += [_Item(label, border=i == 0) for i, label in enumerate(labels)]
         last = labels[-1]
@@ -118,7 +118,9 @@ def _items(lines: Sequence[Sequence[WrittenWord]], delimiter: int | None, untran
 
 
 def _check_length(items: Sequence[_Item], frames: int) -> None:
-    """Refuse what CTC cannot do: each label takes a frame, and a blank parts equal ones. Raises ``InputError``."""
+    """Check that CTC can fit the items: one frame per label and one per blank between equal ones. Raises
+    ``InputError``.
+    """
     needed = [item.label for item in items if not item.optional]
     blanks = sum(a == b != STAR for a, b in pairwise(needed))
     if len(needed) + blanks > frames:
@@ -130,7 +132,7 @@ def _check_length(items: Sequence[_Item], frames: int) -> None:
 
 
 def _chain(items: Sequence[_Item], labels: Sequence[int]) -> Chain:
-    """The items, with blanks inside of words and silence around them."""
+    """The chain of items, with blanks within words and silence around them."""
     column = {STAR: _STAR, **{label: _TOKENS + i for i, label in enumerate(labels)}}
     former = [None, *items[:-1]]
     return Chain(
@@ -143,14 +145,14 @@ def _chain(items: Sequence[_Item], labels: Sequence[int]) -> Chain:
 
 
 def _may_follow(item: _Item, former: _Item | None) -> bool:
-    """Whether an item may come right after another: equal labels would be one without a blank between them."""
+    """Whether an item may directly follow another; equal labels would merge without a blank between them."""
     return former is None or item.label == STAR or item.label != former.label
 
 
 def _costs(logits: np.ndarray, speller: TextSpeller, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """How far each column is below the best token, (frames, columns) float32 in nats, and that token's probability.
+    """(frames, columns) float32: nats below the frame's best token; and (frames,): the probability of that token.
 
-    A blank is any token that decoding leaves out; silence is a blank or a word delimiter. Raises ``InputError``.
+    Any token that decoding omits counts as blank; a blank or a word delimiter counts as silence. Raises ``InputError``.
     """
     costs = np.empty((len(logits), _TOKENS + len(labels)), np.float32)
     best = np.empty(len(logits))
@@ -173,11 +175,11 @@ def _costs(logits: np.ndarray, speller: TextSpeller, labels: Sequence[int]) -> t
     return costs, best
 
 
-# ---- what was found -------------------------------------------------------------------------------------------------
+# ---- from path to words ---------------------------------------------------------------------------------------------
 
 
 def _spans(items: Sequence[_Item], path: np.ndarray, probabilities: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    """Start, end and mean probability of every spoken item; a star's probability is 0."""
+    """Yield start, end and mean probability of every spoken item; a star's probability is 0."""
     states = 2 * np.arange(len(items)) + 1
     starts, ends = (np.searchsorted(path, states, side).tolist() for side in ("left", "right"))
     for item, start, end in zip(items, starts, ends, strict=True):
@@ -186,7 +188,7 @@ def _spans(items: Sequence[_Item], path: np.ndarray, probabilities: np.ndarray) 
 
 
 def _word(written: WrittenWord, spans: Iterator[tuple[int, int, float]]) -> Word:
-    """The word as it is written, with the next of ``spans``."""
+    """The word as written, timed by the next of ``spans``."""
     characters = []
     for part in written.parts:
         found = [next(spans) for _ in part.labels]

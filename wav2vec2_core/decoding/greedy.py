@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 class GreedyDecoder:
-    """Greedy decoding behind the interface of ``Decoder``. ``tokenizer``: its ``pad_token`` is the CTC blank."""
+    """Greedy decoding as a ``Decoder``. ``tokenizer``: its ``pad_token`` is the CTC blank."""
 
     def __init__(self, tokenizer: Wav2Vec2CTCTokenizer) -> None:
         self.tokenizer = tokenizer
 
     def decode(self, logits: np.ndarray) -> tuple[str, list[Word]]:
-        """(frames, vocab) of any real dtype, before the softmax -> text and words; see ``greedy_decode``.
+        """Text and words from logits (frames, vocab) of any real dtype, before the softmax; see ``greedy_decode``.
 
         Raises:
-            InputError: ``logits`` is not two-dimensional, or wider than the tokenizer knows tokens.
+            InputError: ``logits`` is not two-dimensional, or has more columns than the tokenizer has tokens.
         """
         words = self.stream().feed_all(logits)
         return text_of(words, self.tokenizer), words
 
     def stream(self) -> GreedyStream:
-        """Start a recording whose logits come in pieces."""
+        """Start decoding a recording whose logits arrive in pieces."""
         return GreedyStream(self.tokenizer)
 
 
 class GreedyStream:
-    """Greedy decoding of one recording as its logits come; a word is final once its delimiter has come.
+    """Greedy decoding of one recording as its logits arrive; a word is final once its delimiter follows.
 
-    Kept is what follows the last delimiter, so memory is bounded for every vocabulary that has one.
+    Only the frames after the last delimiter are kept, so memory is bounded if the vocabulary has a word delimiter.
     """
 
     def __init__(self, tokenizer: Wav2Vec2CTCTokenizer) -> None:
@@ -48,7 +48,7 @@ class GreedyStream:
         self._probabilities = np.zeros(0)
 
     def feed(self, logits: np.ndarray) -> list[Word]:
-        """(frames, vocab), the frames that follow the last call's -> words now final. Raises ``InputError``."""
+        """Decode the next frames, (frames, vocab); returns the words that have become final. Raises ``InputError``."""
         best, probabilities = _best(logits)
         kept = np.flatnonzero(~np.isin(best, self._skipped))
         self._tokens = np.concatenate([self._tokens, best[kept]])
@@ -59,19 +59,19 @@ class GreedyStream:
         return self._take(int(borders[-1]) + 1 if len(borders) else 0)
 
     def partial(self) -> list[Word]:
-        """The word after the final ones as it looks now."""
+        """The current word after the final ones."""
         return _words(self._tokens, self._frames, self._probabilities, self.tokenizer)
 
     def finish(self) -> list[Word]:
-        """No frames follow: the word that was not final yet."""
+        """End the recording; returns the word that was not final yet."""
         return self._take(len(self._tokens))
 
     def feed_all(self, logits: np.ndarray) -> list[Word]:
-        """All (frames, vocab) of a recording at once: all its words."""
+        """Decode a whole recording, (frames, vocab), at once; returns all its words."""
         return [*self.feed(logits), *self.finish()]
 
     def _take(self, count: int) -> list[Word]:
-        """The words of the first ``count`` frames that are kept; they and blanks after them are kept no longer."""
+        """The words of the first ``count`` kept frames, which are dropped together with the blanks after them."""
         words = _words(self._tokens[:count], self._frames[:count], self._probabilities[:count], self.tokenizer)
         letters = np.flatnonzero(self._tokens[count:] != self.tokenizer.pad_token_id)
         start = count + int(letters[0]) if len(letters) else len(self._tokens)
@@ -81,21 +81,21 @@ class GreedyStream:
 
 
 def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[str, list[Word]]:
-    """Text as the tokenizer writes it, and words, of one utterance.
+    """Decode one utterance: its text as the tokenizer writes it, and its words.
 
-    Special tokens are left out, except the blank, which separates double letters. A character lasts from its first
-    frame to the last of its repeats; blanks after it do not extend it. A vocabulary without word delimiter gives one
-    word.
+    Special tokens are omitted, except the blank, which separates double letters. A character spans its first frame to
+    the last of its repeats; the blanks after it do not extend it. If the vocabulary has no word delimiter, the result
+    is one word.
 
     Args:
         logits: (frames, vocab) of any real dtype, before the softmax.
         tokenizer: its ``pad_token`` is the CTC blank.
 
     Returns:
-        The text and its words; positions are in frames, for a ``Timeline`` to turn into seconds.
+        The text and its words; positions are frames, which a ``Timeline`` converts to seconds.
 
     Raises:
-        InputError: ``logits`` is not two-dimensional, or wider than the tokenizer knows tokens.
+        InputError: ``logits`` is not two-dimensional, or has more columns than the tokenizer has tokens.
     """
     words = GreedyStream(tokenizer).feed_all(logits)
     best = logits.argmax(-1)
@@ -103,21 +103,25 @@ def greedy_decode(logits: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer) -> tuple[
 
 
 def text_of(words: Iterable[Word], tokenizer: Wav2Vec2CTCTokenizer) -> str:
-    """Words joined as the tokenizer joins them, with one delimiter between two of them."""
-    from wav2vec2_core.tokenization.ctc_text import clean_up  # beam search alone does not need that package
+    """Join words as the tokenizer does, with one delimiter between words."""
+    from wav2vec2_core.tokenization.ctc_text import clean_up  # not needed by beam search alone
 
     text = (tokenizer.replace_word_delimiter_char or "").join(word.text for word in words)
     return clean_up(text) if tokenizer.clean_up_tokenization_spaces else text
 
 
 def _skipped(tokenizer: Wav2Vec2CTCTokenizer) -> list[int]:
-    """Special tokens but blank and word delimiter. They go before repeats are merged, as the tokenizer does it."""
+    """Special tokens other than blank and word delimiter; like the tokenizer, decoding drops them before merging
+    repeats.
+    """
     kept = (tokenizer.pad_token_id, tokenizer.word_delimiter_token_id)
     return [token for token in tokenizer.all_special_ids if token not in kept]
 
 
 def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Best token of each frame, (frames,), and its softmax probability, (frames,) float64. Raises ``InputError``."""
+    """The best token of each frame, (frames,), and its softmax probability, (frames,) float64.
+    Raises ``InputError``.
+    """
     if logits.ndim != 2:
         raise InputError(f"logits have shape {logits.shape}, (frames, vocab) is needed: decode one utterance at a time")
     if len(logits) == 0:
@@ -131,7 +135,7 @@ def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _words(
     tokens: np.ndarray, frames: np.ndarray, probabilities: np.ndarray, tokenizer: Wav2Vec2CTCTokenizer
 ) -> list[Word]:
-    """Words of the best tokens that are kept; all (kept,), ``frames`` are their numbers."""
+    """Words from the kept best tokens. All arrays are (kept,); ``frames``: the frame number of each token."""
     blank, delimiter = tokenizer.pad_token_id, tokenizer.word_delimiter_token_id
     if len(tokens) == 0:
         return []

@@ -1,4 +1,6 @@
-"""Written words as labels of a vocabulary, for alignment: letters that it has, a star for what it cannot spell."""
+"""Spelling written words with a model's vocabulary, for alignment: known letters, and a star for
+what it cannot spell.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from wav2vec2_core.errors import InputError
 if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
-#: Stands for whatever is spoken where the text has digits or letters that the vocabulary lacks.
+#: Matches any speech, where the text has digits or letters that are not in the vocabulary.
 STAR = -1
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ＇`´′"), "'")
-_SPOKEN = frozenset("*%&@#§°№")  # punctuation by its category, but read aloud; * is the star itself
+_SPOKEN = frozenset("*%&@#§°№")  # punctuation in Unicode, but read aloud; * is the star itself
 
 
 @dataclass(frozen=True)
 class Spelled:
-    """A stretch of a word, usually a letter, and its labels: ids of the vocabulary, or one ``STAR``."""
+    """Part of a word, usually one letter, and its labels: vocabulary ids, or a single ``STAR``."""
 
     text: str
     labels: tuple[int, ...]
@@ -30,9 +32,9 @@ class Spelled:
 
 @dataclass(frozen=True)
 class WrittenWord:
-    """A word as it is written, with the marks around it; its parts, at least one, are what is spoken of it.
+    """A word as written, with adjacent punctuation. parts: what is spoken of it, at least one part.
 
-    joined: no space parts it from the word before.
+    joined: no space separates it from the word before.
     """
 
     text: str
@@ -43,15 +45,15 @@ class WrittenWord:
 class TextSpeller:
     """Spells words with the tokens of one vocabulary.
 
-    Letters are taken as they are, or in the other case, or without their accents, whichever the vocabulary has.
-    Punctuation that it lacks is silent. Everything else that it lacks becomes a star.
+    A letter is taken as it is, in the other case, or without its accents, whichever the vocabulary has. Punctuation
+    that is not in the vocabulary is silent. Anything else that is not in it becomes a star.
 
     Args:
-        tokenizer: of the model whose logits are aligned.
-        width: number of columns of the logits; tokens beyond have none.
+        tokenizer: that of the model whose logits are aligned.
+        width: number of columns of the logits; tokens with larger ids are ignored.
 
     Raises:
-        InputError: the tokenizer has no blank among these columns.
+        InputError: the tokenizer's blank is not among these columns.
     """
 
     def __init__(self, tokenizer: Wav2Vec2CTCTokenizer, width: int) -> None:
@@ -64,15 +66,15 @@ class TextSpeller:
         self.blank = vocabulary[tokenizer.pad_token]
         self.delimiter = vocabulary.get(tokenizer.word_delimiter_token or "")
         special = {*tokenizer.all_special_tokens, tokenizer.word_delimiter_token}
-        #: Tokens that say nothing: the blank, and special ones that decoding leaves out.
+        #: Tokens without text: the blank, and the special tokens that decoding omits.
         self.silent = sorted({vocabulary[token] for token in special & vocabulary.keys()} - {self.delimiter})
         self.tokens = {token: index for token, index in vocabulary.items() if token not in special and token.strip()}
         self._longest = max(map(len, self.tokens), default=1)
 
     def spell_line(self, line: str, *, whole: bool = False) -> list[WrittenWord]:
-        """The words of a text. What is silent as a whole joins the word before it, or the first word.
+        """The words of a line. A word that is entirely silent joins the word before it, or the first word.
 
-        whole: do not part what is written without spaces; see ``unspaced.units``.
+        whole: do not split text written without spaces; see ``unspaced.units``.
         """
         words: list[WrittenWord] = []
         waiting = ""
@@ -89,10 +91,10 @@ class TextSpeller:
         return words
 
     def spell(self, word: str) -> list[Spelled]:
-        """The labels of a word without spaces; empty where it is all silent punctuation."""
+        """The labels of a word without spaces; empty if it is all silent punctuation."""
         word = unicodedata.normalize("NFC", word)
         spelled: list[Spelled] = []
-        position = last = 0  # last: where the last stretch began
+        position = last = 0  # last: start of the current part
         while position < len(word):
             found = self._longest_at(word, position) or Spelled(word[position], self._other(word[position]))
             start, position = position, position + len(found.text)
@@ -112,7 +114,7 @@ class TextSpeller:
         return None
 
     def _other(self, character: str) -> tuple[int, ...]:
-        """Labels of a character that is no token."""
+        """Labels for a character that is not a token itself."""
         for form in _forms(character):
             if all(part in self.tokens for part in form):
                 return tuple(self.tokens[part] for part in form)
@@ -131,10 +133,10 @@ def _forms(character: str) -> Iterator[str]:
 
 
 def _parted(text: str, parts: Sequence[Spelled]) -> list[WrittenWord]:
-    """A word as its units; those stay together that share a label, or of which one has none."""
+    """Split a word into its units; units stay together if they share a label or if one of them has no label."""
     pieces, composed = units(text), unicodedata.normalize("NFC", text)
     ends = list(accumulate(len(unicodedata.normalize("NFC", piece)) for piece in pieces))
-    if ends[-1] != len(composed):  # no two units compose; should they, nothing is lost
+    if ends[-1] != len(composed):  # units never compose with each other; if some did, keep the word whole
         return [WrittenWord(text, tuple(parts))]
     position, spans = 0, []
     for part in parts:

@@ -1,4 +1,4 @@
-"""ONE timeline for every decoder: from frames to seconds, derived from the configuration, never typed in."""
+"""The one timeline of every decoder: converts frames to seconds, derived from the model's configuration."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Frame i starts at sample ``hop * i`` and sees ``receptive_field`` samples from there.
+    """Frame i starts at sample ``hop * i`` and depends on the ``receptive_field`` samples from there on.
 
-    hop: samples from one frame of the logits to the next, 320 for the released models; start: seconds from the start of
-    the recording to the first sample, more than 0 for a stretch of a recording.
+    hop: samples from one frame of the logits to the next, 320 for the released models.
+    start: seconds from the start of the recording to the first sample; above 0 for a stretch of a recording.
     """
 
     hop: int
@@ -24,7 +24,7 @@ class Timeline:
 
     @classmethod
     def of(cls, config: Wav2Vec2Config, sampling_rate: int = 16_000) -> Timeline:
-        """The timeline of a model's logits; a convolutional adapter makes the hop longer."""
+        """The timeline of a model's logits; a convolutional adapter multiplies the hop."""
         hop, field_size = config.inputs_to_logits_ratio, config.receptive_field
         if config.add_adapter:
             for _ in range(config.num_adapter_layers):
@@ -33,7 +33,7 @@ class Timeline:
         return cls(hop, field_size, sampling_rate)
 
     def seconds(self, frame: int) -> float:
-        """When ``frame`` starts; the end of a span is the start of the frame after its last."""
+        """The time at which ``frame`` starts. A span ends where the frame after its last one starts."""
         return self.start + self.hop * frame / self.sampling_rate
 
     def frame_at(self, seconds: float) -> int:
@@ -41,7 +41,7 @@ class Timeline:
         return int((seconds - self.start) * self.sampling_rate // self.hop)
 
     def starting_at(self, seconds: float) -> Timeline:
-        """The timeline of a stretch that begins ``seconds`` after the start of its recording."""
+        """The timeline of a stretch of audio that starts ``seconds`` into its recording."""
         return replace(self, start=seconds)
 
 
@@ -57,9 +57,9 @@ class Character:
 
 @dataclass(frozen=True)
 class Word:
-    """Characters between two word delimiters. start, end: frames; confidence: mean over its characters.
+    """Characters between two word delimiters. start, end: frames, end exclusive; confidence: mean over its characters.
 
-    joined: it is written without a space after the word before, as in Chinese.
+    joined: written without a space after the previous word, as in Chinese.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Word:
 
     @classmethod
     def of(cls, characters: list[Character]) -> Word:
-        """Join characters, of which there is at least one."""
+        """Join one or more characters."""
         return cls(
             text="".join(character.text for character in characters),
             start=characters[0].start,

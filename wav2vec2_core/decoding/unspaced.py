@@ -1,4 +1,4 @@
-"""Scripts that are written without spaces between words: their text in units that a reader can point at."""
+"""Scripts written without spaces between words: splitting their text into units that can be timed."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def is_unspaced(character: str) -> bool:
 
 
 def units(word: str) -> list[str]:
-    """The units of a word, which together are the word again.
+    """Split a word into units, whose concatenation is the word.
 
-    In scripts without spaces a unit is a letter with its combining marks; everything else stays whole between such.
-    Punctuation joins the unit before it, or the next one where it opens or comes first.
+    In scripts without spaces a unit is a letter with its combining marks; other text between such letters stays whole.
+    Punctuation joins the unit before it; opening or leading punctuation joins the next one.
     """
     found: list[str] = []
     waiting, after_letter = "", False
@@ -80,15 +80,17 @@ def units(word: str) -> list[str]:
 
 
 def grouped(ends: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Which units and which spans of a text belong together, since a span lies in all of them or a unit has none.
+    """Group units and timed spans of a text: a span that covers several units, or a unit without a span, forms one
+    group.
 
     Args:
-        ends: of the units. spans: start and end of what has a time, in order; at least one.
+        ends: end of each unit.
+        spans: start and end of each timed span, in order; at least one.
 
     Returns:
-        For each group, first and end of its units, and first and end of its spans.
+        For each group, its range of units and its range of spans, ends exclusive.
     """
-    starts: list[tuple[int, int]] = []  # first unit and first span of each group
+    starts: list[tuple[int, int]] = []  # (first unit, first span) of each group
     last = -1
     for number, (start, end) in enumerate(spans):
         first = bisect_right(ends, start)
@@ -100,7 +102,7 @@ def grouped(ends: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple
 
 
 def split_unspaced(word: Word) -> list[Word]:
-    """The units of a word that a decoder gave, each with its own characters; the word itself where it is one."""
+    """Split a decoded word into its units, each with its own characters; a word of one unit is returned as it is."""
     pieces = units(word.text)
     ends = list(accumulate(len(character.text) for character in word.characters))
     if len(pieces) == 1 or "".join(character.text for character in word.characters) != word.text:
@@ -112,12 +114,12 @@ def split_unspaced(word: Word) -> list[Word]:
 
 
 def _is_mark(category: str) -> bool:
-    """Punctuation, symbols and what cannot be seen."""
+    """Whether this is the category of punctuation, symbols or invisible characters."""
     return category[0] in "PS" or category == "Cf"
 
 
 def _clusters(word: str) -> Iterator[str]:
-    """Characters with what Unicode's rules for grapheme clusters attach to them."""
+    """Characters, each with the marks that Unicode's grapheme cluster rules attach to it."""
     start = 0
     for place in range(1, len(word)):
         character = word[place]

@@ -1,12 +1,11 @@
-"""The cheapest way through the items of a text, frame by frame: exact, with little memory for any length.
+"""Viterbi search for the cheapest path through the items of a text: exact, with bounded memory for any length.
 
-What keeps it fast and small:
+How it stays fast and small:
 
-- Costs are never negative, so that of a path only grows. What is dearer than a budget is dropped; if a whole path
-  within the budget is found it is the cheapest of all, otherwise the budget grows. The better recording and text agree,
-  the less is visited.
-- Only the costs of some frames are kept. The way back is found between two of them by computing those frames again,
-  near the path alone.
+- Costs are never negative, so the cost of a path only grows. Paths above a budget are dropped. If a whole path stays
+  within the budget, it is the cheapest one; otherwise the budget is raised. The better text and recording agree, the
+  fewer states are visited.
+- Only the costs of some frames are stored. Backtracking recomputes the frames between two of them, near the path only.
 """
 
 from __future__ import annotations
@@ -19,26 +18,27 @@ import numpy as np
 
 from wav2vec2_core.compilation import COMPILED, compiled
 
-_BUDGET = 64.0  # of the first attempt
-_LARGEST = float(np.finfo(np.float64).max)  # a budget that everything possible is within
+_BUDGET = 64.0  # for the first attempt
+_LARGEST = float(np.finfo(np.float64).max)  # a budget that excludes no possible path
 _GAP, _ITEM = 0, 1
-_START = 2  # position of what stands before the first frame, so that every position has two before it
-_SHORT = 256  # frames whose costs are all kept on the way back
-_KEPT = 1 << 28  # bytes of costs kept at a time
+_START = 2  # position of the state before the first frame; two more positions precede it
+_SHORT = 256  # backtracking stores the costs of all frames of a block this long or shorter
+_KEPT = 1 << 28  # bytes of costs stored at a time
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Items in order, each with a gap before it, and a gap after the last one; both last one or more frames.
+    """Items in order, with a gap before each and one after the last. An item or gap lasts one or more frames.
 
     A path begins in the first gap or item and ends in the last gap or item. An item is followed by the gap after it or
-    by the next item, a gap by its item.
+    by the next item; a gap is followed by its item.
 
-    items: (items,) int32, the column of the costs that each item reads.
-    gaps: (items + 1,) int32, the same for the gaps.
-    joined: (items,) bool, whether the item may follow the one before without a gap between them.
-    optional: (items,) bool, whether the item may be left out; never two in a row. The gaps around it are then one.
-    rejoined: (items,) bool, as ``joined``, for the item two before where the one before is left out.
+    items: (items,) int32, the cost column of each item.
+    gaps: (items + 1,) int32, the cost column of each gap.
+    joined: (items,) bool, whether the item may follow the previous one without a gap.
+    optional: (items,) bool, whether the item may be skipped, which merges the gaps around it; never two in a row.
+    rejoined: (items,) bool, like ``joined``, but after the item two places before, when the optional one between is
+    skipped.
     """
 
     items: np.ndarray
@@ -49,10 +49,11 @@ class Chain:
 
 
 def cheapest_path(costs: np.ndarray, chain: Chain) -> tuple[np.ndarray, float] | None:
-    """(frames, columns) float32, 0 or more or infinite -> the path, (frames,) int64, and its cost.
+    """Find the cheapest path through costs (frames, columns) float32, each 0 or more or infinite.
 
-    In the path 2 i stands for the gap before item i, 2 i + 1 for the item. Of equally cheap ways into one of them the
-    shortest step is taken: stay, come from the gap, from the item before. ``None`` where no path has a finite cost.
+    Returns the path, (frames,) int64, and its cost, or ``None`` if no path has a finite cost. In the path, 2 i is the
+    gap before item i and 2 i + 1 is item i. Ties are broken in this order: stay, come from the gap, come from the
+    previous item.
     """
     costs = np.concatenate([costs, np.full((len(costs), 1), np.inf, np.float32)], axis=1)
     lattice = _lattice(chain, costs.shape[1] - 1)
@@ -75,7 +76,7 @@ def cheapest_path(costs: np.ndarray, chain: Chain) -> tuple[np.ndarray, float] |
 
 
 def _next_budget(budget: float, share: float, costs: np.ndarray) -> float:
-    """A larger budget, judged by the share of the frames that the last one lasted for."""
+    """A larger budget; ``share``: the part of the frames that the search reached with the last one."""
     budget *= min(max(1.3 / max(share, 1e-9), 2.0), 8.0)
     finite = costs[np.isfinite(costs)]
     most = len(costs) * float(finite.max(initial=0.0))
@@ -83,13 +84,14 @@ def _next_budget(budget: float, share: float, costs: np.ndarray) -> float:
 
 
 class _Lattice(NamedTuple):
-    """A chain as ``sweep`` reads it: position p holds item p - 3 and the gap before it.
+    """A chain in the form that ``sweep`` reads: position p holds item p - 3 and the gap before it.
 
-    Position 2 is what stands before the first frame, an item that nothing can stay in; the last has a gap and no item.
+    Position 2 is the state before the first frame, an item in which no path can stay. The last position has a gap but
+    no item.
 
     items, gaps: (positions,) int32, columns of the costs.
-    bars: (positions,), 0 or infinite, what coming from the item before costs.
-    skips: positions whose item may come from beyond the one before; skip_bars: what coming from the item there costs.
+    bars: (positions,), 0 or infinite, the cost of coming from the previous item.
+    skips: positions that can be reached by skipping the item before; skip_bars: the cost of doing so.
     """
 
     items: np.ndarray
@@ -99,7 +101,7 @@ class _Lattice(NamedTuple):
     skip_bars: np.ndarray
 
     def part(self, start: int, stop: int) -> _Lattice:
-        """Positions ``start`` to ``stop``; the first two of them are there to be looked back at."""
+        """Positions ``start`` to ``stop``; the first two are predecessors only."""
         inside = slice(*np.searchsorted(self.skips, (start + 2, stop)))
         skips = self.skips[inside] - np.int32(start)
         return _Lattice(
@@ -121,10 +123,10 @@ def _lattice(chain: Chain, never: int) -> _Lattice:
 
 
 class _Forward:
-    """Costs of reaching every position within a budget.
+    """Costs of reaching each position, within a budget.
 
-    rows: (2, positions), of gaps and items, after the last frame. reached: frames after which something was within the
-    budget.
+    rows: (2, positions), costs of gaps and of items, after the last frame. reached: number of frames that stayed within
+    the budget.
     """
 
     def __init__(
@@ -133,7 +135,7 @@ class _Forward:
         self.costs, self.lattice = costs, lattice
         self.rows = rows.copy()
         self.stride = max(isqrt(len(costs)), _SHORT)
-        self.kept: list[tuple[int, int, np.ndarray]] = []  # frame, first position, rows before that frame
+        self.kept: list[tuple[int, int, np.ndarray]] = []  # frame, first position, costs before that frame
         self.reached = 0
         other = np.full_like(rows, np.inf)
         while self.reached < len(costs) and low < high:
@@ -143,17 +145,17 @@ class _Forward:
             self.reached += done
 
     def _keep(self, low: int, high: int) -> None:
-        """Remember the rows of this frame; forget every second one where they become too many."""
+        """Store the costs before this frame; drop every second stored frame when they take too much memory."""
         self.kept.append((self.reached, low, self.rows[:, low:high].copy()))
         if sum(rows.nbytes for _, _, rows in self.kept) > _KEPT and len(self.kept) > 2:
             self.kept, self.stride = self.kept[::2], 2 * self.stride
 
     def way_back(self, which: int, position: int) -> np.ndarray:
-        """(2, frames): gap or item, and position, of the cheapest path that ends there."""
+        """(2, frames): whether gap or item, and position, along the cheapest path that ends there."""
         path = np.empty((2, len(self.costs)), np.int64)
         stop = len(self.costs)
         for start, first, rows in reversed(self.kept):
-            base = max(first, position - 2 * (stop - start)) - 2  # the path cannot have been further back
+            base = max(first, position - 2 * (stop - start)) - 2  # a path moves two positions per frame at most
             part = self.lattice.part(base, position + 1)
             before = np.full((2, len(part.items)), np.inf)
             known = rows[:, base + 2 - first : position + 1 - first]
@@ -168,7 +170,9 @@ class _Forward:
 
 
 def _trace(costs: np.ndarray, lattice: _Lattice, before: np.ndarray, which: int, position: int) -> np.ndarray:
-    """(2, frames): the way through all of ``costs`` to ``position``, from the rows before the first frame."""
+    """(2, frames): the path through all of ``costs`` that ends at ``position``; ``before``: costs before the first
+    frame.
+    """
     if len(costs) > _SHORT:
         return _Forward(costs, lattice, before, 2, len(lattice.items), np.inf).way_back(which, position)
     history = np.empty((len(costs), *before.shape))
@@ -178,7 +182,7 @@ def _trace(costs: np.ndarray, lattice: _Lattice, before: np.ndarray, which: int,
 
 @compiled
 def follow(history: np.ndarray, lattice: _Lattice, which: int, position: int) -> np.ndarray:
-    """(2, frames): the way to ``position`` in the last of the rows (frames, 2, positions)."""
+    """(2, frames): the path that ends at ``position``, from stored costs (frames, 2, positions)."""
     path = np.empty((2, len(history)), np.int64)
     for frame in range(len(history) - 1, -1, -1):
         path[0, frame], path[1, frame] = which, position
@@ -189,7 +193,7 @@ def follow(history: np.ndarray, lattice: _Lattice, which: int, position: int) ->
 
 @compiled
 def step_back(rows: np.ndarray, lattice: _Lattice, which: int, position: int) -> tuple[int, int]:
-    """Where the cheapest way into a gap or item came from, by the rows of the frame before."""
+    """The predecessor of a gap or item on its cheapest path, given the costs at the previous frame."""
     gaps, items = rows[0], rows[1]
     if which == 0:
         return (0, position) if gaps[position] <= items[position - 1] else (1, position - 1)
@@ -217,19 +221,19 @@ def sweep_positions(
     budget: float,
     history: np.ndarray,
 ) -> tuple[int, int, int]:
-    """Take ``rows`` through the frames of ``costs``, position by position: the form that compiles.
+    """Advance ``rows`` through the frames of ``costs``, position by position: the form that is compiled.
 
     Args:
-        rows: (2, positions) float64, what it costs to be in each gap and item; changed in place.
-        other: the same shape, infinite, to work in.
-        low, high: positions outside of these are infinite; ``low`` is 2 or more.
+        rows: (2, positions) float64, the cost of being in each gap and item; updated in place.
+        other: scratch of the same shape, filled with infinity.
+        low, high: positions outside this range are infinite; ``low`` is 2 or more.
         costs: (frames, columns) float32.
         lattice: the positions.
-        budget: what is dearer is dropped at both ends of what is visited.
-        history: (frames, 2, positions), filled with the rows after each frame; of no frames: not wanted.
+        budget: positions at both ends of the range are dropped while they cost more than this.
+        history: (frames, 2, positions), receives the rows after each frame; with 0 frames nothing is stored.
 
     Returns:
-        ``low`` and ``high`` after the last frame, and the number of frames done: fewer where nothing is left.
+        ``low`` and ``high`` after the last frame, and the number of frames done: fewer if no position was left.
     """
     gaps, items, bars, skips = lattice.gaps, lattice.items, lattice.bars, lattice.skips
     before, after = rows, other
@@ -238,7 +242,7 @@ def sweep_positions(
         row, first = costs[done], low
         last = high = min(high + 2, len(items))
         old_gaps, old_items, new_gaps, new_items = before[0], before[1], after[0], after[1]
-        # Views that all begin at 0: with an offset in every index the loop takes twice as long.
+        # All views start at 0: the loop takes twice as long with an offset in every index.
         columns, gap_columns, barred = items[low:high], gaps[low:high], bars[low:high]
         formers, held_gaps, held_items = old_items[low - 1 : high - 1], old_gaps[low:high], old_items[low:high]
         to_gaps, to_items = new_gaps[low:high], new_items[low:high]
@@ -257,7 +261,7 @@ def sweep_positions(
             low += 1
         while low < high and new_gaps[high - 1] > budget and new_items[high - 1] > budget:
             high -= 1
-        for array in (before, after):  # both stay infinite outside
+        for array in (before, after):  # keep both infinite outside the range
             array[:, first:low] = np.inf
             array[:, high:last] = np.inf
         if len(history) > 0:
@@ -279,7 +283,7 @@ def sweep_rows(
     budget: float,
     history: np.ndarray,
 ) -> tuple[int, int, int]:
-    """The same as ``sweep_positions``, all positions of a frame at once: the form for numpy."""
+    """Like ``sweep_positions``, but vectorized over the positions of a frame: the form for plain numpy."""
     for frame, row in enumerate(costs):
         if low >= high:
             return low, high, frame
