@@ -32,8 +32,8 @@ _MOST_IDLE = 2
 _TAIL = 2.0  # seconds decoded behind a stretch, for the resampling
 
 
-def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float | None, before: float) -> Iterator[Run]:
-    """The runs of a part; ``before``: seconds read of parts before it; ``until``: seconds after which nobody listens.
+def media_runs(source: Path | bytes, part: Part, reading: Reading, before: float) -> Iterator[Run]:
+    """The runs of a part; ``before``: seconds read of parts before it.
 
     Raises:
         AudioError: the part cannot be decoded, or is damaged.
@@ -44,7 +44,7 @@ def media_runs(source: Path | bytes, part: Part, reading: Reading, until: float 
         "do": "read",
         "channel": reading.channel,
         "track": reading.track,
-        "until": None if until is None else until + _TAIL,
+        "until": None if reading.until is None else reading.until - before + _TAIL,
     }
     with _answers(source, part, reading.name, asked) as answers:
         following: list[tuple[int, int]] = []
@@ -93,7 +93,7 @@ def media_facts(source: Path | bytes, part: Part, reading: Reading, before: floa
                 raise AudioError(f"{reading.name} {json.loads(data)}")
     seconds = facts["duration"]
     if seconds is None:
-        runs = media_runs(source, part, reading, None, before)
+        runs = media_runs(source, part, reading, before)
         seconds = sum(sum(map(len, run.blocks)) / run.rate for run in runs)
     return seconds, facts["channels"]
 

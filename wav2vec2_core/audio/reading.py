@@ -42,8 +42,8 @@ class Reading:
         channel: "mix", "left", "right" or a number.
         track: a number, a language, or ``None``.
         keep: whether what can be read of a damaged recording is kept.
-        is_stretch: whether it is likely that only a little is read.
         first_needed: rate -> the sample at that rate that a stretch begins with.
+        until: seconds behind which nothing is needed, ``None`` for the end.
         notes, damage: as of ``Recording``.
     """
 
@@ -51,8 +51,8 @@ class Reading:
     channel: str | int = "mix"
     track: int | str | None = None
     keep: bool = False
-    is_stretch: bool = False
     first_needed: Callable[[int], int] = lambda rate: 0
+    until: float | None = None
     notes: list[str] = field(default_factory=list)
     damage: Damage | None = None
 

@@ -172,12 +172,12 @@ class Recording:
             self.channel,
             self.track,
             keep=self.on_damage == "keep",
-            is_stretch=self.start > 0 or self.end is not None,
             first_needed=lambda rate: resampling_start(self._first, rate, self.sampling_rate).into,
+            until=self.end,
         )
         self._reading = reading
         done, position = 0, 0  # samples of the runs before this one, and of all so far
-        with any_error_as_audio_error(self.name), closing(self._source.runs(reading, self.end)) as runs:
+        with any_error_as_audio_error(self.name), closing(self._source.runs(reading)) as runs:
             for run in runs:
                 begin, blocks = self._resampled(run)
                 position = done + begin

@@ -17,7 +17,8 @@ from wav2vec2_core.audio.scanning import Window
 from wav2vec2_core.errors import AudioError
 
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: a header that promises the moon does not cost memory
-_SMALL_BLOCK = 1 << 13  # where a stretch or a damaged file is read
+_SMALL_BLOCK = 1 << 14  # behind a stretch
+_BEHIND = 0.2  # seconds read with a stretch; the resampler wants them
 _NO_LENGTH = 1 << 40  # samples that libsndfile states where it knows none
 _SLACK = 3 * 1152  # samples that a decoder of mp3 may drop at the beginning of a stream
 _EXACT = ("PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -72,20 +73,21 @@ def sound_length(sound: Any, part: Part) -> int | None:
 
 def _blocks(sound: Any, part: Part, reading: Reading, begin: int, before: float) -> Iterator[np.ndarray]:
     rate, channels, found = sound.samplerate, sound.channels, begin
-    size = max(PIECE, (_SMALL_BLOCK if reading.is_stretch or reading.keep else _BLOCK) // channels // PIECE * PIECE)
     may_be_infinite = not sound.subtype.startswith("PCM_")
     mixer = reading.mixer(channels)
-    buffer = np.empty((size, channels), np.float32)
     error = None
-    while True:
+    # Every read costs a seek, so the first one is all of a stretch.
+    size = _BLOCK if reading.until is None else round((reading.until - before + _BEHIND) * rate - begin) * channels
+    while error is None:
+        buffer = np.empty((max(1, min(size, _BLOCK) // channels // PIECE) * PIECE, channels), np.float32)
         try:
-            block = sound.read(out=buffer) if channels > 1 else sound.read(size, dtype="float32", always_2d=True)
+            block = sound.read(out=buffer)
         except Exception as raised:
-            error = raised
-            break
+            error, block = raised, buffer[: max(0, sound.tell() - found)]
         if not len(block):
             break
         found += len(block)
+        size = _BLOCK if reading.until is None else _SMALL_BLOCK
         if may_be_infinite:
             check_finite(reading.name, block)
         if len(mono := mixer.feed(block)):

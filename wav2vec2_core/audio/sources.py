@@ -29,12 +29,12 @@ class FileSource:
         self._path: Path | None = path
         self._name = name
 
-    def runs(self, reading: Reading, until: float | None) -> Iterator[Run]:
-        """Its samples; ``until``: seconds behind which nobody listens. Raises ``AudioError``."""
+    def runs(self, reading: Reading) -> Iterator[Run]:
+        """Its samples. Raises ``AudioError``."""
         with self._open() as file:
             seconds = 0.0
             for index, part in enumerate(parts(Scan(file))):
-                for run in self._runs_of(part, file, reading, until, seconds, is_first=index == 0):
+                for run in self._runs_of(part, file, reading, seconds, is_first=index == 0):
                     counted = _Counted(run.blocks, run.begin)
                     yield Run(run.rate, run.begin, iter(counted))
                     for _ in counted.blocks:  # up to where damage shows
@@ -51,7 +51,7 @@ class FileSource:
         return seconds, channels
 
     def _runs_of(
-        self, part: Part, file: BinaryIO, reading: Reading, until: float | None, seconds: float, *, is_first: bool
+        self, part: Part, file: BinaryIO, reading: Reading, seconds: float, *, is_first: bool
     ) -> Iterator[Run]:
         if not part.is_media:
             with open_sound(self._path, file, part, self._name) as sound:
@@ -60,8 +60,7 @@ class FileSource:
                         raise AudioError(f"{self._name} has no audio track {str(reading.track)[:20]!r}: it has one, 0")
                     yield sound_run(sound, part, reading, is_first=is_first, seconds=seconds)
                     return
-        left = None if until is None else until - seconds
-        yield from media_runs(self._media_source(), part, reading, left, seconds)
+        yield from media_runs(self._media_source(), part, reading, seconds)
 
     def _facts_of(self, part: Part, file: BinaryIO, reading: Reading, seconds: float) -> tuple[float, int]:
         if not part.is_media:
@@ -111,7 +110,7 @@ class ArraySource:
         self._rate, self._samples = int(rate), samples.reshape(len(samples), -1)
         check_finite(name, self._samples)
 
-    def runs(self, reading: Reading, until: float | None) -> Iterator[Run]:
+    def runs(self, reading: Reading) -> Iterator[Run]:
         """Its samples. Raises ``AudioError`` for a channel that it has not."""
         begin = min(reading.first_needed(self._rate), len(self._samples)) // PIECE * PIECE
         yield Run(self._rate, begin, self._blocks(reading, begin))
