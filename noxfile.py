@@ -123,6 +123,13 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Thousands of damaged files for the readers."""
+    session.install(*CONSTRAINTS, "-e", ".[media,test]")
+    session.run(*PYTEST, "tests/fuzz", *session.posargs)
+
+
+@nox.session(default=False)
 def conformance_full(session: nox.Session) -> None:
     """The same for a base and a large model of full size, one back end after the other."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")

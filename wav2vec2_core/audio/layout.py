@@ -79,6 +79,7 @@ def _is_start(scan: Scan, offset: int) -> bool:
     start = scan.at(offset, 16)
     return (
         start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"OggS", _EBML)
+        or start[:8] == b"NIST_1A\n"
         or _is_flv(scan.at(offset, 13))
         or start in (_W64_RIFF, _ASF)
         or start[4:8] == b"ftyp"

@@ -239,7 +239,8 @@ def _track(container: Any, wanted: int | str | None, answers: Answers) -> Any:
     listed = ", ".join(f"{index}{f' ({name[:12]})' if name else ''}" for index, name in enumerate(names[:16]))
     if wanted is None:
         if len(streams) > 1:
-            answers.tell("N", f"has {len(streams)} audio tracks: {listed}; track {streams.index(default)} is read")
+            read = f"track {streams.index(default)} is read (choose with audio-track)"
+            answers.tell("N", f"has {len(streams)} audio tracks: {listed}; {read}")
         return default
     if isinstance(wanted, str):
         index = next((index for index, name in enumerate(names) if name.casefold() == wanted.casefold()), -1)

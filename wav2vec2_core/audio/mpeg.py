@@ -17,6 +17,7 @@ _PIECE = 1 << 20  # bytes read at a time
 _MASK = 0xFFFEFEC0  # of a frame's header: all but protection, private bit, and what changes between frames
 _MARKS = (b"Xing", b"Info", b"VBRI")
 _FEW = 4  # frames: fewer behind the promised number are a wrong number, not another stream
+_DELAY = 529  # samples of a decoder's delay that libsndfile leaves out where the number of frames is stated
 _GARBAGE = 4096  # bytes between frames that are worth an error
 # Kilobits per second by the index in a header, from 1: MPEG 1 layers I, II, III; MPEG 2 layer I, layers II and III.
 _BIT_RATES = (
@@ -75,15 +76,18 @@ def mpeg_parts(scan: Scan, begin: int) -> list[Part]:
     found = []
     for index, run in enumerate(runs):
         form, is_last = forms[run.form], index == len(runs) - 1
+        prefix = b"" if run.has_mark else _mark(scan.at(run.begin, 4), run.frames, form)
+        length = max(1, run.frames * form.samples - (_DELAY if prefix else 0))
         missing = None
         if run.promised is not None and run.frames + 1 < run.promised:
             missing = f"is truncated: it promises {run.promised} frames and holds {run.frames}"
         found.append(
             Part(
                 begin if index == 0 else run.begin,
-                scan.size if is_last and not run.garbage else run.end,
+                scan.size if is_last and _is_tag(scan, run.end) else run.end,
+                prefix=prefix,
                 is_promise=run.promised is not None,
-                length=None if run.promised is not None else run.frames * form.samples,
+                length=None if run.promised is not None else length,
                 missing=missing,
                 left_over=run.garbage,
             )
@@ -158,8 +162,7 @@ def _promise(frame: bytes, value: int) -> tuple[int | None, int, bool]:
     form = _table()[1][value >> 16]
     if form.layer != 3:
         return None, 0, False
-    side = (17 if form.is_mono else 32) if form.is_mpeg1 else (9 if form.is_mono else 17)
-    at = 4 + side
+    at = 4 + _side(form)
     if frame[at : at + 4] in (b"Xing", b"Info") and len(frame) >= at + 16:
         flags = int.from_bytes(frame[at + 4 : at + 8], "big")
         frames = int.from_bytes(frame[at + 8 : at + 12], "big") if flags & 1 else 0
@@ -169,6 +172,21 @@ def _promise(frame: bytes, value: int) -> tuple[int | None, int, bool]:
     if frame[36:40] == b"VBRI" and len(frame) >= 54:
         return int.from_bytes(frame[50:54], "big") or None, int.from_bytes(frame[46:50], "big"), True
     return None, 0, False
+
+
+def _mark(header: bytes, frames: int, form: _Form) -> bytes:
+    """A frame that states the number of frames. Without one libsndfile reads as far as it guesses from the bit rate."""
+    if form.layer != 3:
+        return b""
+    header = bytes([header[0], header[1] | 1, 9 << 4 | header[2] & 0x0C, header[3]])  # no checksum, a middle bit rate
+    size = _table()[0][int.from_bytes(header, "big") & _MASK] & 0xFFFF
+    text = b"Xing" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
+    return (header + bytes(_side(form)) + text).ljust(size, b"\0")
+
+
+def _side(form: _Form) -> int:
+    """Bytes of a frame of layer III between its header and its samples."""
+    return (17 if form.is_mono else 32) if form.is_mpeg1 else (9 if form.is_mono else 17)
 
 
 def _next_mark(buffer: bytes, position: int) -> int:

@@ -12,6 +12,7 @@ class Part:
     Attributes:
         begin, end: offsets in the file.
         patches: (offset, bytes) that the decoder reads instead of the file's: lengths that mean "unknown".
+        prefix: bytes that the decoder reads in front of the part: a header that the file lacks.
         is_promise: whether the length that the decoder states is guaranteed by the format.
         length: samples of each channel where the headers of all frames tell, whatever the decoder states.
         missing: "is truncated: ..." where the headers promise what the file does not hold.
@@ -23,6 +24,7 @@ class Part:
     begin: int
     end: int
     patches: tuple[tuple[int, bytes], ...] = ()
+    prefix: bytes = b""
     is_promise: bool = True
     length: int | None = None
     missing: str | None = None

@@ -45,11 +45,22 @@ class Scan:
 
 
 class Window(io.RawIOBase):
-    """Bytes ``begin`` to ``end`` of a file as a file, some of them replaced: (offset in the whole, bytes)."""
+    """Bytes ``begin`` to ``end`` of a file as a file.
 
-    def __init__(self, file: BinaryIO, begin: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()) -> None:
+    ``patches``: (offset in the whole, bytes) that are read instead of the file's; ``prefix``: bytes put in front.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        patches: tuple[tuple[int, bytes], ...] = (),
+        prefix: bytes = b"",
+    ) -> None:
         super().__init__()
-        self._file, self._begin, self._end, self._patches, self._position = file, begin, end, patches, 0
+        self._file, self._begin, self._end, self._patches, self._prefix = file, begin, end, patches, prefix
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -61,23 +72,25 @@ class Window(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end - self._begin}[whence]
-        self._position = max(0, base + offset)
+        size = len(self._prefix) + self._end - self._begin
+        self._position = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence])
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         view = memoryview(buffer)
-        first = self._begin + self._position
-        count = min(len(view), self._end - first)
-        if count <= 0:
-            return 0
+        data = self._prefix[self._position : self._position + len(view)] or self._from_file(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _from_file(self, count: int) -> bytes | bytearray:
+        first = self._begin + self._position - len(self._prefix)
+        if min(count, self._end - first) <= 0:
+            return b""
         self._file.seek(first)
-        data = self._file.read(count)
-        count = len(data)
-        view[:count] = data
+        data = self._file.read(min(count, self._end - first))
         for offset, patch in self._patches:
-            low, high = max(first, offset), min(first + count, offset + len(patch))
+            low, high = max(first, offset), min(first + len(data), offset + len(patch))
             if low < high:
-                view[low - first : high - first] = patch[low - offset : high - offset]
-        self._position += count
-        return count
+                data = data[: low - first] + patch[low - offset : high - offset] + data[high - first :]
+        return data

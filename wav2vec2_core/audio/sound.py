@@ -34,8 +34,8 @@ def open_sound(path: Path | None, file: BinaryIO, part: Part, name: str) -> Iter
     import soundfile
 
     size = file.seek(0, os.SEEK_END)
-    whole = path is not None and part.begin == 0 and part.end == size and not part.patches
-    source = os.fsencode(path) if whole and path else Window(file, part.begin, part.end, part.patches)
+    whole = path is not None and part.begin == 0 and part.end == size and not part.patches and not part.prefix
+    source = os.fsencode(path) if whole and path else Window(file, part.begin, part.end, part.patches, part.prefix)
     try:
         sound = soundfile.SoundFile(source)  # pyright: ignore[reportArgumentType]
     except Exception as error:
@@ -106,7 +106,9 @@ def _check_end(sound: Any, part: Part, reading: Reading, found: int, before: flo
         reading.harm(f"is damaged or truncated: {of} can be decoded", seconds, error)
     elif part.missing is not None:
         reading.harm(part.missing, seconds)
-    elif length is not None and found < length - (_SLACK if part.length is not None else 0):
+    elif part.length is not None and found < part.length - _SLACK:
+        reading.harm(f"is damaged: its frames are of {part.length} samples and {found} can be decoded", seconds)
+    elif part.length is None and length is not None and found < length:
         reading.harm(f"is truncated: it promises {length} samples and holds {found}", seconds)
     if part.note is not None:
         reading.note(f"{reading.name} {part.note}")
