@@ -35,6 +35,7 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
 from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch
 from wav2vec2_flax.heads import Sums
@@ -216,6 +217,23 @@ class Trainer:
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(scores, rows, self.config)
 
+    def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
+        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
+        return write_state(folder, *self._state())
+
+    def load_state(self, folder: str | os.PathLike[str]) -> None:
+        """Take over a state; nothing changes where it is of another run.
+
+        Raises:
+            CheckpointError: there is no state, or it is damaged.
+            ParameterMismatchError: it is of another model, optimizer or set of trained parameters.
+        """
+        parameters, known = read_state(folder, *self._state())
+        self.params = {name: jnp.asarray(array) for name, array in parameters.items()}
+        paths, structure = jax.tree_util.tree_flatten_with_path(self._opt_state)
+        leaves = [jnp.asarray(known[jax.tree_util.keystr(path)]) for path, _ in paths]
+        self._opt_state = jax.tree.unflatten(structure, leaves)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model with the parameters as they are now."""
         self.model.save_pretrained(folder, self._nested(self.params))
@@ -227,6 +245,12 @@ class Trainer:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
         check_targets(model.head, batch)
         return model.loss_sums(output, batch)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Parameters by name, and the leaves of the optimizer's state by path."""
+        leaves = jax.tree_util.tree_leaves_with_path(self._opt_state)
+        known = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+        return {name: np.asarray(array) for name, array in self.params.items()}, known
 
     def _parts(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Parameters that are trained, and the others."""

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,13 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
 from wav2vec2_tf import layers
 from wav2vec2_tf.heads import Sums
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
-from wav2vec2_tf.weights import find_variable
+from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,22 @@ class Trainer:
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(self._run(given).numpy(), rows, self.config)
 
+    def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
+        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
+        return write_state(folder, *self._state())
+
+    def load_state(self, folder: str | os.PathLike[str]) -> None:
+        """Take over a state; nothing changes where it is of another run.
+
+        Raises:
+            CheckpointError: there is no state, or it is damaged.
+            ParameterMismatchError: it is of another model, optimizer or set of trained parameters.
+        """
+        parameters, known = read_state(folder, *self._state())
+        for index, variable in enumerate(self.optimizer.variables):
+            variable.assign(known[str(index)])
+        fill_weights(self.model, parameters.items())
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model as it is now."""
         self.model.save_pretrained(folder)
@@ -142,6 +159,11 @@ class Trainer:
     def _prepared(self, batch: Batch) -> dict[str, Tensor]:
         arrays = checked_batch(self.config, self.model.head, batch)
         return {name: tf.constant(array) for name, array in arrays.items()}
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Parameters by name, and the variables of the optimizer by number."""
+        known = {str(index): variable.numpy() for index, variable in enumerate(self.optimizer.variables)}
+        return export_weights(self.model), known
 
     def _sums(self, batch: Mapping[str, Tensor], training: bool) -> Sums:
         arguments = {name: tensor for name, tensor in batch.items() if name != "labels"}

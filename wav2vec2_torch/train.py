@@ -10,7 +10,7 @@ trainer.fetch(handle)["loss"]
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import InputError, ParameterMismatchError
 from wav2vec2_core.outputs import ModelOutput
+from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
 from wav2vec2_torch import layers
 from wav2vec2_torch.heads import Sums
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
+from wav2vec2_torch.weights import fill_weights, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,32 @@ class Trainer:
         rows = [row[: int(valid.sum())] for row, valid in zip(given["input_values"], mask, strict=True)]
         return unpad_scores(output[field].float().cpu().numpy(), rows, self.config)
 
+    def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
+        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
+        return write_state(folder, *self._state())
+
+    def load_state(self, folder: str | os.PathLike[str]) -> None:
+        """Take over a state; nothing changes where it is of another run.
+
+        Raises:
+            CheckpointError: there is no state, or it is damaged.
+            ParameterMismatchError: it is of another model or optimizer.
+        """
+        parameters, known = read_state(folder, self._state()[0], None)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        groups = self.optimizer.param_groups
+        order = {names[one]: index for index, one in enumerate(one for group in groups for one in group["params"])}
+        state: dict[int, dict[str, Tensor]] = {}
+        for place, array in known.items():
+            name, _, key = place.rpartition("/")
+            if name not in order or array.shape not in ((), parameters[name].shape):
+                raise ParameterMismatchError(
+                    f"{folder} has {place!r} of shape {array.shape}, none of this optimizer's: use the same one"
+                )
+            state.setdefault(order[name], {})[key] = to_tensor(array)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        fill_weights(self.model, parameters.items())
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model as it is now."""
         self.model.save_pretrained(folder)
@@ -116,6 +144,17 @@ class Trainer:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
         check_targets(model.head, batch)
         return model.loss_sums(output, batch)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Parameters by name, and what the optimizer knows of them by ``name/what``."""
+        names: dict[Any, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        known = {
+            f"{names[parameter]}/{key}": to_array(torch.as_tensor(value))
+            for parameter, state in self.optimizer.state.items()
+            for key, value in state.items()
+            if value is not None
+        }
+        return {name: to_array(parameter) for parameter, name in names.items()}, known
 
     def _sums(self, batch: Batch) -> Sums:
         arrays = checked_batch(self.config, self.model.head, batch)

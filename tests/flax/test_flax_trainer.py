@@ -48,6 +48,10 @@ def test_losses_of_every_head(head):
     cases.check_losses(make, head, lambda model, given: float(model(**given).loss))
 
 
+def test_resuming(tmp_path):
+    cases.check_resume(make, tmp_path)
+
+
 def test_saving(tmp_path):
     load = model_class("ForCTC").from_pretrained
     cases.check_saving(make, tmp_path, lambda folder: export_weights(load(folder)))

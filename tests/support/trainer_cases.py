@@ -8,7 +8,7 @@ import pytest
 from model_cases import QUIET, SAMPLES
 
 from wav2vec2_core import masking
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import CheckpointError, InputError, OutputError, ParameterMismatchError
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.steps import StepValues, checked_batch, noise_seeds
 
@@ -234,6 +234,39 @@ def check_bad_steps(make):
         with pytest.raises(InputError, match=message):
             trainer.step(micro, 0, values)
     assert all(np.array_equal(before[name], array) for name, array in weights().items())
+
+
+def check_resume(make, tmp_path, limit=0.0):
+    """A run that starts from a state goes on as the one that wrote it, whatever was in its model before."""
+    options = {**STILL, "hidden_dropout": 0.1, "momentum": 0.9}
+    first, weights = make("ForCTC", **options)
+    folder, values = tmp_path / "state", StepValues(0.01, ROWS)
+    first.step([batch()], 0, values)
+    first.save_state(folder)()  # to be replaced
+    first.step([batch()], 1, values)
+    written = first.save_state(folder)
+    for number in (2, 3):
+        first.step([batch(seed=number)], number, values)
+    written()
+    second, resumed = make("ForCTC", **options)
+    second.step([batch(seed=9)], 7, values)
+    second.load_state(folder)
+    for number in (2, 3):
+        second.step([batch(seed=number)], number, values)
+    for name, array in weights().items():
+        assert np.abs(resumed()[name] - array).max() <= limit * np.abs(array).max(), name
+    before = resumed()
+    other, _ = make("ForCTC", **{**options, "vocab_size": 12})
+    other.step([batch()], 0, values)
+    other.save_state(tmp_path / "other")()
+    with pytest.raises(ParameterMismatchError, match=r"has 'lm_head\.(weight|bias)' as \(\(12,"):
+        second.load_state(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="is not readable JSON"):
+        second.load_state(tmp_path / "none")
+    assert all(np.array_equal(before[name], array) for name, array in resumed().items())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        second.save_state(tmp_path / "file")()
 
 
 def check_saving(make, tmp_path, load):

@@ -8,7 +8,7 @@ number, and a run that is resumed needs no state of generators.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,14 @@ class Trainer(Protocol):
 
     def logits(self, batch: Batch) -> list[np.ndarray]:
         """What the head makes of each row, without padding, float32."""
+        ...
+
+    def save_state(self, folder: Path) -> Callable[[], None]:
+        """Write parameters and optimizer while steps go on; the result waits until they are there."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """Take over what ``save_state`` wrote. Raises ``CheckpointError``; nothing changes then."""
         ...
 
     def save_pretrained(self, folder: Path) -> None:
