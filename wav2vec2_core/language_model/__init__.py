@@ -1,1 +1,1 @@
-"""Files of n-gram language models, and their estimation from text; decoding reads them through ``decoding.ngram``."""
+"""N-gram language models: reading and scoring their files, and estimating them from text."""

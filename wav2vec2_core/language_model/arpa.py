@@ -1,4 +1,4 @@
-"""ARPA files, plain or compressed: read in blocks of lines, a column at a time, with every line checked."""
+"""Reading ARPA files, plain or gzipped, in blocks of lines, column by column, with every line validated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from wav2vec2_core.language_model.line_blocks import LineBlocks
 from wav2vec2_core.language_model.probing import find_many, hash_words
 from wav2vec2_core.language_model.spans import Spans
 
-#: Lines before ``\data\`` that are looked at; toolkits write a few comments there.
+#: Lines to search for ``\data\``; toolkits write a few comments before it.
 MAX_PREAMBLE = 1000
-#: What toolkits write for the logarithm of zero; ``-inf`` is read as this.
+#: The value that toolkits write for log 0; ``-inf`` is read as this.
 LOG_ZERO = np.float32(-99)
 #: log10 probability of the unknown word where the file has none.
 MISSING_UNKNOWN = np.float32(-100)
@@ -29,9 +29,9 @@ TAB, NEWLINE, RETURN, BLANK = 9, 10, 13, 32
 
 @dataclass(frozen=True)
 class NgramBlock:
-    """Some n-grams of one order. ids: (ngrams, order) uint32, oldest word first; the others (ngrams,) float32.
+    """Some n-grams of one order. ids: (ngrams, order) uint32, oldest word first; the other arrays (ngrams,) float32.
 
-    first_line: of the file, for messages; a back-off that the file leaves out is -0.0.
+    first_line: line number in the file, for messages. A missing back-off is stored as -0.0.
     """
 
     ids: np.ndarray
@@ -41,13 +41,13 @@ class NgramBlock:
 
 
 class ArpaReader:
-    """Reads an ARPA file from top to bottom: ``counts``, ``unigrams()``, ``ngrams(2)`` and so on, ``finish()``.
+    """Reads an ARPA file from top to bottom: ``counts``, ``unigrams()``, ``ngrams(2)`` and so on, then ``finish()``.
 
-    Every method raises ``CheckpointError`` with the line where the file breaks a rule.
+    Every method raises ``CheckpointError`` with the number of the line that is invalid.
     """
 
     def __init__(self, lines: LineBlocks) -> None:
-        """Read the counts, and refuse counts that a file of its size cannot hold."""
+        """Read the counts; counts that are impossible for the size of the file are refused."""
         self._lines = lines
         self.counts = self._read_counts()
         self.order = len(self.counts)
@@ -91,9 +91,9 @@ class ArpaReader:
         return tuple(counts)
 
     def unigrams(self) -> tuple[list[bytes], np.ndarray, np.ndarray]:
-        """Words of the ids 1, 2, ...; probabilities and back-offs of the ids 0, 1, 2, ..., float32.
+        """Words of ids 1, 2, ...; probabilities and back-offs of ids 0, 1, 2, ..., float32.
 
-        Id 0 is the unknown word, with ``MISSING_UNKNOWN`` where the file has none.
+        Id 0 is the unknown word, with ``MISSING_UNKNOWN`` if the file has none.
         """
         seen: dict[bytes, None] = {}
         columns = [(np.array([MISSING_UNKNOWN]), np.zeros(1, np.float32))]
@@ -125,9 +125,9 @@ class ArpaReader:
             self._lines.fail(f"the word {wrong!r} near here is not UTF-8", "convert the file with iconv -t UTF-8", line)
 
     def ngrams(self, order: int, vocabulary: np.ndarray) -> Iterator[NgramBlock]:
-        """The n-grams of one order from 2 on, in the order of the file.
+        """The n-grams of one order, 2 or more, in file order.
 
-        vocabulary: (buckets, 3) uint32, hash table of the words' ids.
+        vocabulary: (buckets, 3) uint32, hash table of word ids.
         """
         for block in self._rows(order):
             hashes = block.text.hashes(block.starts.ravel(), block.lengths.ravel())
@@ -143,7 +143,7 @@ class ArpaReader:
             yield NgramBlock(ids.reshape(-1, order), block.probabilities, block.backoffs, block.first_line)
 
     def finish(self) -> None:
-        """Check that the file ends as it should."""
+        """Check the end of the file."""
         line = self._lines.next_line()
         while line is not None and not line.strip():
             line = self._lines.next_line()
@@ -152,7 +152,7 @@ class ArpaReader:
             self._lines.fail(f"found {found} where \\end\\ is needed", "the file is truncated, copy or build it again")
 
     def _rows(self, order: int) -> Iterator[_Rows]:
-        """The section of one order, as many rows as the counts say."""
+        """Yield the section of one order, with as many rows as the counts state."""
         lines = self._lines
         header = lines.next_line()
         while header is not None and not header.strip():
@@ -176,13 +176,13 @@ class ArpaReader:
             )
 
     def _parse_carefully(self, text: bytes, order: int) -> _Rows:
-        """Check line by line: to name the first line that breaks a rule, or to write unusual ones as usual."""
+        """Parse line by line, to name the first invalid line, or to normalize unusual but valid ones."""
         usual = []
         for number, line in enumerate(text.split(b"\n"), self._lines.line):
             tokens = [token for token in BLANKS.split(line.strip(b" \t\r")) if token]
             if tokens:
                 self._check_line(tokens, order, number)
-                # An explicit back-off of 0 after a longest n-gram means nothing.
+                # A back-off after an n-gram of the highest order is meaningless: ignore it.
                 usual.append(b"\t".join(tokens[: order + 1] if order == self.order else tokens))
         rows = _parse(b"\n".join(usual), order, order == self.order, self._lines.line) if usual else None
         if rows is None:
@@ -216,7 +216,7 @@ class ArpaReader:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a section. starts, lengths: (rows, order) int64, words in ``text``; the others as in ``NgramBlock``."""
+    """Rows of a section. starts, lengths: (rows, order) int64, of words in ``text``; others as in ``NgramBlock``."""
 
     text: Spans
     starts: np.ndarray
@@ -233,12 +233,14 @@ class _Rows:
 
 
 def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | None:
-    """Parse lines as toolkits write them, or return None where anything is unusual."""
+    """Parse lines in the usual format of toolkits; returns None if anything is unusual."""
     spans = Spans(text)
     letters = spans.letters[: len(text)]
     breaks = np.flatnonzero(letters <= BLANK)
     kinds = letters[breaks]
-    others = ~((kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE))  # are letters, but for returns and zeros
+    others = ~(
+        (kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE)
+    )  # word characters, carriage returns or zero bytes
     if others.any():
         if np.isin(kinds[others], (0, RETURN)).any():
             return None
@@ -272,5 +274,5 @@ def _float32(values: np.ndarray) -> np.ndarray:
 
 
 def _text(tokens: list[bytes]) -> str:
-    """Tokens of a line for a message."""
+    """The tokens of a line, for a message."""
     return repr(b" ".join(tokens).decode("utf-8", "replace")[:80])

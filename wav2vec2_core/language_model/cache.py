@@ -1,7 +1,7 @@
-"""Tables made from other files, kept in the user's cache folder: memory-mapped by every process that needs them.
+"""Cache of tables converted from other files, in the user's cache folder, memory-mapped by all processes that use them.
 
-A file there is named after its source's path and state, and after its own size and checksum, so it needs no other file
-beside it to be found stale or damaged. It is a KenLM binary, which KenLM can read.
+The name of a cached file contains its source's path and state and its own size and checksum, so a stale or damaged file
+is detected without any other file. It is a KenLM binary, which KenLM can read.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from wav2vec2_core.errors import OutputError
 from wav2vec2_core.files import make_folder, place, temporary_beside, write_text
 
-#: Changes when the same source gives other tables.
+#: Increment when the same source is converted to different tables.
 REVISION = 1
-#: Bytes at either end of a source that tell states of equal size and time apart.
+#: Bytes at both ends of a source that distinguish states with equal size and time.
 ENDS = 65_536
-#: Pages spread over a cached file whose checksum is in its name: shows a copy that broke off or is of another file.
+#: Pages, spread over a cached file, that its checksum covers: it detects incomplete and mixed-up copies.
 PAGE, PAGES = 4096, 64
 
 
 def cache_folder() -> Path:
-    """Where tables are kept: below ``XDG_CACHE_HOME`` or ``~/.cache``, on Windows below ``LOCALAPPDATA``."""
+    """Folder of cached tables: below ``XDG_CACHE_HOME`` or ``~/.cache``, on Windows below ``LOCALAPPDATA``."""
     default = Path.home() / ".cache"
     if sys.platform == "win32":
         default = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
@@ -33,12 +33,12 @@ def cache_folder() -> Path:
 
 
 def cached_tables(source: Path, write: Callable[[Path], None]) -> Path | None:
-    """The tables of ``source`` in the cache, made by ``write(path)`` where missing, stale or damaged.
+    """The cached tables of ``source``; if missing, stale or damaged, they are made by ``write(path)``.
 
-    Files of earlier states of ``source`` are removed. Processes that make the same file at once do no harm.
+    Files of earlier states of ``source`` are removed. Processes may make the same file at the same time.
 
     Returns:
-        The file, or None if the cache folder cannot be written.
+        The file, or None if the cache folder is not writable.
     """
     try:
         folder = make_folder(cache_folder())
@@ -50,7 +50,7 @@ def cached_tables(source: Path, write: Callable[[Path], None]) -> Path | None:
             return path
         try:
             path.unlink(missing_ok=True)
-        except OSError:  # in use on Windows: it stays until it is not
+        except OSError:  # in use on Windows: a later run removes it
             continue
     with temporary_beside(folder / origin) as temporary:
         write(temporary)
@@ -92,7 +92,7 @@ def _digest(value: bytes) -> str:
 
 
 def _signature(path: Path) -> str:
-    """Size and checksum of pages of a file."""
+    """Size and checksum of sampled pages of a file."""
     size, checksum = path.stat().st_size, 0
     with path.open("rb") as file:
         for page in range(PAGES):

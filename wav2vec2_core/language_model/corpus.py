@@ -1,4 +1,4 @@
-"""Text for estimation: sentences, one a line, become word ids on disk, so the text itself is read once."""
+"""Converting text, one sentence per line, to word ids on disk, so that the text itself is read only once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from wav2vec2_core.language_model.line_blocks import LineBlocks, open_text
 
 UNKNOWN_ID, BEGIN_ID, END_ID = 0, 1, 2
 SYMBOLS = (b"<unk>", b"<s>", b"</s>")
-#: Symbols of the model where a word would be; ``<UNK>`` is another spelling that readers of ARPA files know.
+#: Symbols that must not occur as words; readers of ARPA files also accept the spelling ``<UNK>``.
 RESERVED = re.compile(rb"(?<!\S)(?:<unk>|<UNK>|<s>|</s>)(?!\S)")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentences as ids. words: UTF-8, by id, the three symbols first; path: uint32 ids, each sentence ending in
-    ``END_ID``.
+    """Sentences as ids.
 
-    tokens: ids in the file, ends of sentences among them.
+    words: UTF-8, indexed by id, the three symbols first. path: file of uint32 ids; each sentence ends in ``END_ID``.
+    tokens: number of ids in the file, with the ends of sentences.
     """
 
     words: list[bytes]
@@ -34,7 +34,7 @@ class Corpus:
 
 
 class _Vocabulary(dict[bytes, int]):
-    """Gives a new word the next id."""
+    """Assigns the next id to a new word."""
 
     def __missing__(self, word: bytes) -> int:
         number = self[word] = len(self)
@@ -48,17 +48,17 @@ def read_corpus(
     skip_symbols: bool = False,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Corpus:
-    """Read texts, plain or compressed, files or streams: UTF-8, one sentence a line, words between white space.
+    """Read texts, plain or .gz, files or streams: UTF-8, one sentence per line, words separated by white space.
 
     An empty line is an empty sentence.
 
     Args:
-        skip_symbols: read ``<s>``, ``</s>`` and ``<unk>`` as white space instead of refusing them.
         target: file for the ids.
+        skip_symbols: treat ``<s>``, ``</s>`` and ``<unk>`` as white space instead of refusing them.
 
     Raises:
-        CheckpointError: a file cannot be read or is not UTF-8. InputError: a symbol among the words, or no words at
-            all.
+        CheckpointError: a file cannot be read or is not UTF-8.
+        InputError: a symbol occurs as a word, or there are no words.
     """
     vocabulary = _Vocabulary(zip(SYMBOLS, range(3), strict=True))
     sizes = [text.stat().st_size if isinstance(text, Path) and text.exists() else 0 for text in texts]
@@ -81,7 +81,7 @@ def read_corpus(
 
 
 def _sentences(block: bytes, lines: LineBlocks, skip_symbols: bool) -> list[bytes]:
-    """Words of some lines, ``</s>`` after each line."""
+    """The words of some lines, with ``</s>`` after each line."""
     lines.decoded(block)
     if b"\0" in block:
         block = block.replace(b"\0", b" ")

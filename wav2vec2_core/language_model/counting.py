@@ -1,8 +1,8 @@
-"""Counts of n-grams larger than memory: spread over partitions on disk, each of which fits.
+"""Counting n-grams in bounded memory: they are spread over partitions on disk, each of which fits into memory.
 
-An n-gram belongs to the partition of its last two words, so it shares one with every shorter n-gram that it ends in:
-what Kneser-Ney asks of endings is answered inside a partition. What it asks of contexts goes through files from
-partition to partition. n-grams are told apart by the 64-bit keys that KenLM's tables tell them apart by.
+The partition of an n-gram depends on its last two words, so all its suffixes of two or more words are in the same
+partition, and Kneser-Ney's counts of suffixes need no other partition. Sums over contexts are exchanged between
+partitions through files. n-grams are identified by the same 64-bit keys as in KenLM's tables.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ BYTES_PER_NGRAM = 160
 class Table:
     """The n-grams of one order in one partition, sorted by key.
 
-    ids: (ngrams, order) uint32, oldest word first. counts: (ngrams,) int64, adjusted: how many words come before it,
-    and for the longest n-grams and those that begin with ``<s>`` how often it occurs. kept: (ngrams,) bool, not pruned.
-    endings: (ngrams,) int64, rows of the n-grams without their first word in the next shorter table of the partition.
+    ids: (ngrams, order) uint32, oldest word first.
+    counts: (ngrams,) int64, adjusted: the number of distinct words before it; for the highest order and for n-grams
+    that begin with ``<s>``, the number of occurrences.
+    kept: (ngrams,) bool, not pruned.
+    endings: (ngrams,) int64, row of the n-gram without its first word in the partition's next lower table.
     """
 
     ids: np.ndarray
@@ -36,7 +38,7 @@ class Table:
 
 
 class Store:
-    """Arrays in a temporary folder, by name; each is written by one step and read by another."""
+    """Named arrays in a temporary folder, passed from one step to the next."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -51,12 +53,12 @@ class Store:
         return np.load(self._folder / f"{name}.{field}.npy")
 
     def append(self, name: str, rows: np.ndarray) -> None:
-        """Add rows, of one type and width for each name, to what is there."""
+        """Append rows, of one type and width per name."""
         with (self._folder / name).open("ab") as file:
             rows.tofile(file)
 
     def take(self, name: str, dtype: np.dtype | type, width: int = 0) -> np.ndarray:
-        """All rows that were appended, and delete them; ``width``: columns, 0 for one-dimensional."""
+        """Return and delete all appended rows; ``width``: columns, 0 for one-dimensional."""
         path = self._folder / name
         if not path.exists():
             return np.empty((0, width) if width else 0, dtype)
@@ -78,7 +80,7 @@ def partition_of(older: np.ndarray, newer: np.ndarray, partitions: int) -> np.nd
 
 
 def spread(corpus: Corpus, order: int, store: Store, partitions: int, progress: Callable[[float], None]) -> None:
-    """Write n-grams of the corpus to their partitions: those of ``order``, and shorter ones that begin with ``<s>``."""
+    """Write the corpus's n-grams to their partitions: those of ``order``, and lower ones that begin with ``<s>``."""
     chunk = max(corpus.tokens // partitions, 1)
     done = 0
     for words, position in _chunks(corpus, chunk):
@@ -106,7 +108,9 @@ def _split(rows: np.ndarray, partitions: int) -> Iterator[tuple[int, np.ndarray]
 
 
 def _chunks(corpus: Corpus, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Whole sentences of about ``size`` ids: the ids with ``<s>`` before each sentence, and how far each is from it."""
+    """Yield about ``size`` ids in whole sentences: ids with ``<s>`` before each sentence, and each id's distance from
+    it.
+    """
     rest = np.empty(0, np.uint32)
     with corpus.path.open("rb") as file:
         while True:
@@ -136,7 +140,7 @@ def _merged(ids: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def group_starts(keys: np.ndarray) -> np.ndarray:
-    """Where each group of equal values starts in sorted keys."""
+    """The start of each group of equal values in sorted keys."""
     return np.flatnonzero(np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]]))
 
 
@@ -145,12 +149,12 @@ def count(
 ) -> np.ndarray:
     """Make the tables of a partition from what ``spread`` wrote.
 
-    thresholds: per order, n-grams that occur no more often are pruned. allowed: (words,) bool, n-grams with others are
-    pruned too; None allows all.
+    thresholds: for each order, n-grams that occur at most this often are pruned. allowed: (words,) bool, n-grams with
+    other words are pruned too; None allows all.
 
     Returns:
-        (order, 5) int64: per order from 2 on (row 1), how many n-grams are kept (column 0) and how many, with the
-        pruned, have the adjusted counts 1 to 4.
+        (order, 5) int64, from order 2 (row 1) on: the number of n-grams kept (column 0), and the number, including
+            pruned ones, with adjusted counts 1 to 4.
     """
     statistics = np.zeros((order, 5), np.int64)
     longer: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -173,10 +177,10 @@ def count(
 def _joined(
     store: Store, size: int, partition: int, longer: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One order of a partition: what ``spread`` wrote and the endings of the next longer n-grams, sorted by key.
+    """One order of a partition, sorted by key: what ``spread`` wrote, and the suffixes of the next higher order.
 
     Returns:
-        ids, adjusted counts, actual counts; and the row of each longer n-gram's ending.
+        ids, adjusted counts and actual counts; and the row of each higher-order n-gram's suffix.
     """
     rows = store.take(f"grams-{size}-{partition}", np.uint32, size + 1)
     ids, actual = _merged(rows[:, :-1], rows[:, -1].astype(np.int64))

@@ -1,4 +1,4 @@
-"""From text to a language model: ``estimate``."""
+"""Estimating a language model from text: ``estimate``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ MIN_MEMORY = 16 << 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was made. words: without ``</s>``; sizes: n-grams per order; discounts: (order, 4), of counts 0 to 3."""
+    """The result. words: vocabulary size without ``</s>``; sizes: n-grams per order; discounts: (order, 4), for counts
+    0 to 3.
+    """
 
     words: int
     sentences: int
@@ -53,22 +55,23 @@ def estimate(
     """Estimate an n-gram model with interpolated modified Kneser-Ney smoothing.
 
     Args:
-        texts: files, plain or compressed, or streams: UTF-8, one sentence a line, words between white space.
+        texts: files, plain or .gz, or streams: UTF-8, one sentence per line, words separated by white space.
         output: an ARPA file, gzipped if it ends in .gz; a KenLM binary if it ends in .bin or .binary. Written
             atomically.
-        order: longest n-gram.
-        prune: per order, n-grams that occur no more often are left out; the last value holds for higher orders.
-            The first is 0: words are not pruned, and values do not fall.
-        vocabulary: a file of words between white space: n-grams with other words are left out.
-        skip_symbols: read ``<s>``, ``</s>`` and ``<unk>`` in the text as white space instead of refusing them.
-        discount_fallback: D1, D2, D3 for orders where the text gives none.
+        order: length of the longest n-grams.
+        prune: for each order, n-grams that occur at most this often are pruned; the last value applies to higher
+            orders. The first must be 0, since words are not pruned, and values must not decrease.
+        vocabulary: a file of words separated by white space; n-grams with other words are pruned.
+        skip_symbols: treat ``<s>``, ``</s>`` and ``<unk>`` in the text as white space instead of refusing them.
+        discount_fallback: D1, D2, D3 for orders where the text yields no valid discounts.
         memory: bytes of working memory, besides the vocabulary.
-        temporary: folder for about 12 * order bytes per word of the text; by default the system's.
-        progress: is called with the step and its part that is done, 0 to 1.
+        temporary: folder for about 12 * order bytes per word of text; by default the system's.
+        progress: called with the name of the step and the completed part, 0 to 1.
 
     Raises:
-        InputError: a wrong argument, symbols among the words, or text that is too small for its discounts.
-        CheckpointError: a text cannot be read. OutputError: the output or the temporary files cannot be written.
+        InputError: an argument is invalid, a symbol occurs as a word, or the text is too small to estimate discounts.
+        CheckpointError: a text cannot be read.
+        OutputError: the output or the temporary files cannot be written.
     """
     thresholds = _thresholds(order, prune)
     if memory < MIN_MEMORY:
@@ -110,7 +113,7 @@ def _thresholds(order: int, prune: Sequence[int]) -> tuple[int, ...]:
 
 
 def _allowed(corpus: Corpus, path: Path) -> np.ndarray:
-    """(words,) bool: which words of the corpus the file names; the symbols always are."""
+    """(words,) bool: words of the corpus that the file lists; the symbols are always allowed."""
     named: set[bytes] = set(SYMBOLS)
     with LineBlocks(path) as lines:
         for block in lines.blocks():

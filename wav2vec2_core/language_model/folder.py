@@ -1,4 +1,4 @@
-"""A language model beside a speech model: ``alphabet.json`` and the folder ``language_model`` of pyctcdecode."""
+"""The language model of a speech model: the folder ``language_model`` in pyctcdecode's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES = (".arpa", ".bin", ".binary")
 
 @dataclass(frozen=True)
 class Attributes:
-    """``attrs.json``: weights of a search; the defaults are pyctcdecode's. See ``decoding.SearchOptions``."""
+    """``attrs.json``: weights of the search; the defaults are pyctcdecode's. See ``decoding.SearchOptions``."""
 
     alpha: float = 0.5
     beta: float = 1.5
@@ -51,7 +51,7 @@ class Attributes:
 
 
 def find_model(folder: Path) -> Path:
-    """The language model in a folder ``language_model``.
+    """The language model file in a folder ``language_model``.
 
     Raises:
         CheckpointError: there is none, or there are several.
@@ -64,13 +64,13 @@ def find_model(folder: Path) -> Path:
 
 
 def read_unigrams(path: Path) -> list[str]:
-    """Words, one a line, without duplicates. Raises ``CheckpointError``."""
+    """Read a file with one word per line; duplicates are dropped. Raises ``CheckpointError``."""
     with LineBlocks(path) as lines:
         return list(dict.fromkeys(word for line in lines.texts() if (word := line.strip())))
 
 
 def write_language_model(folder: Path, language_model: Path, words: Iterable[str], attributes: Attributes) -> None:
-    """Write the folder ``language_model`` of a model's folder, all or nothing. Raises ``OutputError``."""
+    """Write the folder ``language_model`` into a model's folder, atomically. Raises ``OutputError``."""
     with atomic_folder(folder / FOLDER, mark=ATTRIBUTES) as target:
         _copy(language_model, target)
         write_text(target / UNIGRAMS, "".join(f"{word}\n" for word in words))

@@ -1,4 +1,4 @@
-"""KenLM's probing binaries, version 5: where everything lies in the file, checked before anything is used."""
+"""KenLM's probing binaries, version 5: the layout of the file, validated before anything is used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wav2vec2_core.errors import CheckpointError
 
 MAGIC = b"mmap lm http://kheafield.com/code format version "
 VERSION = 5
-#: Values that must read back, or the file was written by a machine of another kind; then comes the header proper.
+#: Start of the file. It reads differently if the file was written on another architecture. The header follows.
 SANITY = (MAGIC + b"%d\n" % VERSION).ljust(56, b"\0") + struct.pack("<3f3IQ", 0.0, 1.0, -0.5, 1, 0xFFFFFFFF, 0, 1)
-#: order, multiplier of the hash tables' sizes, kind of model, whether word strings follow, version of the search.
+#: order, multiplier of the hash table sizes, kind of model, whether word strings follow, version of the search.
 HEADER = struct.Struct("<B3xfi?3xI")
 KINDS = (
     "probing",
@@ -24,13 +24,13 @@ KINDS = (
     "quantised trie with compressed pointers",
 )
 PROBING, REST_COSTS = 0, 1
-#: Orders above this are a damaged header; models in use have up to 7.
+#: A higher order means a damaged header; models in use have up to 7.
 MAX_ORDER = 16
 #: 32-bit words of an entry: (probability, back-off), (key, probability, back-off), (key, probability), (hash, id).
 UNIGRAM_WIDTH, MIDDLE_WIDTH, LONGEST_WIDTH, VOCABULARY_WIDTH = 2, 4, 3, 3
 #: The key of a word is its id; one more word at the old end: key * KEY_FACTOR xor (id + 1) * WORD_FACTOR, modulo 2**64.
 KEY_FACTOR, WORD_FACTOR = 8978948897894561157, 17894857484156487943
-#: Bytes that tell which kind of file it is.
+#: Bytes needed to recognize the kind of file.
 HEAD_SIZE = 256
 #: Ids are 32-bit.
 MAX_WORDS = 2**32 - 2
@@ -55,7 +55,7 @@ class ProbingLayout:
 
     @classmethod
     def of(cls, counts: tuple[int, ...], multiplier: float, has_words: bool) -> ProbingLayout:
-        """Lay out tables for so many n-grams of each order."""
+        """The layout of tables for these numbers of n-grams per order."""
         order = len(counts)
         position = -(-(len(SANITY) + HEADER.size + 8 * order) // 8) * 2 + 2
         vocabulary, vocabulary_buckets = position, _buckets(counts[0], multiplier)
@@ -71,7 +71,7 @@ class ProbingLayout:
         )
 
     def header(self) -> bytes:
-        """The first bytes of the file, up to the 8 before the vocabulary's hash table."""
+        """The start of the file, up to the 8 bytes before the vocabulary's hash table."""
         head = SANITY + HEADER.pack(len(self.counts), self.multiplier, PROBING, self.has_words, 0)
         head += struct.pack(f"<{len(self.counts)}Q", *self.counts)
         return head.ljust(4 * self.vocabulary - 8, b"\0")
@@ -97,7 +97,7 @@ def is_kenlm_binary(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself. kind: index into ``KINDS``; size: bytes of the header."""
+    """The header of a file. kind: index into ``KINDS``; size: bytes of the header."""
 
     kind: int
     multiplier: float
@@ -129,7 +129,7 @@ class Header:
 
 
 def read_layout(header: Header, size: int, name: str) -> ProbingLayout:
-    """Where everything is in a probing binary of ``size`` bytes. Raises ``CheckpointError`` if it is truncated."""
+    """The layout of a probing binary of ``size`` bytes. Raises ``CheckpointError`` if it is truncated."""
     layout = ProbingLayout.of(header.counts, header.multiplier, header.has_words)
     if layout.end * 4 > size:
         raise CheckpointError(

@@ -1,8 +1,8 @@
-"""KenLM's trie binaries, plain, quantised or with compressed pointers: every n-gram read out, for tables of our own.
+"""Converting KenLM's trie binaries (plain, quantised, with compressed pointers) to probing tables.
 
-An n-gram is a path from its newest word to its oldest. A level of the trie is an array of bit-packed entries (word,
-values, start of the children in the next level), sorted so that the children of an entry lie together. Words are
-numbered in the order of their hashes.
+An n-gram is a path from its newest word to its oldest. Each level of the trie is an array of bit-packed entries (word,
+values, start of the children in the next level), sorted so that siblings are adjacent. Words are numbered in the order
+of their hashes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from wav2vec2_core.language_model.arpa import NgramBlock
 from wav2vec2_core.language_model.kenlm_binary import Header, ProbingLayout
 from wav2vec2_core.language_model.tables import MULTIPLIERS, Tables, reserved
 
-TRIE, QUANTISED, COMPRESSED = 2, 1, 2  # a kind is TRIE plus the others
+TRIE, QUANTISED, COMPRESSED = 2, 1, 2  # a kind is TRIE, plus 1 and 2 if these apply
 PROBABILITY_BITS, BACKOFF_BITS = 31, 32  # of entries that are not quantised: a float without its sign, a float
-#: Versions of the two parts that have their own.
+#: Format versions of the quantisation and the pointer compression.
 QUANTISATION_VERSION, COMPRESSION_VERSION = 2, 0
 BLOCK = 200_000
 UNIGRAM = np.dtype([("probability", "<f4"), ("backoff", "<f4"), ("next", "<u8")])
@@ -29,7 +29,9 @@ UNIGRAM = np.dtype([("probability", "<f4"), ("backoff", "<f4"), ("next", "<u8")]
 
 @dataclass(frozen=True)
 class _Level:
-    """The entries of one order. base: byte; inline: bits of a pointer; offsets, bins: see where they are made."""
+    """The entries of one order. base: first byte; inline: bits of a pointer stored in the entry; see ``_offsets``,
+    ``_bins``.
+    """
 
     base: int
     entries: int
@@ -45,13 +47,13 @@ class _Level:
 
 
 class TrieReader:
-    """Reads a trie binary from the newest words to the oldest.
+    """Reads a trie binary by increasing order.
 
     Every method raises ``CheckpointError`` if the file is truncated or damaged.
     """
 
     def __init__(self, content: np.ndarray, header: Header, name: str) -> None:
-        """content: (bytes,) uint8, the file. header: its header, of a kind of trie."""
+        """content: (bytes,) uint8, the file. header: its header, of a trie kind."""
         self._name, self.header = name, header
         self._content = content
         self._eights = np.ndarray((max(len(content) - 7, 0),), "<u8", content, 0, (1,))
@@ -82,7 +84,7 @@ class TrieReader:
             raise self._damaged(f"{self._place} bytes at least are needed, there are {len(self._content)}")
 
     def _bins(self) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Values of the quantised probabilities and back-offs of each order from 2 on."""
+        """The quantisation tables of probabilities and back-offs for each order from 2 on."""
         if not self._quantised:
             return None
         version, *bits = (int(value) for value in self._take("u1", 8)[:3])
@@ -110,7 +112,9 @@ class TrieReader:
         return _Level(base, entries, word_bits, values, inline, offsets, None if bins is None else bins[order - 2])
 
     def _offsets(self, entries: int, children: int) -> tuple[int, np.ndarray]:
-        """Bits of a pointer that stay in the entry; and, for each value of the others, the first entry that has it."""
+        """Number of pointer bits stored in an entry, and for each value of the remaining bits the first entry that has
+        it.
+        """
         start = self._place
         version, most = (
             (int(value) for value in self._content[start : start + 2]) if start + 2 <= len(self._content) else (9, 0)
@@ -118,7 +122,7 @@ class TrieReader:
         if version != COMPRESSION_VERSION:
             raise self._damaged(f"pointer compression version {version}")
         bits = children.bit_length()
-        # The writer moves so many bits out of the entries that both together are smallest.
+        # The writer moves as many bits out of the entries as minimizes the total size.
         sizes = [(children >> (bits - moved)) * 64 - entries * moved for moved in range(min(bits, most) + 1)]
         moved = sizes.index(min(sizes))
         count = (children >> (bits - moved)) + 1
@@ -127,9 +131,9 @@ class TrieReader:
         return bits - moved, self._content[first : first + 8 * count].view("<u8")
 
     def ngrams(self, order: int, shorter: np.ndarray) -> Iterator[NgramBlock]:
-        """The n-grams of one order from 2 on.
+        """The n-grams of one order, 2 or more.
 
-        shorter: (ngrams, order - 1) uint32, the ids of those that are shorter by one, as they came here.
+        shorter: (ngrams, order - 1) uint32, ids of the n-grams of the previous order, as this method returned them.
         """
         level = self._levels[order - 2]
         starts = self._starts(order - 1, level.entries)
@@ -147,7 +151,7 @@ class TrieReader:
             yield NgramBlock(ids, probabilities, backoffs, first)
 
     def _starts(self, order: int, children: int) -> np.ndarray:
-        """Where the children of each n-gram start, and the end of the last one's."""
+        """Start of the children of each n-gram, and the end of the last one's."""
         if order == 1:
             starts = self.unigrams["next"][: self.words + 1].astype(np.int64)
         else:
@@ -162,7 +166,7 @@ class TrieReader:
         return starts[:-1]
 
     def _values(self, at: np.ndarray, level: _Level) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and back-offs, float32; ``at``: their bits."""
+        """Probabilities and back-offs, float32; ``at``: their bit positions."""
         first, second = level.value_bits
         if level.bins is None:
             probabilities = (self._bits(at, first).astype(np.uint32) | np.uint32(1 << 31)).view(np.float32)
@@ -172,16 +176,17 @@ class TrieReader:
         return probabilities, level.bins[1][self._bits(at, second)] if second else np.zeros(len(at), np.float32)
 
     def _bits(self, at: np.ndarray, length: int) -> np.ndarray:
-        """Numbers of ``length`` bits, 57 at most, at these bits of the file, uint64."""
+        """Read numbers of ``length`` bits, at most 57, at these bit positions, uint64."""
         eights = self._eights[at >> 3] >> (at & 7).astype(np.uint64)
         return eights & np.uint64((1 << length) - 1)
 
 
 def write_from_trie(source: Path, header: Header, target: Path, progress: Callable[[float], None]) -> None:
-    """Write the n-grams of the trie binary ``source`` into the existing file ``target`` as a probing binary.
+    """Convert the trie binary ``source`` to a probing binary in the existing file ``target``.
 
     Raises:
-        CheckpointError: ``source`` is damaged. OSError: the disk is full.
+        CheckpointError: ``source`` is damaged.
+        OSError: the disk is full.
     """
     content = np.memmap(source, np.uint8, "r").view(np.ndarray)
     reader = TrieReader(content, header, str(source))

@@ -23,28 +23,31 @@ from wav2vec2_core.language_model.corpus import BEGIN_ID, END_ID, UNKNOWN_ID, Co
 from wav2vec2_core.language_model.counting import Store, Table, count, group_starts, partition_of, spread
 from wav2vec2_core.language_model.probing import ngram_keys
 
-#: Sums over the words after a context: counts, counts of the pruned, kept words with the count 1, 2, more.
+#: Sums over the words after a context: counts, counts of pruned n-grams, kept words with count 1, 2 and more.
 SUMS = np.dtype([("key", "<u8"), ("sums", "<i8", (5,))])
-#: The answer to a partition: sum of the counts after a context and what the discounts leave of it.
+#: Returned to a partition: sum of the counts after a context, and the back-off weight gamma.
 ANSWER = np.dtype([("key", "<u8"), ("total", "<f4"), ("gamma", "<f4")])
 LINES = 100_000
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """thresholds, discounts: per order; n-grams that occur no more often are pruned, D1, D2, D3 in float32."""
+    """thresholds: per order, n-grams that occur at most this often are pruned; discounts: per order, D1, D2, D3,
+    float32.
+    """
 
     thresholds: tuple[int, ...]
     discounts: np.ndarray
 
 
 def discounts_of(numbers: np.ndarray, order: int, fallback: tuple[float, float, float] | None) -> np.ndarray:
-    """(4,) float32: what is taken from the counts 0, 1, 2 and more.
+    """(4,) float32: discounts of the counts 0, 1, 2, and 3 or more.
 
-    numbers: how many n-grams have the counts 1 to 4. fallback: what to use where the formula gives no sensible values.
+    numbers: how many n-grams have the counts 1 to 4. fallback: discounts to use if the formula has no valid result.
 
     Raises:
-        InputError: it gives none, as happens for little, repeated or artificial text, and there is no fallback.
+        InputError: the formula has no valid result, as for little, repeated or artificial text, and there is no
+            fallback.
     """
     found, problem = np.zeros(4, np.float32), ""
     if (numbers[:3] == 0).any():
@@ -68,7 +71,7 @@ def discounts_of(numbers: np.ndarray, order: int, fallback: tuple[float, float, 
 
 
 class Estimator:
-    """Estimates a model of a corpus of ids; ``tables`` first, then ``write``."""
+    """Estimates a model from a corpus of ids: call ``tables``, then ``write``."""
 
     def __init__(self, corpus: Corpus, order: int, store: Store, partitions: int, allowed: np.ndarray | None) -> None:
         """allowed: (words,) bool, the vocabulary of the model; None for all words of the corpus."""
@@ -82,7 +85,7 @@ class Estimator:
         fallback: tuple[float, float, float] | None,
         progress: Callable[[str, float], None],
     ) -> Smoothing:
-        """Count n-grams and find the discounts. Raises ``InputError`` where ``discounts_of`` does."""
+        """Count n-grams and compute the discounts. Raises ``InputError`` as ``discounts_of`` does."""
         partitions, order = self._partitions, self._order
         spread(self._corpus, order, self._store, partitions, lambda part: progress("counting", part))
         statistics = np.zeros((order, 5), np.int64)
@@ -146,7 +149,7 @@ class Estimator:
             progress("smoothing", (partition + 1) / self._partitions)
 
     def _answer(self, discounts: np.ndarray) -> None:
-        """Send totals and gammas back to the partitions that asked, and keep the gammas as back-offs."""
+        """Return totals and gammas to the partitions that asked, and keep the gammas as back-offs."""
         for home in range(self._partitions):
             for size in range(3, self._order + 1):
                 asked = [self._store.take(f"sums-{size}-{home}-{asker}", SUMS) for asker in range(self._partitions)]
@@ -162,7 +165,7 @@ class Estimator:
                 self._store.put(f"backoffs-{size - 1}-{home}", values=self._backoffs(size - 1, home, answer))
 
     def _backoffs(self, size: int, partition: int, answer: np.ndarray) -> np.ndarray:
-        """Gammas of the n-grams of a table as contexts; 1 where no word follows."""
+        """The gamma of each n-gram of a table as a context; 1 if no word follows it."""
         keys = ngram_keys(self._store.get(f"table-{size}-{partition}", "ids"))
         place = np.minimum(np.searchsorted(answer["key"], keys), max(len(answer) - 1, 0))
         if len(answer) == 0:
@@ -230,7 +233,7 @@ def _sums_by_word(table: Table, words: int) -> np.ndarray:
 
 
 def _gammas(sums: np.ndarray, discounts: np.ndarray) -> np.ndarray:
-    """(contexts, 5) sums -> (contexts,) float32, the part of the probability that the discounts and pruning leave."""
+    """(contexts, 5) sums -> (contexts,) float32: the probability mass freed by discounts and pruning."""
     numbers = sums[:, 2:].astype(np.float32)
     left = discounts[1] * numbers[:, 0] + discounts[2] * numbers[:, 1] + discounts[3] * numbers[:, 2]
     return (left + sums[:, 1].astype(np.float32)) / np.maximum(sums[:, 0], 1).astype(np.float32)
@@ -239,7 +242,7 @@ def _gammas(sums: np.ndarray, discounts: np.ndarray) -> np.ndarray:
 def _write_lines(
     file: BinaryIO, words: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, backoffs: np.ndarray | None
 ) -> None:
-    """words: all, as bytes; ids: (ngrams, order). Values are written with 7 digits, what float32 holds."""
+    """words: all words, as bytes; ids: (ngrams, order). Values are written with 7 digits, the precision of float32."""
     pattern = b"%.7g\t" + b" ".join([b"%s"] * ids.shape[1]) + (b"\n" if backoffs is None else b"\t%.7g\n")
     for start in range(0, len(ids), LINES):
         part = slice(start, start + LINES)

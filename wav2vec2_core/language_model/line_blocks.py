@@ -16,7 +16,7 @@ from typing import BinaryIO, NoReturn
 from wav2vec2_core.errors import CheckpointError
 
 BLOCK = 4_000_000
-#: Longer lines are no text; a compressed file could otherwise fill the memory with one line.
+#: Longest line accepted, in bytes; otherwise one line of a compressed file could fill the memory.
 MAX_LINE = 16_000_000
 #: How compressed files end, whatever is in them.
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
@@ -27,13 +27,13 @@ MAX_RATIO = 1032
 
 
 class LineBlocks:
-    """Reads a file once. line: number of the next line, from 1; text_size: bytes of text that there can be at most.
+    """Reads a file once. line: number of the next line, from 1; text_size: upper bound of the text's size in bytes.
 
     size: bytes of the file, 0 for a stream.
     """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        """Open ``path``, or take ``file``, such as stdin, for which it is only a name. Raises ``CheckpointError``."""
+        """Open ``path``, or read ``file``, such as stdin, which messages call ``path``. Raises ``CheckpointError``."""
         self.path, self.line = path, 1
         self._buffer, self._start = b"", 0
         try:
@@ -63,11 +63,11 @@ class LineBlocks:
         return self._file.tell() if self._file.seekable() else 0
 
     def fail(self, what: str, remedy: str, line: int | None = None) -> NoReturn:
-        """Raise ``CheckpointError`` that names the file and the line, by default the next one."""
+        """Raise ``CheckpointError`` with the name of the file and the line, by default the next one."""
         raise CheckpointError(f"{self.path}, line {self.line if line is None else line}: {what}: {remedy}")
 
     def next_line(self) -> bytes | None:
-        """The next line without its end, or None after the last."""
+        """The next line without its newline, or None at the end."""
         end = self._line_end()
         if end == self._start:
             return None
@@ -77,9 +77,9 @@ class LineBlocks:
         return line
 
     def blocks(self, until: bytes | None = None) -> Iterator[bytes]:
-        """Blocks of whole lines to the end of the file, or up to a line that starts with ``until``, which stays unread.
+        """Yield blocks of whole lines up to the end, or up to a line that starts with ``until``, which is not consumed.
 
-        Lines end in a newline alone. Whoever takes a block counts its lines into ``line``.
+        Lines end in a newline only. The caller adds the lines of a block to ``line``.
         """
         while True:
             end = self._line_end()
@@ -92,19 +92,19 @@ class LineBlocks:
             yield block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
     def text_blocks(self) -> Iterator[str]:
-        """Blocks of whole lines that are left, each with its end, as text. Raises ``CheckpointError``: not UTF-8."""
+        """Yield the remaining text in blocks of whole lines. Raises ``CheckpointError`` if it is not UTF-8."""
         for block in self.blocks():
             text = self.decoded(block)
             yield text if text.endswith("\n") else f"{text}\n"
             self.line += block.count(b"\n")
 
     def texts(self) -> Iterator[str]:
-        """The lines that are left as text, without their ends. Raises ``CheckpointError`` where they are not UTF-8."""
+        """Yield the remaining lines without their newlines. Raises ``CheckpointError`` if they are not UTF-8."""
         for block in self.text_blocks():
             yield from block[:-1].split("\n")
 
     def decoded(self, block: bytes) -> str:
-        """A block as text. Raises ``CheckpointError`` where it is not UTF-8."""
+        """A block as text. Raises ``CheckpointError`` if it is not UTF-8."""
         try:
             return block.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ class LineBlocks:
             self.fail("the text is not UTF-8", "convert it with iconv -t UTF-8", line)
 
     def _line_end(self) -> int:
-        """Position after the next line in the buffer, which is filled as needed; the start if there is no line."""
+        """End of the next line in the buffer, which is filled as needed; the start position if there is no line."""
         while True:
             end = self._buffer.find(b"\n", self._start) + 1
             if end:

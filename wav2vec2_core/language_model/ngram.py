@@ -1,4 +1,4 @@
-"""N-gram language models for decoding: one layout of tables, memory-mapped, whatever file they come from."""
+"""N-gram language models for decoding: one memory-mapped table layout for all file formats."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ _ROWS = 1 << 20  # of a table looked at together
 
 
 class NgramModel:
-    """A language model that ``ngram_kernels.score_ngram`` reads in place. Made by ``open``; pickled by its path.
+    """A language model whose tables ``ngram_kernels.score_ngram`` reads in place. Use ``open``; pickled as its path.
 
-    order: longest n-gram. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64, start and
-    entries of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 where the model does not know
-    them.
+    order: length of the longest n-grams. data: (words,) uint32, read-only, the file. offsets, buckets: (order,) int64,
+    start and number of entries of each order's table in ``data``. begin, end: ids of ``<s>`` and ``</s>``, 0 if the
+    model does not have them.
     """
 
     def __init__(self, path: Path, data: np.ndarray, tail: bytes, layout: ProbingLayout) -> None:
-        """Take checked tables; ``tail``: bytes of the file after ``data``'s last whole word. ``open`` calls this."""
+        """Take checked tables; ``tail``: bytes of the file after the last whole word of ``data``.
+        Called by ``open``.
+        """
         self.path, self.data, self.layout = path, data, layout
         self.order = len(layout.counts)
         self.offsets = np.array(layout.offsets, np.int64)
@@ -52,17 +54,16 @@ class NgramModel:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], progress: Callable[[float], None] = lambda part: None) -> NgramModel:
-        """Open an ARPA file (plain, .gz, .bz2 or .xz) or a KenLM binary.
+        """Open an ARPA file (plain or .gz) or a KenLM binary.
 
-        A probing binary is mapped as it is; its values are checked when it is opened for the first time. For ARPA
-        files and tries tables are made once and kept in the user's cache folder; where that cannot be written they are
-        made anew each time.
+        A probing binary is mapped directly. ARPA files and tries are converted once, and the tables are kept in the
+        user's cache folder; if that is not writable, they are converted each time.
 
-        progress: is called with the part done, 0 to 1, while tables are made.
+        progress: called with the completed part, 0 to 1, during conversion.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or of a kind that cannot be read; with the remedy.
-            OutputError: there is no room for the tables.
+            CheckpointError: the file is missing, damaged or in an unsupported format; the message says what to do.
+            OutputError: there is no space for the tables.
         """
         path = Path(path).absolute()
         try:
@@ -91,7 +92,7 @@ class NgramModel:
 
     @classmethod
     def _made(cls, path: Path, write: Callable[[Path], None]) -> NgramModel:
-        """Map the tables of ``path`` in the cache, or tables of our own where there is no cache."""
+        """Map the tables of ``path`` from the cache, or convert them into a temporary file if there is no cache."""
         made = cached_tables(path, write)
         if made is not None:
             return cls._map(path, made.open("rb"))
@@ -103,7 +104,7 @@ class NgramModel:
 
     @classmethod
     def _map(cls, path: Path, file: BinaryIO) -> NgramModel:
-        """The model in an open file, which is closed; ``path`` is what messages name and pickles hold."""
+        """The model in an open file, which is closed; ``path`` is used in messages and pickles."""
         with file:
             size = os.fstat(file.fileno()).st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -130,18 +131,18 @@ class NgramModel:
         return type(self).open, (str(self.path),)
 
     def word_ids(self, words: Sequence[str]) -> np.ndarray:
-        """(words,) uint32; 0 for a word that the model does not know."""
+        """(words,) uint32; 0 for unknown words."""
         keys = hash_words([word.encode("utf-8", "surrogatepass") for word in words])
         rows = find_many(self._vocabulary, keys)
         return np.where(rows < 0, 0, self._vocabulary[rows, 2]).astype(np.uint32)
 
     def word_id(self, word: str) -> int:
-        """Id of one word; 0 if the model does not know it."""
+        """Id of one word; 0 if it is unknown."""
         return int(self.word_ids([word])[0])
 
     @cached_property
     def unigrams(self) -> list[str] | None:
-        """The words in the order of their ids, ``<unk>``, ``<s>``, ``</s>`` among them; None if the file has none."""
+        """The words in id order, with ``<unk>``, ``<s>`` and ``</s>``; None if the file does not list them."""
         if not self.layout.has_words:
             return None
         text = self.data[self.layout.end :].tobytes() + self._tail
@@ -156,7 +157,7 @@ class NgramModel:
         return words
 
     def start(self, begin: bool = True) -> tuple[np.ndarray, int]:
-        """A state with no word before it, or with ``<s>``: (order - 1,) uint32 and how many of it count."""
+        """A start state, empty or with ``<s>``: (order - 1,) uint32 and the number of entries in use."""
         context = np.zeros(self.order - 1, np.uint32)
         if not begin or self.order == 1:
             return context, 0
@@ -164,7 +165,7 @@ class NgramModel:
         return context, 1
 
     def word_scores(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> np.ndarray:
-        """log10 probability of each word after the ones before it, and of ``</s>`` if ``eos``: float32."""
+        """log10 probability, float32, of each word given the ones before it, and of ``</s>`` if ``eos``."""
         if isinstance(words, str):
             raise InputError(f"words is the string {words!r}, a list of words is needed: split it")
         ids = self.word_ids([*words, END] if eos else words)
@@ -173,7 +174,7 @@ class NgramModel:
     def id_scores(self, ids: np.ndarray, ends: Sequence[int], bos: bool = True) -> np.ndarray:
         """log10 probabilities of the words of sentences, float32.
 
-        ids: (words,) uint32. ends: the place after each sentence's last word, ascending.
+        ids: (words,) uint32. ends: index after each sentence's last word, ascending.
         """
         from wav2vec2_core.language_model.ngram_kernels import score_words
 
@@ -187,15 +188,15 @@ class NgramModel:
         return scores
 
     def score(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
-        """log10 probability of a sentence, with ``<s>`` before it and ``</s>`` as last word unless told otherwise."""
+        """log10 probability of a sentence, by default with ``<s>`` before it and ``</s>`` as its last word."""
         return float(self.word_scores(words, bos, eos).sum(dtype=np.float64))
 
     def perplexity(self, words: Sequence[str]) -> float:
-        """10 to the mean negative log10 probability of the words and ``</s>``."""
+        """10 to the power of the mean negative log10 probability of the words and ``</s>``."""
         return 10.0 ** (-self.score(words) / (len(words) + 1))
 
 
-# The readers are imported where tables have to be made: with a warm cache they are not needed.
+# The readers are imported where tables are made; they are not needed with a warm cache.
 
 
 def _write_from_arpa(path: Path, target: Path, progress: Callable[[float], None]) -> None:

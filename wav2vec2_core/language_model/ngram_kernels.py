@@ -1,9 +1,9 @@
-"""Scoring with an n-gram model, array-coded: what a beam search compiles into its own loops.
+"""Scoring with an n-gram model on arrays; beam search compiles these functions into its own loops.
 
-The tables have KenLM's probing layout, seen as 32-bit words: entry ``i`` of the unigrams is (probability, back-off);
-the tables of longer n-grams are hash tables with linear probing whose entries are (key low, key high, probability,
-back-off), without the back-off for the longest. Probabilities are log10; their sign bit says that no longer n-gram
-ends in this one. A back-off of -0.0 says that no n-gram begins with this one, which makes states shorter.
+The tables have KenLM's probing layout, seen as 32-bit words. Entry ``i`` of the unigrams is (probability, back-off).
+The tables of longer n-grams are hash tables with linear probing; their entries are (key low, key high, probability,
+back-off), without the back-off for the highest order. Probabilities are log10; a set sign bit means that no longer
+n-gram ends in this one. A back-off of -0.0 means that no longer n-gram begins with this one, which shortens states.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wav2vec2_core.compilation import COMPILED, compiled_in_place
 from wav2vec2_core.language_model import kenlm_binary
 from wav2vec2_core.language_model.kenlm_binary import LONGEST_WIDTH, MIDDLE_WIDTH, UNIGRAM_WIDTH
 
-#: Keys are 64-bit: machine integers where compiled, and otherwise Python's, which do not overflow but need the mask.
+#: 64-bit keys: machine integers if compiled, else Python integers, which do not overflow but must be masked.
 unsigned = np.uint64 if COMPILED else int
 signed = np.int64 if COMPILED else int
 KEY_FACTOR = unsigned(kenlm_binary.KEY_FACTOR)
@@ -29,13 +29,13 @@ NO_EXTENSION = 0x80000000
 
 @compiled_in_place
 def extend_key(key, word):  # noqa: ANN001, ANN201
-    """Key of the n-gram with one more word at its old end; the key of one word is its id."""
+    """Key of the n-gram extended by one older word; the key of a single word is its id."""
     return ((key * KEY_FACTOR) & ALL_BITS) ^ (((unsigned(word) + ONE) * WORD_FACTOR) & ALL_BITS)
 
 
 @compiled_in_place
 def find_entry(data, offset, buckets, width, key):  # noqa: ANN001, ANN201
-    """Position in ``data`` of the entry with this key, or -1. Looks at each bucket once at most."""
+    """Position in ``data`` of the entry with this key, or -1. Visits each bucket once at most."""
     low, high = key & LOW_WORD, key >> HIGH
     bucket = signed(key % unsigned(buckets))
     for _ in range(buckets):

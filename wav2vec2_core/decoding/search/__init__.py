@@ -1,1 +1,1 @@
-"""Beam search: labels, words and partial words of beams, compiled kernels, histories."""
+"""Beam search: lexicon tries, compiled kernels, and the prefixes and word histories of the beams."""

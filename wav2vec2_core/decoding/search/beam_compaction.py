@@ -1,8 +1,8 @@
-"""What no beam can come back to is forgotten, so that a stream takes no more memory the longer it lasts.
+"""Compaction: drops search state that no beam can reach any more, so that a stream's memory stays bounded.
 
-A beam goes on with its partial word and its history; and it may come to a partial word or a history that is there
-already, which must then be found, as equal beams add up. That needs all that lie between the beams and the last history
-that they have in common, and what partial words these are made of. All else is dropped, and the rest moves together.
+A beam continues from its partial word and its history. If it extends to a partial word or history that exists already,
+that one must be found, so that equal beams are merged. Therefore everything between the beams and the last history they
+share is kept, with the partial words it consists of. The rest is dropped and the arrays are compacted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from wav2vec2_core.decoding.search.beam_state import (
 from wav2vec2_core.decoding.search.beam_words import tail_of
 from wav2vec2_core.decoding.search.tries import HALF, refill
 
-#: Partial words, or histories, that a stream may have before any are dropped: a few megabytes.
+#: Partial words or histories that a stream may hold before it is compacted: a few megabytes.
 ROWS = 1 << 15
-#: Frames whose beams a stream may keep before those of silence are dropped.
+#: Frames of traces that a stream may hold before silent ones are dropped.
 KEPT_FRAMES = 1000
 
 
 def compact(state: State, width: int, tail: int) -> None:
-    """Drop, in place, what has no effect on any frame that follows.
+    """Drop, in place, what cannot affect any later frame.
 
     Args:
-        state: of a search between two frames, whose ``results`` are not needed any more.
-        width: of the ``SearchTables``.
-        tail: how many words tell the tails of histories apart, 0 where the search has no tails.
+        state: of a search between two frames, whose ``results`` have been read.
+        width: that of the ``SearchTables``.
+        tail: number of last words by which histories are compared, 0 if the search does not prune by history.
     """
     beams = state.beams[: state.counts[BEAMS]]
     reachable = _reachable(state, sorted(set(beams[:, HISTORY].tolist())))
@@ -58,8 +58,8 @@ def compact(state: State, width: int, tail: int) -> None:
 
 
 def _reachable(state: State, live: list[int]) -> list[int]:
-    """The histories from those of the beams back to the last one that all have in common, which comes first."""
-    heap, seen = [-history for history in live], set(live)  # a history has a larger number than the one before it
+    """Histories from those of the beams back to the last one they all share, which comes first."""
+    heap, seen = [-history for history in live], set(live)  # a history has a larger number than its parent
     heapq.heapify(heap)
     while len(heap) > 1:
         before = int(state.histories[-heapq.heappop(heap), BEFORE])
@@ -70,7 +70,7 @@ def _reachable(state: State, live: list[int]) -> list[int]:
 
 
 def _with_words_before(state: State, reachable: list[int], words: int) -> np.ndarray:
-    """These histories, so many before the first of them, and 0, all in order."""
+    """These histories, the ``words`` histories before the first of them, and history 0, sorted."""
     before, kept = reachable[0], {0, *reachable}
     for _ in range(words):
         if before <= 0:
@@ -81,7 +81,7 @@ def _with_words_before(state: State, reachable: list[int], words: int) -> np.nda
 
 
 def _compact_nodes(state: State, needed: np.ndarray, width: int) -> np.ndarray:
-    """Keep partial words and what they start with; returns the new number of each."""
+    """Keep the needed partial words and their prefixes; returns the new number of each node."""
     count = int(state.counts[NODES])
     entries = state.node_table[state.node_table[:, 0] != 0]
     parents = np.zeros(count, np.int64)
@@ -103,8 +103,8 @@ def _compact_nodes(state: State, needed: np.ndarray, width: int) -> np.ndarray:
 
 
 def _compact_histories(state: State, kept: np.ndarray, new_node: np.ndarray) -> np.ndarray:
-    """Keep these histories, 0 among them; returns the new number of each, -1 for those that are gone."""
-    new = np.full(int(state.counts[HISTORIES]) + 1, -1)  # the last for -1, which is before none
+    """Keep these histories, which include 0; returns the new number of each, -1 for dropped ones."""
+    new = np.full(int(state.counts[HISTORIES]) + 1, -1)  # the extra entry maps -1, "no parent", to itself
     new[kept] = np.arange(len(kept))
     rows = state.histories[: len(kept)]
     for array in (state.histories, state.history_scores, state.contexts):
@@ -124,21 +124,21 @@ def _refill(table: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
 
 
 def drop_silence(state: State, gaps: np.ndarray, blank: int) -> np.ndarray:
-    """Drop, in place, the frames in which the pasts of all beams have a blank, and beams that are no past of any.
+    """Drop, in place, the frames where all beams have a blank, and traces that lead to no beam.
 
     Args:
         state: of a search between two frames.
-        gaps: (frames,) int64, frames that were dropped before each one earlier.
-        blank: the label.
+        gaps: (frames,) int64, the number of frames already dropped before each frame.
+        blank: the label of the blank.
 
     Returns:
-        The same for the frames that are left.
+        The updated ``gaps`` of the remaining frames.
     """
     last = int(state.counts[FRAMES]) - 1
     rows = slice(int(state.trace_first[last]), int(state.counts[TRACES]))
     parents, labels = state.traces[rows].copy().T
     logp, gap = state.trace_logp[rows].copy(), int(gaps[last])
-    kept = []  # the last frame first
+    kept = []  # newest frame first
     for frame in range(last - 1, -1, -1):
         pasts, inverse = np.unique(parents, return_inverse=True)
         before = int(state.trace_first[frame]) + pasts

@@ -1,7 +1,7 @@
-"""CTC prefix beam search with an n-gram language model, array-coded. Semantics: ``beam_search``.
+"""Kernels of CTC prefix beam search with an n-gram language model, on arrays. Semantics: see ``beam_search``.
 
-A beam is three numbers, (history of words, node of the partial word, last label), and a score. Where it came from is
-kept apart, frame by frame, so that times and text cost nothing until a beam is returned.
+A beam is three numbers (word history, node of the partial word, last label) and a score. Its path is stored separately,
+frame by frame, so that times and text are computed only for beams that are returned.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from wav2vec2_core.language_model.ngram_kernels import score_ngram
 
 @compiled_in_place
 def advance(model: SearchTables, settings: Settings, state: State, logp: np.ndarray, frame: int) -> int:
-    """Search the frames of ``logp``, (frames, labels) float64, from ``frame`` on.
+    """Search the frames of ``logp``, (frames, labels) float64, starting at ``frame``.
 
     Returns:
-        The first frame that was not searched: the end, or one for which the arrays may be too small.
+        The first frame not searched: the end, or a frame for which the arrays may be too small.
     """
     counts = state.counts
     while frame < len(logp):
@@ -65,7 +65,7 @@ def advance(model: SearchTables, settings: Settings, state: State, logp: np.ndar
 
 @compiled_in_place
 def choose_tokens(logp: np.ndarray, least: float, tokens: np.ndarray) -> int:
-    """The labels of a frame that may continue beams, in order: at least ``least``, and the best in any case."""
+    """Labels of a frame that may extend beams, in order: those of at least ``least``, and always the best one."""
     best = 0
     for label in range(len(logp)):
         if logp[label] > logp[best]:
@@ -80,7 +80,7 @@ def choose_tokens(logp: np.ndarray, least: float, tokens: np.ndarray) -> int:
 
 @compiled_in_place
 def has_room(model: SearchTables, settings: Settings, state: State, tokens: int) -> bool:
-    """Whether the next frame fits into the arrays whatever it brings; ``beam_state.needed`` has the same bounds."""
+    """Whether the arrays have room for any next frame; ``beam_state.needed`` has the same bounds."""
     counts = state.counts
     candidates = counts[BEAMS] * tokens
     nodes = counts[NODES] + candidates * (model.longest + 1)
@@ -102,7 +102,7 @@ def has_room(model: SearchTables, settings: Settings, state: State, tokens: int)
 
 @inlined
 def expand(model: SearchTables, settings: Settings, state: State, logp: np.ndarray, tokens: int) -> int:
-    """Continue every beam with every token, equal results merged; returns the number of candidates."""
+    """Extend every beam with every token and merge equal results; returns the number of candidates."""
     candidates = 0
     for k in range(tokens):
         label = int(state.tokens[k])
@@ -127,7 +127,9 @@ def expand(model: SearchTables, settings: Settings, state: State, logp: np.ndarr
 
 @inlined
 def merge(state: State, candidates: int, history: int, node: int, parent: int, logit: float) -> int:
-    """Row of a new candidate, or of an equal one of the same stamp: probabilities add up, the later past wins."""
+    """Add a candidate, or merge it with an equal one of the same stamp: scores add up, the later parent is kept.
+    Returns its row.
+    """
     stamp, mask = state.counts[STAMP], len(state.slots) - 1
     slot = hashed(history, node) & mask
     while state.slots[slot, 0] == stamp:
@@ -149,7 +151,7 @@ def merge(state: State, candidates: int, history: int, node: int, parent: int, l
 
 @inlined
 def rate(state: State, candidates: int) -> float:
-    """Score all candidates; returns the best score."""
+    """Compute the score of every candidate; returns the best one."""
     best = -math.inf
     for row in range(candidates):
         score = state.candidate_scores[row, LOGIT] + (
@@ -162,7 +164,9 @@ def rate(state: State, candidates: int) -> float:
 
 @inlined
 def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
-    """Make the selected candidates the beams, one per recent history if asked, and note where they came from."""
+    """Make the selected candidates the new beams, one per recent history if pruning by history, and store their
+    parents.
+    """
     counts = state.counts
     counts[STAMP] += 1
     first, beams = counts[TRACES], 0
@@ -188,7 +192,9 @@ def keep(settings: Settings, state: State, kept: int, logp: np.ndarray) -> None:
 
 @inlined
 def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
-    """Whether there is a beam with the same recent words, partial word and last label; else it is row ``beams``."""
+    """Whether a beam with the same recent words, partial word and last label exists; if not, row ``beams`` is
+    registered.
+    """
     stamp, mask = state.counts[STAMP], len(state.slots) - 1
     slot = hashed(tail, node) & mask
     while state.slots[slot, 0] == stamp:
@@ -207,10 +213,10 @@ def repeats(state: State, tail: int, node: int, last: int, beams: int) -> bool:
 
 @compiled_in_place
 def finish(model: SearchTables, settings: Settings, state: State) -> int:
-    """Rank the beams as if nothing followed; they stay as they are, so that a search can go on.
+    """Rank the beams as if the recording ended here. The beams themselves do not change, so the search can continue.
 
     Returns:
-        How many candidates ``order`` ranks: PARENT is the beam, LAST the history whose score and state they have.
+        How many candidates ``order`` ranks. Their PARENT is the beam; LAST is the history with their score and state.
     """
     state.counts[STAMP] += 1
     candidates = 0

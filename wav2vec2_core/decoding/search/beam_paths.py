@@ -1,4 +1,4 @@
-"""The way back from a beam: labels of its frames, and their characters and words."""
+"""Backtracking from a beam: the labels of its frames, and their characters and words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wav2vec2_core.decoding.search.beam_state import (
 
 @compiled_in_place
 def trace_back(state: State, frames: int, beam: int, labels: np.ndarray, logp: np.ndarray) -> None:
-    """The path to a beam after so many frames: (frames,) int32 labels and (frames,) float32 their log probabilities."""
+    """Write the path to a beam after ``frames`` frames: its labels, (frames,) int32, and log probabilities, float32."""
     for frame in range(frames - 1, -1, -1):
         at = state.trace_first[frame] + beam
         labels[frame] = state.traces[at, 1]
@@ -30,7 +30,7 @@ def trace_back(state: State, frames: int, beam: int, labels: np.ndarray, logp: n
 
 @compiled_in_place
 def settled(state: State) -> tuple[int, int]:
-    """How many frames all beams have in common, and the beam of the last of them."""
+    """The number of leading frames that all beams share, and the row of their common beam at the last of these."""
     frame, count = state.counts[FRAMES], state.counts[BEAMS]
     for beam in range(count):
         state.scratch[beam] = beam
@@ -57,15 +57,16 @@ def collapse(
     runs: np.ndarray,
     sums: np.ndarray,
 ) -> tuple[int, int]:
-    """The characters of a path: frames of one label, without blanks and word delimiters.
+    """The characters of a path: runs of one label, without blanks and word delimiters.
 
     Args:
-        label_flags, label_first: of the ``SearchTables``. labels, logp: from ``trace_back``.
-        runs: (frames, 4) int32, receives label, first frame, end frame and number of the word.
-        sums: (frames,) float64, receives the sum of the probabilities over the frames.
+        label_flags, label_first: from the ``SearchTables``.
+        labels, logp: from ``trace_back``.
+        runs: (frames, 4) int32, receives label, first frame, end frame and word number of each character.
+        sums: (frames,) float64, receives the sum of its probabilities over these frames.
 
     Returns:
-        How many characters there are; how many words are complete, that is followed by the start of another.
+        The number of characters, and the number of complete words: those that a delimiter or another word follows.
     """
     count, word, last = 0, 0, -1
     inside, ended, extends = False, False, False

@@ -1,11 +1,11 @@
-"""One running beam search: log probabilities in, ranked paths out; arrays in ``beam_state``, loops in ``beam_kernels``.
+"""A running beam search: log probabilities in, ranked paths out. Arrays: ``beam_state``; loops: ``beam_kernels``.
 
-What is searched, as pyctcdecode 0.5.0 has it: A beam is the text so far, the partial word and the last label, so
-readings that end in a blank and in a letter are two beams. Equal beams add up. A beam's score is the log probability of
-its paths, plus the language model's for complete words (``alpha * ln 10 * (log10 p + offset if unknown) + beta`` each),
-plus ``hotword_weight`` for each hotword, plus a bonus or a penalty for the partial word: its share of the shortest
-hotword that starts like it, or ``unk_score_offset`` if no unigram does. At the end the partial word is complete;
-without one an empty word is scored, as unknown.
+The semantics are those of pyctcdecode 0.5.0. A beam is the text so far, the partial word and the last label, so
+prefixes that end in a blank and in a letter are two beams. Equal beams are merged and their probabilities add up. A
+beam's score is the log probability of its paths, plus ``alpha * ln 10 * (log10 p + offset if unknown) + beta`` from the
+language model for each complete word, plus ``hotword_weight`` for each hotword, plus a term for the partial word: a
+bonus, its share of the shortest hotword with this prefix, or else the penalty ``unk_score_offset`` if no unigram has
+this prefix. At the end the partial word is completed; if there is none, an empty word is scored as unknown.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LanguageModelState:
-    """What a language model knows of the words before: their ids, newest first."""
+    """The context of a language model: the ids of the preceding words, newest first."""
 
     words: tuple[int, ...]
 
 
 class LabelPath(NamedTuple):
-    """One way through the frames. labels: (frames,) int32; logp: (frames,) float32, of the label of each frame."""
+    """A label for each frame. labels: (frames,) int32; logp: (frames,) float32, log probability of each."""
 
     labels: np.ndarray
     logp: np.ndarray
 
     def joined(self, other: LabelPath) -> LabelPath:
-        """The path that goes on as ``other``."""
+        """This path followed by ``other``."""
         return LabelPath(np.concatenate([self.labels, other.labels]), np.concatenate([self.logp, other.logp]))
 
     def after(self, frames: int) -> LabelPath:
-        """The path without its first frames."""
+        """The path without its first ``frames`` frames."""
         return LabelPath(self.labels[frames:], self.logp[frames:])
 
 
@@ -48,7 +48,9 @@ EMPTY_PATH = LabelPath(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class Ranked(NamedTuple):
-    """A result of a search. logit_score: of the paths; lm_score: with language model and hotwords, what ranks it."""
+    """A result. logit_score: log probability of its paths; lm_score: with language model and hotwords, the ranking
+    score.
+    """
 
     path: LabelPath
     logit_score: float
@@ -57,34 +59,36 @@ class Ranked(NamedTuple):
 
 
 class Search:
-    """A search over one recording; ``feed`` it frames, ask for ``results`` at any time."""
+    """A search over one recording. ``feed`` it frames; ``results`` may be read at any time."""
 
     def __init__(
         self, model: SearchTables, settings: Settings, start: LanguageModelState | None, idle: State | None = None
     ) -> None:
-        """Begin. start: of the language model; idle: arrays of an earlier search over the same labels and order."""
+        """start: language model state to start from; idle: arrays of an earlier search over the same labels and order,
+        to reuse.
+        """
         from wav2vec2_core.decoding.search.beam_state import new_state, restart
 
         self.model, self.settings = model, settings
         if idle is None or len(idle.beams) < settings.beam_width:
             idle = new_state(len(model.label_flags), settings.beam_width, max(model.order - 1, 0))
         self.state = idle
-        self._needed = self._needed_frames = 0  # what was left when rows, and frames, were last dropped
-        self._gaps = np.zeros(0, np.int64)  # frames of silence that were dropped before each of the first frames
+        self._needed = self._needed_frames = 0  # rows and frames left after the last compaction
+        self._gaps = np.zeros(0, np.int64)  # silent frames dropped before each of the first frames
         restart(self.state, () if start is None else start.words, hotwords=len(model.hot_ends) > 1)
 
     def feed(self, logp: np.ndarray) -> None:
         """Search the frames of ``logp``, (frames, labels) float64.
 
         Raises:
-            InputError: scores are no numbers.
+            InputError: no hypothesis has a finite score.
         """
         from wav2vec2_core.decoding.search.beam_kernels import advance
         from wav2vec2_core.decoding.search.beam_state import BEAMS
 
         frame = 0
         while True:
-            with np.errstate(invalid="ignore"):  # of a damaged language model, where nothing is compiled
+            with np.errstate(invalid="ignore"):  # from a damaged language model, when not compiled
                 frame = advance(self.model, self.settings, self.state, logp, frame)
             if frame == len(logp):
                 break
@@ -93,10 +97,10 @@ class Search:
             raise _no_reading()
 
     def results(self, most: int | None = None) -> Iterator[Ranked]:
-        """What was said if nothing follows, the ``most`` best, best first; the search can go on.
+        """The ``most`` best hypotheses if the recording ended here, best first. The search can continue afterwards.
 
         Raises:
-            InputError: scores are no numbers.
+            InputError: no hypothesis has a finite score.
         """
         from wav2vec2_core.decoding.search.beam_kernels import finish, has_room
         from wav2vec2_core.decoding.search.beam_state import CONTEXT, FRAMES, LAST, LOGIT, PARENT, SCORE
@@ -123,11 +127,11 @@ class Search:
 
     @property
     def size(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays in bytes."""
         return sum(array.nbytes for array in self.state)
 
     def settle(self) -> LabelPath:
-        """Hand out, and forget, the frames that all beams read the same way: nothing that follows can change them."""
+        """Return, and forget, the leading frames that all beams share; later frames cannot change them."""
         from wav2vec2_core.decoding.search.beam_paths import settled
         from wav2vec2_core.decoding.search.beam_state import forget
 
@@ -141,7 +145,7 @@ class Search:
         return path
 
     def _compact(self) -> None:
-        """Drop what the beams have left behind, whenever it may be as much as what they need."""
+        """Drop unreachable state once it may take as much memory as the reachable state."""
         from wav2vec2_core.decoding.search.beam_compaction import KEPT_FRAMES, ROWS, compact, drop_silence
         from wav2vec2_core.decoding.search.beam_state import FRAMES, HISTORIES, NODES
 
@@ -162,7 +166,7 @@ class Search:
         return int(np.flatnonzero(self.model.label_flags & BLANK)[0])
 
     def _path(self, frames: int, beam: int) -> LabelPath:
-        """The path to a beam after so many of the frames that are kept, with the blanks that were dropped."""
+        """The path to a beam after ``frames`` of the kept frames, with the dropped blanks put back."""
         from wav2vec2_core.decoding.search.beam_paths import trace_back
 
         path = LabelPath(np.empty(frames, np.int32), np.empty(frames, np.float32))

@@ -1,4 +1,4 @@
-"""The best of the candidates of a frame, in order."""
+"""Selecting the best candidates of a frame, in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from wav2vec2_core.decoding.search.beam_state import (
 
 @inlined
 def select(settings: Settings, state: State, candidates: int, best: float) -> int:
-    """Put the best ``beam_width`` candidates near the best score into ``order``, best first, equals as they were."""
+    """Write the best ``beam_width`` candidates close enough to the best score into ``order``, best first, ties in their
+    former order.
+    """
     order, scores = state.order, state.candidate_scores[:, SCORE]
     least = best + settings.beam_prune
     count = 0
@@ -46,7 +48,7 @@ def select(settings: Settings, state: State, candidates: int, best: float) -> in
 
 @compiled_in_place
 def kth_largest(scores: np.ndarray, rows: np.ndarray, count: int, k: int) -> float:
-    """The ``k``-th largest score of ``rows``, which are reordered (Hoare's selection)."""
+    """The ``k``-th largest score of ``rows``, by quickselect (Hoare), which reorders ``rows``."""
     low, high = 0, count - 1
     while low < high:
         pivot = scores[rows[(low + high) >> 1]]
@@ -71,7 +73,7 @@ def kth_largest(scores: np.ndarray, rows: np.ndarray, count: int, k: int) -> flo
 
 @compiled_in_place
 def sort_descending(order: np.ndarray, scratch: np.ndarray, scores: np.ndarray, count: int) -> None:
-    """Sort rows by score, largest first, equals as they were (merge sort from runs of one)."""
+    """Sort rows by score, largest first, with a stable bottom-up merge sort."""
     run = 1
     while run < count:
         start = 0

@@ -1,4 +1,4 @@
-"""The arrays of a beam search: what it knows before it starts, what it may do, and what it keeps while it runs."""
+"""The arrays of a beam search: constant tables, settings, and the state of a running search."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from wav2vec2_core.decoding.search.tries import empty_table, refill
 
-#: Flags of labels: the CTC blank; a word starts with this label; a word starts with whatever comes after it.
+#: Flags of labels: the CTC blank; the label starts a word; the label ends a word, so that any next label starts one.
 BLANK, STARTS, ENDS = 1, 2, 4
-#: Flags of the nodes of a lexicon: some word of the lexicon starts like this; this is a word that counts as known.
+#: Flags of lexicon nodes: a prefix of some word of the lexicon; a word that counts as known.
 PREFIX, KNOWN = 1, 2
-#: Places in ``State.counts``.
+#: Indices into ``State.counts``.
 NODES, HISTORIES, TAILS, BEAMS, FRAMES, TRACES, STAMP, TOKENS = range(8)
 #: Columns of ``State.nodes``, of ``State.histories``, of ``State.history_scores``.
 WORD, LENGTH, LEXICON, HOT = range(4)
@@ -24,14 +24,15 @@ LOGIT, SCORE = range(2)
 
 
 class SearchTables(NamedTuple):
-    """What does not change while decoding.
+    """Tables that are constant during decoding.
 
-    label_flags: (labels,) uint8. label_first: (labels + 1,) int32, where each label's text starts in
-    ``label_characters``, int32. longest: characters of the longest label. width: 1 + the number of characters.
-    lexicon_*: the trie of the language model's words; words: (nodes,) uint32 id of the word that ends there, 0 if none;
-    flags: (nodes,) uint8. hot_*: the trie of the hotwords; shortest: (nodes,) int32, characters of the shortest
-    hotword below; ends: (nodes,) bool; all empty without hotwords. ngram_*: the language model's tables; order: 0
-    without language model; end: id of ``</s>``.
+    label_flags: (labels,) uint8. label_first: (labels + 1,) int32, start of each label's text in ``label_characters``,
+    int32. longest: number of characters of the longest label. width: 1 + the number of characters.
+    lexicon_*: trie of the language model's words. words: (nodes,) uint32, id of the word that ends at a node, 0 if
+    none; flags: (nodes,) uint8.
+    hot_*: trie of the hotwords, empty without hotwords. shortest: (nodes,) int32, number of characters of the shortest
+    hotword with this prefix; ends: (nodes,) bool.
+    ngram_*: tables of the language model. order: 0 without a language model; end: id of ``</s>``.
     """
 
     label_flags: np.ndarray
@@ -53,7 +54,7 @@ class SearchTables(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Options of one search, checked: ``SearchOptions`` without what the ``SearchTables`` holds."""
+    """Checked options of one search: ``SearchOptions`` without those that are part of the ``SearchTables``."""
 
     alpha: float
     beta: float
@@ -67,25 +68,21 @@ class Settings(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a search keeps: rows of arrays, so that nothing is made or thrown away for a beam.
+    """The state of a search, kept in preallocated arrays, so that no object is created per beam.
 
-    counts: (8,) int64, how many rows are in use. tokens: (labels,) int32, labels of the current frame.
-
-    nodes: int32, partial words, row 0 the empty one. WORD: the node without the mark that the next label starts a word;
-    LENGTH: characters; LEXICON, HOT: place in those tries or -1. node_scores: float64, what they add to a beam.
-    node_table: (node, character) -> node.
-
-    histories: int32, complete words, row 0 none. BEFORE: without its LAST_WORD, a node; HOTWORDS: how many; CONTEXT:
-    words of the language model's state, in contexts, uint32; TAIL: equals another's where the last words do.
-    history_scores: float64. RAW: of the language model; TOTAL: with hotwords. history_table: (history, word) ->
-    history. tail_table: (tail, word) -> tail.
-
+    counts: (8,) int64, rows in use. tokens: (labels,) int32, labels of the current frame.
+    nodes: int32, partial words; row 0 is the empty one. WORD: the node without an end-of-word mark; LENGTH: characters;
+    LEXICON, HOT: node in those tries, or -1. node_scores: float64, their contribution to a beam's score. node_table:
+    (node, character) -> node.
+    histories: int32, sequences of complete words; row 0 is empty. BEFORE: the history without its last word; LAST_WORD:
+    that word's node; HOTWORDS: their number; CONTEXT: number of words in the language model's state, which is in
+    contexts, uint32; TAIL: equal for histories with the same last words. history_scores: float64. RAW: language model;
+    TOTAL: with hotwords. history_table: (history, word) -> history. tail_table: (tail, word) -> tail.
     beams: int32, those of the last frame, best first. beam_logits: float64. candidates, candidate_scores: those of the
-    frame in the making; PARENT: row of the beam before. order, scratch: int32, rows of candidates. slots: int64, finds
-    equal candidates: (stamp, row), one stamp at a time.
-
-    traces, trace_logp: int32 (parent, label) and float32 of the beams of all frames, those of frame t from
-    ``trace_first[t]`` on.
+    current frame; PARENT: row of the beam they extend. order, scratch: int32, rows of candidates. slots: int64, hash
+    table for merging candidates: (stamp, row), valid for one stamp at a time.
+    traces, trace_logp: (parent, label) int32 and float32, for the beams of all frames; those of frame t start at
+    ``trace_first[t]``.
     """
 
     counts: np.ndarray
@@ -112,7 +109,7 @@ class State(NamedTuple):
 
 #: Rows of new arrays.
 SMALL = 1024
-#: Arrays that grow together.
+#: Arrays that are enlarged together.
 GROUPS = {
     "nodes": ("nodes", "node_scores"),
     "histories": ("histories", "history_scores", "contexts"),
@@ -123,7 +120,7 @@ TABLES = {"nodes": "node_table", "histories": "history_table", "tails": "tail_ta
 
 
 def new_state(labels: int, beam_width: int, context: int) -> State:
-    """Arrays for a search; ``restart`` begins one. labels: of the alphabet; context: words of a state, order - 1."""
+    """Allocate arrays for a search; ``restart`` starts one. labels: size of the alphabet; context: order - 1."""
     return State(
         counts=np.zeros(TOKENS + 1, np.int64),
         tokens=np.zeros(labels, np.int32),
@@ -149,7 +146,7 @@ def new_state(labels: int, beam_width: int, context: int) -> State:
 
 
 def restart(state: State, context: tuple[int, ...], *, hotwords: bool) -> None:
-    """Forget everything: one beam without words. context: word ids before the recording, newest first."""
+    """Reset to a single empty beam. context: ids of the words before the recording, newest first."""
     for table in (state.node_table, state.history_table, state.tail_table):
         table.fill(0)
     stamp = state.counts[STAMP]
@@ -167,7 +164,7 @@ def restart(state: State, context: tuple[int, ...], *, hotwords: bool) -> None:
 
 
 def needed(state: State, longest: int, order: int, beam_width: int) -> dict[str, int]:
-    """Rows that the next frame may use at most, by group of arrays."""
+    """The most rows that the next frame may use, for each group of arrays."""
     counts = state.counts
     candidates = int(counts[BEAMS]) * max(int(counts[TOKENS]), 1)
     return {
@@ -180,7 +177,7 @@ def needed(state: State, longest: int, order: int, beam_width: int) -> dict[str,
 
 
 def grown(state: State, rows: dict[str, int]) -> State:
-    """The same state in arrays of at least ``rows``; those that are large enough stay."""
+    """The same state with at least ``rows`` rows; arrays that are large enough are kept."""
     changed = {}
     for group, names in GROUPS.items():
         for name in names:
@@ -200,7 +197,7 @@ def grown(state: State, rows: dict[str, int]) -> State:
 
 
 def forget(state: State, frames: int) -> State:
-    """Drop how the first frames came about."""
+    """Drop the traces of the first ``frames`` frames."""
     counts, first = state.counts, state.trace_first
     left, dropped = int(counts[FRAMES]) - frames, int(first[frames])
     traces = int(counts[TRACES]) - dropped

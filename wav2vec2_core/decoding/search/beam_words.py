@@ -1,4 +1,4 @@
-"""Partial words and histories of words of a beam search, each made once and scored once."""
+"""Partial words and word histories of a beam search; each is created and scored once."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from wav2vec2_core.decoding.search.beam_state import (
 from wav2vec2_core.decoding.search.tries import HALF, slot_of, step
 from wav2vec2_core.language_model.ngram_kernels import score_ngram
 
-#: From the log10 of language models to natural logarithms.
+#: Converts the log10 of language models to natural logarithms.
 TO_NATURAL = 1.0 / math.log10(math.e)
-#: Characters beyond which an unknown partial word costs more, as in pyctcdecode.
+#: Number of characters beyond which the penalty of an unknown partial word grows, as in pyctcdecode.
 USUAL_LENGTH = 6
 
 
 @compiled_in_place
 def child(model: SearchTables, settings: Settings, state: State, node: int, character: int) -> int:
-    """The partial word with one more character; the number after the last character's says that the word ends there."""
+    """The partial word extended by one character; ``width - 1`` is the end-of-word mark."""
     key = node * model.width + character + 1
     slot = slot_of(state.node_table, key)
     if state.node_table[slot, 0] == 0:
@@ -48,7 +48,7 @@ def child(model: SearchTables, settings: Settings, state: State, node: int, char
 
 @compiled_in_place
 def add_node(model: SearchTables, settings: Settings, state: State, parent: int, character: int) -> int:
-    """A partial word that was not there yet, with what it adds to the score of a beam."""
+    """Create a partial word, with its contribution to a beam's score."""
     node = state.counts[NODES]
     state.counts[NODES] = node + 1
     if character == model.width - 1:
@@ -76,7 +76,7 @@ def add_node(model: SearchTables, settings: Settings, state: State, parent: int,
 
 @compiled_in_place
 def complete(model: SearchTables, settings: Settings, state: State, history: int, word: int) -> int:
-    """The history with one more word; word 0 is the empty word, which no model knows."""
+    """The history extended by one word; word 0 is the empty word, which is unknown to every model."""
     key = (history << HALF) + word + 1
     slot = slot_of(state.history_table, key)
     if state.history_table[slot, 0] == 0:
@@ -87,7 +87,7 @@ def complete(model: SearchTables, settings: Settings, state: State, history: int
 
 @compiled_in_place
 def add_history(model: SearchTables, settings: Settings, state: State, parent: int, word: int) -> int:
-    """A history that was not there yet, scored by the language model and the hotwords."""
+    """Create a history, scored by the language model and the hotwords."""
     history = state.counts[HISTORIES]
     state.counts[HISTORIES] = history + 1
     state.histories[history, BEFORE] = parent
@@ -118,7 +118,7 @@ def add_history(model: SearchTables, settings: Settings, state: State, parent: i
 
 @compiled_in_place
 def tail_of(state: State, history: int, words: int) -> int:
-    """A number for the last ``words`` words of a history, the same for the same words."""
+    """A number that identifies the last ``words`` words of a history."""
     tail = 0
     for _ in range(words):
         if history <= 0:

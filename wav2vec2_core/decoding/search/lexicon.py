@@ -1,4 +1,4 @@
-"""The words that a beam search knows beforehand, as tries: those of the language model, and hotwords."""
+"""Tries of the words that a beam search knows in advance: those of the language model, and hotwords."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wav2vec2_core.language_model.ngram import NgramModel
 
 
 class Spelling(NamedTuple):
-    """Labels as flags and characters; see ``SearchTables``. alphabet: (characters,) uint32, sorted code points."""
+    """Flags and characters of labels; see ``SearchTables``. alphabet: (characters,) uint32, sorted code points."""
 
     flags: np.ndarray
     first: np.ndarray
@@ -26,11 +26,11 @@ class Spelling(NamedTuple):
 
     @property
     def width(self) -> int:
-        """1 + the number of characters: the last number marks the end of a word."""
+        """1 + the number of characters; the last number is the end-of-word mark."""
         return len(self.alphabet) + 1
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.SearchTables``."""
+        """The fields by their names in ``beam_state.SearchTables``."""
         labels = {f"label_{name}": getattr(self, name) for name in ("flags", "first", "characters")}
         return {**labels, "longest": self.longest, "width": self.width}
 
@@ -53,7 +53,7 @@ class Spelling(NamedTuple):
 
 
 class Lexicon(NamedTuple):
-    """Arrays of a trie of words; see ``beam_state.SearchTables``."""
+    """Trie of the language model's words, as arrays; see ``beam_state.SearchTables``."""
 
     table: np.ndarray
     words: np.ndarray
@@ -61,12 +61,13 @@ class Lexicon(NamedTuple):
 
     @classmethod
     def of(cls, spelling: Spelling, model: NgramModel | None, unigrams: Sequence[str] | None) -> Lexicon:
-        """The words of a language model; those of ``unigrams`` that it knows count as known and spell known prefixes.
+        """The trie of a language model's words; those among ``unigrams`` are marked as known, and so are their
+        prefixes.
 
-        Without unigrams every word of the model is known, and no partial word is.
+        Without unigrams all words of the model are known, and no prefix is.
 
         Raises:
-            InputError: nobody says which words the model has.
+            InputError: the model does not list its words and no unigrams are given.
         """
         trie = Trie(spelling.alphabet, spelling.width)
         if model is None:
@@ -74,7 +75,7 @@ class Lexicon(NamedTuple):
         vocabulary = model.unigrams if model.unigrams is not None else unigrams
         if vocabulary is None:
             raise InputError("the language model's file does not hold its words: give them as unigrams")
-        # What a label may spell, though word lists leave it out.
+        # Labels may spell these, although word lists omit them.
         spelled = [*vocabulary, "<s>", "</s>"]
         nodes, whole = trie.insert(spelled)
         listed, listed_whole = np.empty(0, np.int32), np.empty(0, bool)
@@ -96,12 +97,12 @@ class Lexicon(NamedTuple):
         return cls(trie.table, words, flags)
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.SearchTables``."""
+        """The fields by their names in ``beam_state.SearchTables``."""
         return {f"lexicon_{name}": value for name, value in self._asdict().items()}
 
 
 class Hotwords(NamedTuple):
-    """Arrays of a trie of hotwords; see ``beam_state.SearchTables``."""
+    """Trie of the hotwords, as arrays; see ``beam_state.SearchTables``."""
 
     table: np.ndarray
     shortest: np.ndarray
@@ -109,7 +110,7 @@ class Hotwords(NamedTuple):
 
     @classmethod
     def of(cls, spelling: Spelling, hotwords: Iterable[str]) -> Hotwords:
-        """Spell hotwords; those of several words count word by word."""
+        """The trie of these hotwords; a phrase is split into its words."""
         words = sorted({word for hotword in hotwords for word in hotword.split()})
         trie = Trie(spelling.alphabet, spelling.width)
         nodes, whole = trie.insert(words)
@@ -121,5 +122,5 @@ class Hotwords(NamedTuple):
         return cls(trie.table, shortest, ends)
 
     def named(self) -> dict[str, Any]:
-        """As fields of a ``beam_state.SearchTables``."""
+        """The fields by their names in ``beam_state.SearchTables``."""
         return {f"hot_{name}": value for name, value in self._asdict().items()}

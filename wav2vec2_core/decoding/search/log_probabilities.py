@@ -1,4 +1,4 @@
-"""From what a model gives to log probabilities, frame by frame."""
+"""Converting a model's output to log probabilities, frame by frame."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 
 from wav2vec2_core.errors import InputError
 
-#: Probabilities below 1e-15 count as that, as in pyctcdecode.
+#: Probabilities are clipped at 1e-15, as in pyctcdecode.
 LEAST_LOG = np.log(1e-15)
-#: A row of numbers from 0 to 1 whose sum is this close to 1 holds probabilities; float16 needs as much.
+#: A row of numbers from 0 to 1 is taken as probabilities if its sum is this close to 1, which allows for float16.
 SUM_TOLERANCE = 1e-3
 
 
 def checked_logits(logits: Any, labels: int) -> np.ndarray:
-    """(frames, labels) float32 or float64, contiguous. Raises ``InputError`` if that is not what it is."""
+    """Return logits as (frames, labels), float32 or float64, contiguous. Raises ``InputError`` if the shape or type is
+    wrong.
+    """
     array = np.asarray(logits)
     if array.dtype.kind not in "fiu":
         raise InputError(f"logits are of type {array.dtype}: real numbers are needed")
@@ -31,12 +33,13 @@ def checked_logits(logits: Any, labels: int) -> np.ndarray:
 
 
 def log_probabilities(logits: np.ndarray, first_frame: int = 0) -> np.ndarray:
-    """Log softmax of checked logits, (frames, labels) float64, at least log 1e-15; rows of probabilities: their log.
+    """Log softmax of checked logits, (frames, labels) float64, clipped at log 1e-15; for rows of probabilities, their
+    log.
 
-    ``first_frame``: number of the first row, for messages.
+    ``first_frame``: number of the first row, for error messages.
 
     Raises:
-        InputError: a frame holds NaN, plus infinity, or nothing but minus infinity.
+        InputError: a frame contains NaN or plus infinity, or only minus infinity.
     """
     best = logits.max(1)
     if not np.isfinite(best).all():
@@ -57,7 +60,7 @@ def log_probabilities(logits: np.ndarray, first_frame: int = 0) -> np.ndarray:
 
 
 def _are_probabilities(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """(frames,) bool: which rows are probabilities already."""
+    """(frames,) bool: which rows are already probabilities."""
     given = (best > 0) & (best <= 1 + SUM_TOLERANCE)
     if given.any():
         given &= (logits.min(1) >= 0) & (np.abs(logits.sum(1, dtype=np.float64) - 1) < SUM_TOLERANCE)

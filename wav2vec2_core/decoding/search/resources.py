@@ -1,4 +1,4 @@
-"""What the searches of one decoder share: labels, language model, tries, and arrays to search in."""
+"""Resources that the searches of one decoder share: labels, language model, tries, and reusable arrays."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from wav2vec2_core.decoding.search.beam_state import SearchTables, Settings, State
     from wav2vec2_core.language_model.ngram import NgramModel
 
-#: Arrays of a search that are larger are not kept for the next one, bytes.
+#: Arrays of a finished search are reused if they are not larger than this, bytes.
 KEPT_BYTES = 1 << 26
-#: Lists of hotwords whose tries are kept, and unpickled resources that a worker process keeps between its tasks.
+#: Cached hotword tries, and unpickled resources that a worker process keeps between tasks.
 KEPT_LISTS, KEPT_RESOURCES = 8, 2
 
 
 class Resources:
-    """Begins searches. May be used by several threads; a pickle of it is unpickled once per process."""
+    """Starts searches. Thread-safe; a pickle of it is unpickled once per process."""
 
     def __init__(
         self, alphabet: Alphabet, model: NgramModel | None, unigrams: Sequence[str] | None, key: str | None = None
@@ -46,7 +46,7 @@ class Resources:
         return _revived, (self._key, self.alphabet, self.model, self.unigrams)
 
     def begin(self, options: SearchOptions, start: LanguageModelState | None) -> Search:
-        """Begin a search. Raises ``InputError`` if ``start`` is no state of the language model."""
+        """Start a search. Raises ``InputError`` if ``start`` is not a state of the language model."""
         state = self._checked_start(options, start)
         model = self._model(options.hotwords)
         try:
@@ -56,7 +56,7 @@ class Resources:
         return Search(model, _settings(options), state, idle)
 
     def end(self, search: Search) -> None:
-        """Take the arrays of a search that is over."""
+        """Take back the arrays of a finished search for reuse."""
         if search.size <= KEPT_BYTES:
             self._idle.append(search.state)
 
@@ -100,7 +100,7 @@ class Resources:
         return self._models[()]._replace(**Hotwords.of(Spelling.of(self.alphabet), hotwords).named())
 
 
-#: Resources of this process by key: so that tasks of a forked worker find those of its parent.
+#: Resources of this process by key; tasks in a forked worker find those of its parent here.
 _LIVING: weakref.WeakValueDictionary[str, Resources] = weakref.WeakValueDictionary()
 _KEPT: OrderedDict[str, Resources] = OrderedDict()
 
@@ -131,7 +131,9 @@ def _settings(options: SearchOptions) -> Settings:
 
 
 def _tables(model: NgramModel | None) -> dict[str, Any]:
-    """The language model's fields of ``SearchTables``, of the same types without one: one program serves both."""
+    """The language model's fields of ``SearchTables``; without a model they have the same types, so one compiled
+    program serves both.
+    """
     if model is None:
         data, order, end = np.zeros(1, np.uint32), 0, 0
         offsets = buckets = np.zeros(1, np.int64)

@@ -1,4 +1,4 @@
-"""Options of a beam search, checked once."""
+"""Options of a beam search, validated once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import numpy as np
 
 from wav2vec2_core.errors import InputError
 
-#: Beams beyond this are a mistake: memory grows with them, and no model has so many readings of a frame.
+#: Largest beam width accepted. More is a mistake: memory grows with it and no frame has as many hypotheses.
 MAX_BEAMS = 100_000
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search; the defaults are pyctcdecode's. Scores are natural logarithms.
+    """Options of a beam search; the defaults are pyctcdecode's. Scores are natural logarithms.
 
-    beam_width: beams kept per frame. beam_prune_logp: beams that score this much below the best are dropped.
-    token_min_logp: labels less probable than this continue no beam, unless one is the most probable of its frame.
-    prune_history: of beams with the same last words keep the best alone; faster, and the other readings are lost.
-    hotwords: words to prefer; of several words, each counts by itself. hotword_weight: what each adds to the score.
-    alpha: weight of the language model. beta: added for each word. unk_score_offset: log10, added to words that are
-    unknown. lm_score_boundary: the recording starts and ends sentences.
+    beam_width: beams kept per frame.
+    beam_prune_logp: beams whose score is this much below the best are dropped.
+    token_min_logp: labels less probable than this do not extend beams, except the most probable label of a frame.
+    prune_history: keep only the best of the beams with the same last words; faster, but loses alternatives.
+    hotwords: words to prefer; a phrase counts as its words.
+    hotword_weight: added to the score for each hotword.
+    alpha: weight of the language model.
+    beta: added for each word.
+    unk_score_offset: log10, added for unknown words.
+    lm_score_boundary: score sentence start and end at the ends of the recording.
 
     Raises:
         InputError: a value is out of its range.
@@ -65,7 +69,7 @@ class SearchOptions:
         return float(value)
 
     def changed(self, **given: Any) -> SearchOptions:
-        """The same options but for those given; ``None`` means unchanged. Raises ``InputError``."""
+        """A copy with the given options replaced; ``None`` means unchanged. Raises ``InputError``."""
         names = [field.name for field in fields(self)]
         for name in given:
             if name not in names:

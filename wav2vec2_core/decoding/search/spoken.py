@@ -1,4 +1,4 @@
-"""From the path of a beam to text, words and characters."""
+"""Converting the path of a beam to text, words and characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wav2vec2_core.decoding.timeline import Character, Word
 
 
 class PathSpeller:
-    """Writes paths over the labels of one alphabet as text and words."""
+    """Converts label paths over one alphabet to text and words."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         self.alphabet = alphabet
@@ -27,9 +27,10 @@ class PathSpeller:
         return spelling.flags, spelling.first
 
     def words(self, path: LabelPath, first_frame: int = 0) -> tuple[list[Word], int]:
-        """Words of a path that starts at ``first_frame``, and how many of them another word or a delimiter follows.
+        """Words of a path that starts at ``first_frame``, and how many of them are complete: a delimiter or a word
+        follows.
 
-        A character is one label: from its first frame to the last of its repeats, and its confidence the mean
+        A character is one label, from its first frame to the last of its repeats. Its confidence is the mean
         probability of the label over these frames; a word's is the mean over its characters, as in greedy decoding.
         """
         runs, sums, closed = self._runs(path)
@@ -42,7 +43,7 @@ class PathSpeller:
         return [Word.of(characters) for characters in words], closed
 
     def word_frames(self, path: LabelPath) -> list[tuple[str, tuple[int, int]]]:
-        """Each word with its first and its end frame."""
+        """Each word with its first frame and its end frame, exclusive."""
         runs = self._runs(path)[0]
         if len(runs) == 0:
             return []
@@ -58,7 +59,7 @@ class PathSpeller:
         return found
 
     def _runs(self, path: LabelPath) -> tuple[np.ndarray, np.ndarray, int]:
-        """Characters of a path and its complete words, as ``beam_paths.collapse`` finds them."""
+        """Characters of a path and the number of complete words, from ``beam_paths.collapse``."""
         from wav2vec2_core.decoding.search.beam_paths import collapse
 
         runs = np.empty((len(path.labels), 4), np.int32)
@@ -69,11 +70,12 @@ class PathSpeller:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of a recording.
+    """One hypothesis for the text of a recording.
 
-    logit_score: natural log probability of its paths under the model. lm_score: the same with language model and
-    hotwords, what ranks hypotheses. last_lm_state: of the language model after the last word, for the recording that
-    goes on from here; ``None`` without language model.
+    logit_score: natural log probability of its paths under the acoustic model.
+    lm_score: with language model and hotwords, the ranking score.
+    last_lm_state: language model state after the last word, for the recording that continues this one; ``None`` without
+    a language model.
     """
 
     logit_score: float
@@ -84,15 +86,15 @@ class Hypothesis:
 
     @cached_property
     def text(self) -> str:
-        """Words with one space between them."""
+        """The words separated by single spaces."""
         return " ".join([word for word, _ in self.word_frames])
 
     @cached_property
     def word_frames(self) -> list[tuple[str, tuple[int, int]]]:
-        """Each word with its first and its end frame."""
+        """Each word with its first frame and its end frame, exclusive."""
         return self._speller.word_frames(self._path)
 
     @cached_property
     def words(self) -> list[Word]:
-        """With frames, confidence and characters."""
+        """The words with frames, confidence and characters."""
         return self._speller.words(self._path)[0]

@@ -1,4 +1,4 @@
-"""Integer tries: words as paths of character numbers, in a flat hash table, so that decoding never hashes a string."""
+"""Integer tries: words as paths of character numbers in a flat hash table, so that decoding never hashes strings."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 
 from wav2vec2_core.compilation import compiled_in_place
 
-#: Bits of one half of a key: the numbers of nodes and histories stay below 2 ** 31.
+#: Bits of half a key: numbers of nodes and histories stay below 2 ** 31.
 HALF = 31
 LOW_HALF = 2**HALF - 1
-#: Odd numbers below 2 ** 32 that spread the halves; products fit into 63 bits, so plain Python and machine code agree.
+#: Odd hash multipliers below 2 ** 32: products fit into 63 bits, so plain Python and compiled code agree.
 SPREAD, SPREAD_HIGH = 0x9E3779B1, 0x85EBCA77
-#: Words inserted before the tables may have to grow.
+#: Words inserted at a time, before the tables are enlarged.
 BATCH = 1 << 16
 
 
 @compiled_in_place
 def hashed(low: int, high: int) -> int:
-    """A hash of two numbers from 0 to 2 ** 31, not negative."""
+    """A non-negative hash of two numbers from 0 to 2 ** 31."""
     mixed = (low * SPREAD) ^ (high * SPREAD_HIGH)
     return mixed ^ (mixed >> 29)
 
 
 @compiled_in_place
 def slot_of(table: np.ndarray, key: int) -> int:
-    """Where ``key`` stands in a hash table, or the free slot for it."""
+    """The slot of ``key`` in a hash table, or the free slot where it belongs."""
     mask = len(table) - 1
     slot = hashed(key & LOW_HALF, key >> HALF) & mask
     while table[slot, 0] != 0 and table[slot, 0] != key:
@@ -36,7 +36,7 @@ def slot_of(table: np.ndarray, key: int) -> int:
 
 @compiled_in_place
 def refill(table: np.ndarray, larger: np.ndarray) -> None:
-    """Move all entries of a hash table into a larger, empty one."""
+    """Copy all entries of a hash table into a larger, empty one."""
     for old in range(len(table)):
         if table[old, 0] != 0:
             slot = slot_of(larger, int(table[old, 0]))
@@ -63,11 +63,16 @@ def insert_words(
     ends: np.ndarray,
     count: int,
 ) -> int:
-    """Insert words into a trie with room for them, and return the number of its nodes.
+    """Insert words into a trie with enough room; returns its new number of nodes.
 
     Args:
-        table: the trie's. parents: (nodes,) int32. width: of the trie. count: nodes so far, the root among them.
-        characters: of all words. first: (words + 1,) where each word starts. ends: (words,) receives their last nodes.
+        table: hash table of the trie.
+        parents: (nodes,) int32.
+        width: that of the trie.
+        count: number of nodes so far, with the root.
+        characters: character numbers of all words.
+        first: (words + 1,) start of each word.
+        ends: (words,) receives the last node of each word.
     """
     for word in range(len(ends)):
         node = 0
@@ -86,21 +91,21 @@ def insert_words(
 
 @compiled_in_place
 def spread_to_prefixes(parents: np.ndarray, values: np.ndarray) -> None:
-    """Give every node the least value of itself and its descendants; a parent comes before its children."""
+    """Set each node to the minimum over itself and its descendants; parents come before their children."""
     for node in range(len(parents) - 1, 0, -1):
         values[parents[node]] = min(values[parents[node]], values[node])
 
 
 def empty_table(capacity: int) -> np.ndarray:
-    """A hash table that stays half empty with ``capacity`` entries: (slots, 2) int64, key or 0, and value."""
+    """A hash table at most half full with ``capacity`` entries: (slots, 2) int64, key (0 if free) and value."""
     return np.zeros((1 << max(4, (2 * capacity - 1).bit_length()), 2), np.int64)
 
 
 class Trie:
     """A trie over an alphabet of characters.
 
-    alphabet: sorted code points; a character's number is its place. width: more than the numbers of characters, the
-    table maps ``node * width + number + 1`` to the child.
+    alphabet: sorted code points; a character's number is its index.
+    width: larger than every character number; the table maps ``node * width + number + 1`` to the child.
     """
 
     def __init__(self, alphabet: np.ndarray, width: int) -> None:
@@ -111,15 +116,14 @@ class Trie:
 
     @property
     def parents(self) -> np.ndarray:
-        """(nodes,) int32; the root, node 0, is its own."""
+        """(nodes,) int32; the root, node 0, is its own parent."""
         return self._parents[: self.count]
 
     def insert(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Insert words as far as their characters are in the alphabet.
+        """Insert words, each up to its first character outside the alphabet.
 
         Returns:
-            (words,) int32, the node where each word ends, or where the first character outside of the alphabet comes;
-            (words,) bool, whether it is the end.
+            (words,) int32, the node where each word was left; (words,) bool, whether the whole word was inserted.
         """
         ends = np.empty(len(words), np.int32)
         whole = np.empty(len(words), bool)
@@ -131,7 +135,9 @@ class Trie:
         return ends, whole
 
     def _spelled(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Characters of all words, cut at the first unknown one; where each word starts; which are not cut."""
+        """Characters of all words, each cut at its first unknown character; start of each word; which words are not
+        cut.
+        """
         points = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32)
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         ends = np.cumsum(lengths)
