@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.errors import BackendError, InputError
+from wav2vec2_core.errors import BackendError, InputError, brief
 
 PADDING_STRATEGIES = ("longest", "max_length", "do_not_pad")
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second", "do_not_truncate")
@@ -74,12 +74,6 @@ def check_length(name: str, value: Any, minimum: int = 0) -> int | None:
 def round_up(length: int, multiple: int | None) -> int:
     """The next multiple of ``multiple`` (``length`` itself for ``None``)."""
     return length if multiple is None else -(-length // multiple) * multiple
-
-
-def brief(value: Any) -> str:
-    """``repr`` on one line and not longer than a message can bear."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def gather(examples: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 #: Of what a message lists: names, and characters of each.
 _MOST_NAMES, _LONGEST_NAME = 12, 40
+_LONGEST_VALUE = 100  # characters of a value in a message
 
 
 class Wav2Vec2Error(Exception):
@@ -42,6 +43,17 @@ class OutputError(Wav2Vec2Error, OSError):
 
 class BackendError(Wav2Vec2Error, RuntimeError):
     """A back end, a device or an optional library is not available here."""
+
+
+def brief(value: object) -> str:
+    """A value for a message: its ``repr`` on one line, cut at 100 characters."""
+    if isinstance(value, (str, bytes)):
+        value = value[: _LONGEST_VALUE + 1]
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer that Python refuses to print
+        text = f"<{type(value).__name__} of too many digits>"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 def listed(names: Iterable[object]) -> str:

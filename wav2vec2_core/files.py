@@ -181,7 +181,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: the file cannot be read, is not UTF-8 JSON, or holds something other than an object.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not readable JSON ({_reason(error)}): restore or download it again"

@@ -7,13 +7,12 @@ import io
 import json
 import math
 import os
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.errors import InputError, brief, listed
 from wav2vec2_core.files import write_text
 
 if TYPE_CHECKING:
@@ -241,9 +240,14 @@ def _folder(path: Path, header: Sequence[str]) -> Path:
 def _utterance(entry: Mapping[str, Any], columns: tuple[str, str | None], folder: Path, where: str) -> Utterance:
     path, text = entry[columns[0]], None if columns[1] is None else entry[columns[1]]
     if not isinstance(path, str) or not path.strip():
-        raise InputError(f"{where} has {columns[0]}={reprlib.repr(path)}: it must be the path of a recording")
+        raise InputError(f"{where} has {columns[0]}={brief(path)}: it must be the path of a recording")
     if text is not None and not isinstance(text, str):
-        raise InputError(f"{where} has {columns[1]}={reprlib.repr(text)}: it must be text")
+        raise InputError(f"{where} has {columns[1]}={brief(text)}: it must be text")
+    try:
+        os.fsencode(path)  # bytes of a name that are not UTF-8 are escapes that it knows
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} has half of a character ({error.object[error.start]!a}): write it whole") from error
     offset = _seconds(entry.get("offset"), "offset", where)
     duration = _seconds(entry.get("duration"), "duration", where)
     return Utterance(folder / path, text, offset or 0.0, duration)
@@ -254,11 +258,11 @@ def _seconds(value: Any, name: str, where: str) -> float | None:
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not 0 <= seconds < math.inf or (name == "duration" and seconds == 0):
         rule = "a positive number" if name == "duration" else "0 or a positive number"
-        raise InputError(f"{where} has {name}={reprlib.repr(value)}: it must be {rule} of seconds")
+        raise InputError(f"{where} has {name}={brief(value)}: it must be {rule} of seconds")
     return seconds
 
 

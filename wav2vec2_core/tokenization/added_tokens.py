@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wav2vec2_core.batching import brief
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import InputError, brief
 
 
 @dataclass(frozen=True)

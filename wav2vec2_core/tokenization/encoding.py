@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wav2vec2_core.batching import brief, check_length, check_side, padding_strategy, round_up, truncation_strategy
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.batching import check_length, check_side, padding_strategy, round_up, truncation_strategy
+from wav2vec2_core.errors import InputError, brief
 
 #: ``model_max_length`` above this means "no limit" (transformers writes 1e30 for it).
 NO_LIMIT = 10**20

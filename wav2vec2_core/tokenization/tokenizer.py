@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from wav2vec2_core.batching import Batch, as_numpy, brief, check_length, framework_of, gather
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.batching import Batch, as_numpy, check_length, framework_of, gather
+from wav2vec2_core.errors import InputError, brief
 from wav2vec2_core.files import check_file_name, make_folder, write_json
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.pretrained import Pretrained

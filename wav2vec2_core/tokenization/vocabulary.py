@@ -10,8 +10,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from wav2vec2_core.batching import brief, check_side
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.batching import check_side
+from wav2vec2_core.errors import InputError, brief
 from wav2vec2_core.files import read_json
 from wav2vec2_core.tokenization.added_tokens import AddedToken, AddedTokens
 

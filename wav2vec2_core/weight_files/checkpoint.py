@@ -24,10 +24,18 @@ CANONICAL_ENDINGS = {
     ".parametrizations.weight.original1": ".weight_v",
     "mask_time_emb_vector": "masked_spec_embed",  # transformers < 4.6
 }
+#: Parts of names that torch.compile, FullyShardedDataParallel and checkpointing put in for a module of their own.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def canonical_name(name: str) -> str:
-    """The spelling of the parameter table for a name found in a file."""
+    """The spelling of the parameter table for a name found in a file.
+
+    Names that wrappers of PyTorch leave (``module.``, ``_orig_mod.`` ...) are dropped.
+    """
+    name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    while name.startswith("module."):  # DataParallel and DistributedDataParallel
+        name = name.removeprefix("module.")
     for ending, canonical in CANONICAL_ENDINGS.items():
         if name.endswith(ending):
             return name.removesuffix(ending) + canonical

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.errors import CheckpointError, brief
 
 #: PyTorch's storage classes and the element type of each.
 STORAGES = {
@@ -218,7 +218,7 @@ class _Machine:
                 self.memo[len(self.memo)] = self._top(object)
             case "GET" | "BINGET" | "LONG_BINGET":
                 if argument not in self.memo:
-                    raise RefusedError(f"it refers to the unknown memo entry {argument}")
+                    raise RefusedError(f"it refers to the unknown memo entry {brief(argument)}")
                 self.stack.append(self.memo[argument])
             case "GLOBAL":
                 module, _, name = argument.partition(" ")
@@ -237,7 +237,7 @@ class _Machine:
             case "BINPERSID":
                 self._add_storage(_storage(self.pop()))
             case "INST":
-                raise RefusedError(f"it calls {argument.replace(' ', '.')}")
+                raise RefusedError(f"it calls {brief(argument.replace(' ', '.'))}")
             case _:
                 raise RefusedError(f"it uses the instruction {instruction}")
 
@@ -253,7 +253,7 @@ class _Machine:
         found = Global(module, name)
         storage = module in ("torch", "torch.cuda") and name in STORAGES
         if not storage and str(found) not in _MEANINGS and not (self._records and self._records(found)):
-            raise RefusedError(f"it looks up {str(found)[:100]!r}")
+            raise RefusedError(f"it looks up {brief(str(found))}")
         return found
 
     def _call(self, function: Any, arguments: Any) -> Any:

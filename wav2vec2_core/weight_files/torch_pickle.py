@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.errors import CheckpointError, brief
 from wav2vec2_core.weight_files.arrays import numpy_dtype, read_range
 from wav2vec2_core.weight_files.inert_pickle import Global, Storage, TensorView, read_pickle
 
@@ -87,7 +87,7 @@ def _check_tensors(path: Path, value: Any) -> dict[str, TensorView]:
     for name, view in value.items():
         if not isinstance(name, str) or not isinstance(view, TensorView):
             raise CheckpointError(
-                f"{path} holds {str(name)[:100]!r}, which is not a named tensor: save model.state_dict() alone, or use "
+                f"{path} holds {brief(name)}, which is not a named tensor: save model.state_dict() alone, or use "
                 "safetensors"
             )
     return value

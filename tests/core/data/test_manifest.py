@@ -239,3 +239,19 @@ def test_the_recording_of_an_utterance_is_its_stretch(tmp_path):
     with pytest.raises(AudioError, match="does not exist"):
         Utterance(tmp_path / "none.wav").recording()
     assert Utterance(path).recording(channel="left").channel == "left"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"audio_filepath": "a.wav", "duration": 1' + "0" * 400 + "}", "duration="),
+        ('{"audio_filepath": "a.wav", "duration": 1' + "0" * 5000 + "}", "line 1"),
+        ('{"audio_filepath": "\\ud800.wav"}', "half of a character"),
+        ('{"audio_filepath": "a.wav", "text": "a\\udfffb"}', "half of a character"),
+        ('{"audio_filepath": "a.wav", "offset": "' + "9" * 999 + '"}', "offset="),
+    ],
+)
+def test_values_at_the_edges_of_python(read, line, says):
+    with pytest.raises(InputError, match=says) as caught:
+        read("m.jsonl", line)
+    assert len(str(caught.value)) < 400

@@ -443,3 +443,14 @@ def test_reading_needs_no_second_copy(tmp_path, layout):
     assert arrays == 6 * 16 * 1024
     assert anonymous > arrays  # the measure sees the arrays ...
     assert peak - before < arrays + 8 * 1024  # ... and half a tensor more would be too much
+
+
+@pytest.mark.parametrize(
+    "wrapped", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}", "_fsdp_wrapped_module.{}"]
+)
+def test_names_of_wrapped_modules(tmp_path, wrapped):
+    names = ["conv._orig_mod.weight", "lm_head.bias", "module_of_mine.weight"]
+    write_checkpoint(tmp_path, {wrapped.format(name): np.full(2, i, np.float32) for i, name in enumerate(names)})
+    checkpoint = opened(tmp_path)
+    assert {*checkpoint.shapes} == {"conv.weight", "lm_head.bias", "module_of_mine.weight"}
+    assert checkpoint.read("lm_head.bias").tolist() == [1, 1]

@@ -315,3 +315,14 @@ def test_shrunk_after_opening(path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(CheckpointError, match="truncated"):
         file.read("a")
+
+
+def test_numbers_that_python_does_not_print(tmp_path):
+    """A key, a memo entry and a size of 160,000 bits."""
+    long = b"\x8b" + struct.pack("<i", 20_000) + b"\x7f" * 20_000
+    for number, body in enumerate((b"}" + long + b"Ns.", b"}(" + long + b"K\x01u.", long + b".")):
+        path = tmp_path / f"{number}.bin"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + body)
+            archive.writestr("archive/version", "3\n")
+        assert len(refused(path)) < 400
