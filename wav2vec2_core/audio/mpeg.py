@@ -53,6 +53,7 @@ class _Run:
     end: int = 0
     frames: int = 0
     promised: int | None = None
+    first: int = 0  # where its frames of sound begin, or the one before them that states their number
     has_mark: bool = False
     cut: int = 0  # bytes that its last frame lacks
     garbage: int = 0  # bytes behind it that are neither frames nor tags
@@ -76,14 +77,14 @@ def mpeg_parts(scan: Scan, begin: int) -> list[Part]:
     found = []
     for index, run in enumerate(runs):
         form, is_last = forms[run.form], index == len(runs) - 1
-        prefix = b"" if run.has_mark else _mark(scan.at(run.begin, 4), run.frames, form)
+        prefix = b"" if run.promised is not None else _mark(scan.at(run.begin, 4), run.frames, form)
         length = max(1, run.frames * form.samples - (_DELAY if prefix else 0))
         missing = None
         if run.promised is not None and run.frames + 1 < run.promised:
             missing = f"is truncated: it promises {run.promised} frames and holds {run.frames}"
         found.append(
             Part(
-                begin if index == 0 else run.begin,
+                begin if index == 0 and not prefix else run.first,
                 scan.size if is_last and _is_tag(scan, run.end) else run.end,
                 prefix=prefix,
                 is_promise=run.promised is not None,
@@ -133,6 +134,7 @@ def _walk(scan: Scan, offset: int) -> _Run:
     form, frames, get = value >> 16, 0, lengths.get
     if run.has_mark:
         position = value & 0xFFFF
+    run.first = offset if promised is not None else offset + position
     mark = _next_mark(buffer, position)
     while True:
         if position + 4 > len(buffer):

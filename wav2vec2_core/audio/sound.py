@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,13 +32,11 @@ def open_sound(path: Path | None, file: BinaryIO, part: Part, name: str) -> Iter
     Raises:
         AudioError: the file is damaged, or its rate or channels are none of a recording.
     """
-    import soundfile
-
     size = file.seek(0, os.SEEK_END)
     whole = path is not None and part.begin == 0 and part.end == size and not part.patches and not part.prefix
     source = os.fsencode(path) if whole and path else Window(file, part.begin, part.end, part.patches, part.prefix)
     try:
-        sound = soundfile.SoundFile(source)  # pyright: ignore[reportArgumentType]
+        sound = _sequential()(source)
     except Exception as error:
         if "malformed" in str(getattr(error, "error_string", "")):
             raise AudioError(f"{name} is a damaged or truncated recording: download or export it again") from error
@@ -48,6 +47,21 @@ def open_sound(path: Path | None, file: BinaryIO, part: Part, name: str) -> Iter
     with sound:
         check_form(name, sound.samplerate, sound.channels)
         yield sound
+
+
+@cache
+def _sequential() -> Any:
+    """``soundfile.SoundFile`` that does not seek to where it is after every read.
+
+    Decoders begin anew at a seek: FLAC decodes a frame twice, and the next numbers of mp3 differ in their last bits.
+    """
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Sequential
 
 
 def sound_run(sound: Any, part: Part, reading: Reading, *, is_first: bool, seconds: float) -> Run:
@@ -76,7 +90,6 @@ def _blocks(sound: Any, part: Part, reading: Reading, begin: int, before: float)
     may_be_infinite = not sound.subtype.startswith("PCM_")
     mixer = reading.mixer(channels)
     error = None
-    # Every read costs a seek, so the first one is all of a stretch.
     size = _BLOCK if reading.until is None else round((reading.until - before + _BEHIND) * rate - begin) * channels
     while error is None:
         buffer = np.empty((max(1, min(size, _BLOCK) // channels // PIECE) * PIECE, channels), np.float32)
