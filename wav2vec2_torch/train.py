@@ -123,12 +123,11 @@ class Trainer:
         groups = self.optimizer.param_groups
         order = {names[one]: index for index, one in enumerate(one for group in groups for one in group["params"])}
         state: dict[int, dict[str, Tensor]] = {}
+        kind = type(self.optimizer).__name__
         for place, array in known.items():
-            name, _, key = place.rpartition("/")
-            if name not in order or array.shape not in ((), parameters[name].shape):
-                raise ParameterMismatchError(
-                    f"{folder} has {place!r} of shape {array.shape}, none of this optimizer's: use the same one"
-                )
+            other, name, key = place.split("/", 2)
+            if other != kind or name not in order:
+                raise ParameterMismatchError(f"{folder} has {place!r}, no state of this {kind}: use the same optimizer")
             state.setdefault(order[name], {})[key] = to_tensor(array)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         fill_weights(self.model, parameters.items())
@@ -146,10 +145,11 @@ class Trainer:
         return model.loss_sums(output, batch)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Parameters by name, and what the optimizer knows of them by ``name/what``."""
+        """Parameters by name, and what the optimizer knows of them by ``optimizer/name/what``."""
+        kind = type(self.optimizer).__name__
         names: dict[Any, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         known = {
-            f"{names[parameter]}/{key}": to_array(torch.as_tensor(value))
+            f"{kind}/{names[parameter]}/{key}": to_array(torch.as_tensor(value))
             for parameter, state in self.optimizer.state.items()
             for key, value in state.items()
             if value is not None

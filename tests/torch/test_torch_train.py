@@ -5,6 +5,7 @@ import torch
 import trainer_cases as cases
 from torch_models import model_class, tiny
 
+from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.training.steps import StepValues
 from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights
@@ -56,6 +57,25 @@ def test_losses_of_every_head(head):
 
 def test_resuming(tmp_path):
     cases.check_resume(make, tmp_path)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Adafactor])
+def test_states_of_other_optimizers(tmp_path, optimizer):
+    def one():
+        model = tiny("ForCTC", num_hidden_layers=1, **cases.STILL)
+        return Trainer(model, optimizer(model.parameters()))
+
+    first, second, values = one(), one(), StepValues(0.01, cases.ROWS)
+    first.step([cases.batch()], 0, values)
+    first.save_state(tmp_path)()
+    second.load_state(tmp_path)
+    for trainer in (first, second):
+        trainer.step([cases.batch(seed=1)], 1, values)
+    ends = [export_weights(trainer.model) for trainer in (first, second)]
+    assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
+    other, _ = make("ForCTC", **{**cases.STILL, "num_hidden_layers": 1})
+    with pytest.raises(ParameterMismatchError, match="no state of this SGD: use the same optimizer"):
+        other.load_state(tmp_path)
 
 
 def test_saving(tmp_path):
