@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ from wav2vec2_core.audio.scanning import Scan
 
 _TAIL = 1 << 16  # bytes looked at first; a frame of few channels is smaller
 _WHOLE_TAIL = 1 << 21
+_SYNC = re.compile(rb"\xff[\xf8\xf9]")  # begins the header of a frame
 _SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -35,13 +37,9 @@ def flac_samples(scan: Scan, start: int, end: int) -> int | None:
 
 def _frames(data: bytes, largest: int) -> list[tuple[int, int]]:
     """First sample and length of what looks like a frame's header; ``largest``: samples of a frame of fixed size."""
-    found, position = [], data.find(b"\xff")
-    while position >= 0:
-        header = data[position : position + 16]
-        if len(header) > 6 and header[1] in (0xF8, 0xF9) and (frame := _frame(header, largest)):
-            found.append(frame)
-        position = data.find(b"\xff", position + 1)
-    return found
+    headers = (data[match.start() : match.start() + 16] for match in _SYNC.finditer(data))
+    found = (_frame(header, largest) for header in headers if len(header) > 6)
+    return [frame for frame in found if frame is not None]
 
 
 def _frame(header: bytes, largest: int) -> tuple[int, int] | None:
