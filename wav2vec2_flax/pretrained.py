@@ -48,6 +48,7 @@ class ModelInfo:
     loading: LoadPlan | None = None
     source: ModelSource | None = None
     frozen: frozenset[str] = frozenset()
+    language: str | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ModelInfo) and self._text == other._text
@@ -260,7 +261,9 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
 
     # ---- language adapters ------------------------------------------------------------------------------------
 
-    def load_adapter(self, target_lang: str, *, source: str | os.PathLike[str] | None = None) -> None:
+    def load_adapter(
+        self, target_lang: str, force_load: bool = True, *, source: str | os.PathLike[str] | None = None
+    ) -> None:
         """Replace the attention adapters, and in a CTC model ``lm_head``, by those of a language.
 
         Every shape is checked before anything changes. A new ``lm_head`` has the size of the language's vocabulary
@@ -268,18 +271,22 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
 
         Args:
             target_lang: language code as in ``adapter.<language>.safetensors``.
+            force_load: False keeps the adapter as it is where it is that of the language already.
             source: folder or hub id of the adapters; where None, that of the model.
 
         Raises:
             InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
             CheckpointError: the file is damaged, or does not fit the model.
         """
+        if self.info.language == target_lang and not force_load:
+            return
         found = self.info.source if source is None else open_model(source)
         config, checkpoint, plan = plan_adapter(self.config, self.head, found, target_lang)
         self._resize_vocabulary(config)
         self._fill(checkpoint, plan, {}, 0)
         if self.loading is not None:
             self.info = dataclasses.replace(self.info, loading=self.loading.filled_by(plan))
+        self.info = dataclasses.replace(self.info, language=target_lang)
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.

@@ -52,6 +52,7 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
         self.config = Wav2Vec2Config.of(config).bound(FOLLOWED)
         self.loading: LoadPlan | None = None
         self._source: ModelSource | None = None
+        self.target_lang: str | None = None
         self.built = True
 
     def __call__(self, *args: Any, **named: Any) -> Any:
@@ -157,7 +158,9 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
 
     # ---- language adapters ------------------------------------------------------------------------------------
 
-    def load_adapter(self, target_lang: str, *, source: str | os.PathLike[str] | None = None) -> None:
+    def load_adapter(
+        self, target_lang: str, force_load: bool = True, *, source: str | os.PathLike[str] | None = None
+    ) -> None:
         """Replace the attention adapters, and in a CTC model ``lm_head``, by those of a language.
 
         Every shape is checked before anything changes. A new ``lm_head`` has the size of the language's vocabulary
@@ -165,18 +168,22 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
 
         Args:
             target_lang: language code as in ``adapter.<language>.safetensors``.
+            force_load: False keeps the adapter as it is where it is that of the language already.
             source: folder or hub id of the adapters; where None, that of the model.
 
         Raises:
             InputError: the model has no adapters or no source, or the language is unknown (the known ones are listed).
             CheckpointError: the file is damaged, or does not fit the model.
         """
+        if self.target_lang == target_lang and not force_load:
+            return
         found = self._source if source is None else open_model(source)
         config, checkpoint, plan = plan_adapter(self.config, self.head, found, target_lang)
         self._resize_vocabulary(config)
         fill_weights(self, ((ours, checkpoint.read(theirs)) for ours, theirs in plan.sources.items()))
         if self.loading is not None:
             self.loading = self.loading.filled_by(plan)
+        self.target_lang = target_lang
 
     def save_adapter(self, folder: str | os.PathLike[str], language: str) -> Path:
         """Write the attention adapters, and in a CTC model ``lm_head``, as ``adapter.<language>.safetensors``.

@@ -240,3 +240,15 @@ def test_pushing_to_the_hub_uploads_what_saving_writes(monkeypatch):
     assert model.push_to_hub("digits") == "commit"
     assert calls == [("me/digits", True, "Upload FlaxWav2Vec2ForCTC")]
     assert relative(model.params["lm_head"]["bias"], model.params["lm_head"]["bias"]) == 0
+
+
+def test_an_adapter_that_is_there_is_kept_on_request(mms):
+    model = FlaxWav2Vec2ForCTC.from_pretrained(mms, target_lang="abc")
+    loaded = model.arrays()["lm_head.weight"].copy()
+    model.init_adapter_layers()
+    changed = model.arrays()["lm_head.weight"].copy()
+    model.load_adapter("abc", force_load=False)
+    assert np.array_equal(model.arrays()["lm_head.weight"], changed)
+    model.load_adapter("abc")
+    assert np.array_equal(model.arrays()["lm_head.weight"], loaded)
+    assert not np.array_equal(loaded, changed)

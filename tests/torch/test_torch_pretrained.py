@@ -295,3 +295,15 @@ def test_push_to_hub(monkeypatch):
         ("create", "digits", True, True),
         ("upload", "me/digits", True, "Upload Wav2Vec2ForCTC", True),
     ]
+
+
+def test_an_adapter_that_is_there_is_kept_on_request(mms):
+    model = Wav2Vec2ForCTC.from_pretrained(mms, target_lang="abc")
+    loaded = model.arrays()["lm_head.weight"].copy()
+    model.init_adapter_layers()
+    changed = model.arrays()["lm_head.weight"].copy()
+    model.load_adapter("abc", force_load=False)
+    assert np.array_equal(model.arrays()["lm_head.weight"], changed)
+    model.load_adapter("abc")
+    assert np.array_equal(model.arrays()["lm_head.weight"], loaded)
+    assert not np.array_equal(loaded, changed)
