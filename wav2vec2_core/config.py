@@ -6,20 +6,14 @@ import copy
 import dataclasses
 import difflib
 import functools
-import json
-import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from wav2vec2_core.config_rules import ACTIVATIONS, DTYPES, check_fields, check_relations, fill_labels
+from wav2vec2_core.config_files import ConfigFiles
+from wav2vec2_core.config_rules import ACTIVATIONS, DTYPES, PRESETS, check_fields, check_relations, fill_labels
 from wav2vec2_core.errors import ConfigError
-from wav2vec2_core.files import make_folder, read_json, write_json, write_text
-from wav2vec2_core.loading_options import accepted_in_loading
-from wav2vec2_core.pretrained import Pretrained
-from wav2vec2_core.source import ModelSource
 
 __all__ = ["ACTIVATIONS", "DTYPES", "FOREIGN", "PRESETS", "Wav2Vec2Config"]
 
@@ -27,7 +21,7 @@ Lengths = TypeVar("Lengths")
 
 
 @dataclass(kw_only=True, eq=True)
-class Wav2Vec2Config(Pretrained):
+class Wav2Vec2Config(ConfigFiles):
     """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus ``masked_group_norm``.
 
     Lists are kept as tuples. Keywords and fields of a ``config.json`` that are not ours are kept in ``extra``, can be
@@ -162,6 +156,11 @@ class Wav2Vec2Config(Pretrained):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def torch_dtype(self) -> str | None:
+        """The older name of ``dtype``."""
+        return self.dtype
+
+    @property
     def use_return_dict(self) -> bool:
         return self.return_dict
 
@@ -219,44 +218,6 @@ class Wav2Vec2Config(Pretrained):
         return cls.from_dict(config.to_dict())
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Any:
-        """From the ``config.json`` of a folder or a hub model; ``options`` as in ``Pretrained.from_pretrained``.
-
-        Args:
-            pretrained_model_name_or_path: folder, hub id, or the path of a ``config.json``.
-            options: those of the hub, and fields to change; others are kept as those of the constructor are. With
-                ``return_unused_kwargs=True`` the result is the configuration and a dictionary of the others.
-
-        Raises:
-            CheckpointError: the model or its file is missing or damaged.
-            ConfigError: a value breaks a rule.
-        """
-        unused_too = options.pop("return_unused_kwargs", False)
-        values, options = cls.get_config_dict(pretrained_model_name_or_path, **options)
-        config = cls.from_dict(values, **{name: options.pop(name) for name in list(options) if name in _CHANGEABLE})
-        config._name_or_path = str(pretrained_model_name_or_path)
-        if unused_too:
-            return config, options
-        config.update(options)
-        return config
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The content of a ``config.json``, and the options that do not say where it is. As ``from_pretrained``."""
-        path = Path(pretrained_model_name_or_path)
-        if path.suffix == ".json" and path.is_file():
-            return read_json(path), accepted_in_loading(options)
-        source, options = cls.find(pretrained_model_name_or_path, options)
-        return source.config_values(), options
-
-    @classmethod
-    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
-        """From the path of a ``config.json``. Raises ``CheckpointError`` and ``ConfigError``."""
-        return cls.from_dict(read_json(json_file))
-
-    @classmethod
     def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Any:
         """Build from the content of a ``config.json``; unknown fields go to ``extra``.
 
@@ -282,11 +243,6 @@ class Wav2Vec2Config(Pretrained):
         return config.replace(**overrides) if overrides else config
 
     @classmethod
-    def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """From the ``config.json`` of a model that is open already. Raises ``CheckpointError`` and ``ConfigError``."""
-        return cls.from_dict(source.config_values(), **overrides)
-
-    @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
         """The architecture of a released family: ``base``, ``large``, ``large-lv60``, ``xls-r-300m``, ``xls-r-1b``,
         ``mms-1b``. Raises ``ConfigError`` for another name."""
@@ -301,32 +257,6 @@ class Wav2Vec2Config(Pretrained):
         values["id2label"] = dict(self.id2label or {})
         values["num_feat_extract_layers"] = self.num_feat_extract_layers
         return copy.deepcopy({**self.extra, **values, "model_type": self.model_type})
-
-    def to_diff_dict(self) -> dict[str, Any]:
-        """``to_dict`` without the fields that have their default."""
-        usual = Wav2Vec2Config(output_hidden_size=self.hidden_size).to_dict()
-        usual |= {"hidden_size": Wav2Vec2Config.hidden_size, "num_feat_extract_layers": len(Wav2Vec2Config.conv_dim)}
-        ours = self.to_dict()
-        return {name: value for name, value in ours.items() if name == "model_type" or usual.get(name, ...) != value}
-
-    def to_json_string(self, use_diff: bool = False) -> str:
-        """``config.json`` as text; with ``use_diff`` without the fields that have their default."""
-        values = self.to_diff_dict() if use_diff else self.to_dict()
-        return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-    def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = False) -> None:
-        """Write ``to_json_string`` into a file. Raises ``OutputError``."""
-        write_text(json_file_path, self.to_json_string(use_diff))
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
-        """Write ``config.json`` into a folder (created where missing); ``options``: see ``Pretrained``.
-
-        Raises:
-            OutputError: the folder or the file cannot be written. InputError: an option is unknown.
-        """
-        self.validate()
-        with self.saving(save_directory, options):
-            write_json(make_folder(save_directory) / "config.json", self.to_dict())
 
     # ---- changing -----------------------------------------------------------------------------------------------
 
@@ -468,22 +398,6 @@ class Wav2Vec2Config(Pretrained):
         """Whether a model shall start with gradient checkpointing; the field is gone then, as the model says it."""
         return bool(self.extra.pop("gradient_checkpointing", False))
 
-    # ---- for transformers' programs -----------------------------------------------------------------------------
-
-    @property
-    def name_or_path(self) -> str:
-        """Where ``from_pretrained`` found it."""
-        return self._name_or_path
-
-    @property
-    def torch_dtype(self) -> str | None:
-        """The older name of ``dtype``."""
-        return self.dtype
-
-    def get_text_config(self, decoder: bool = False) -> Self:
-        """Itself: there are no parts."""
-        return self
-
     def validate(self) -> None:
         """Check every rule. Raises ``ConfigError`` naming the field, its value and the rule."""
         check_fields(self)
@@ -545,31 +459,3 @@ def _accepting_others(init: Callable[..., None]) -> Callable[..., None]:
 
 
 Wav2Vec2Config.__init__ = _accepting_others(Wav2Vec2Config.__init__)
-
-# Paper section 4.2 for BASE and LARGE; the released config.json files for the others (XLS-R and MMS share one encoder).
-_LARGE: dict[str, Any] = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "codevector_dim": 768,
-    "proj_codevector_dim": 768,
-}
-_STABLE: dict[str, Any] = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
-_ONE_BILLION: dict[str, Any] = {
-    **_STABLE,
-    "hidden_size": 1280,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 16,
-    "intermediate_size": 5120,
-    "codevector_dim": 1024,
-    "proj_codevector_dim": 1024,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "large": _LARGE,
-    "large-lv60": {**_LARGE, **_STABLE},
-    "xls-r-300m": {**_LARGE, **_STABLE},
-    "xls-r-1b": _ONE_BILLION,
-    "mms-1b": {**_ONE_BILLION, "adapter_attn_dim": 16},
-}

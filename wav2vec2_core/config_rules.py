@@ -1,10 +1,10 @@
-"""The rules of ``Wav2Vec2Config``: what each field may be, and which fields must fit each other."""
+"""The rules of ``Wav2Vec2Config``: what each field may be, which fields must fit each other; presets."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wav2vec2_core.errors import ConfigError
 
@@ -148,3 +148,32 @@ def _check_lists(config: Wav2Vec2Config, names: tuple[str, ...]) -> None:
 def _check_divisible(config: Wav2Vec2Config, name: str, divisor: str) -> None:
     if getattr(config, name) % getattr(config, divisor) != 0:
         raise ConfigError(f"{name}={getattr(config, name)} must be divisible by {divisor}={getattr(config, divisor)}")
+
+
+# Paper section 4.2 for BASE and LARGE; the released config.json files for the others (XLS-R and MMS share one encoder).
+_LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "codevector_dim": 768,
+    "proj_codevector_dim": 768,
+}
+_STABLE: dict[str, Any] = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+_ONE_BILLION: dict[str, Any] = {
+    **_STABLE,
+    "hidden_size": 1280,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 16,
+    "intermediate_size": 5120,
+    "codevector_dim": 1024,
+    "proj_codevector_dim": 1024,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "large": _LARGE,
+    "large-lv60": {**_LARGE, **_STABLE},
+    "xls-r-300m": {**_LARGE, **_STABLE},
+    "xls-r-1b": _ONE_BILLION,
+    "mms-1b": {**_ONE_BILLION, "adapter_attn_dim": 16},
+}
