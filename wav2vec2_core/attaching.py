@@ -21,18 +21,19 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 def attach(
     language_model: Path, folder: Path, tokenizer: Wav2Vec2CTCTokenizer, unigrams: Sequence[str] | None = None
 ) -> list[str]:
-    """Write ``alphabet.json`` and ``language_model`` into a model's folder; an earlier language model is replaced.
+    """Write ``alphabet.json`` and ``language_model`` into a model's folder, replacing an existing language model.
 
     Args:
-        language_model: an ARPA file, plain or compressed, or a KenLM binary.
-        unigrams: words that the decoder takes as known; by default those of the language model.
+        language_model: an ARPA file, which may be gzipped, or a KenLM binary.
+        unigrams: words that count as known; by default those of the language model.
 
     Returns:
-        Notes about what may not be as the user wants it.
+        Notes about possible mistakes, for the user.
 
     Raises:
-        CheckpointError: the language model cannot be read. InputError: it has no words that the labels can spell, or
-            does not say its words. OutputError: the folder cannot be written.
+        CheckpointError: the language model cannot be read.
+        InputError: the labels cannot spell any of its words, or it does not list its words.
+        OutputError: the folder cannot be written.
     """
     alphabet = Alphabet.of(tokenizer)
     model = NgramModel.open(language_model)
@@ -55,17 +56,17 @@ def attach_to_model(
     language: str | None = None,
     local_files_only: bool = False,
 ) -> tuple[Path, list[str]]:
-    """Attach a language model to a model folder or hub model, in its own folder or with a copy of it.
+    """Attach a language model to a local or hub model, in the model's own folder or in a copy.
 
     Args:
-        output: folder that receives processor, weights and language model; by default the folder ``model`` itself.
-        language: selects an MMS vocabulary; of its adapters, the folder ``output`` receives that one.
+        output: folder for the processor, weights and language model; by default ``model`` itself.
+        language: selects an MMS vocabulary; only this language's adapter is copied to ``output``.
 
     Returns:
         The folder, and the notes of ``attach``.
 
     Raises:
-        InputError: ``model`` is no folder and there is no ``output``; and as ``attach``.
+        InputError: ``model`` is not a folder and there is no ``output``; also as ``attach``.
     """
     source = open_model(model, local_files_only=local_files_only)
     chosen = {} if language is None else {"target_lang": language}
@@ -75,7 +76,7 @@ def attach_to_model(
         if not Path(model).is_dir():
             raise InputError(f"model {model!r} is on the hub: name a folder for the result (--output)")
         return Path(model), attach(language_model, Path(model), processor.tokenizer, words)
-    NgramModel.open(language_model)  # a mistake in it shows before gigabytes are copied
+    NgramModel.open(language_model)  # validate it before gigabytes are copied
     folder = make_folder(output)
     if not folder.samefile(source.require("config.json").parent):
         spoken = processor.tokenizer.target_lang
@@ -89,7 +90,7 @@ def attach_to_model(
 
 
 def _compared(words: Sequence[str], alphabet: Alphabet, model: NgramModel) -> list[str]:
-    """Notes on words that the labels cannot spell. Raises ``InputError`` if that is all of them."""
+    """Notes on words that the labels cannot spell. Raises ``InputError`` if they can spell none."""
     letters = set("".join(label for label in alphabet.labels if label not in (DELIMITER, UNKNOWN)))
     strange = [word for word in words if not letters.issuperset(word)]
     if len(strange) == len(words):

@@ -1,8 +1,8 @@
 """The interface of a back end, and how the core finds one.
 
 A back end is a package that registers itself as an entry point of the group ``wav2vec2.backends``; it may live in
-another distribution. The core reaches a framework through ``load_backend(name)`` alone; what crosses the line in either
-direction is numpy.
+another distribution. The core reaches a framework only through ``load_backend(name)``; arguments and results are numpy
+arrays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wav2vec2_core.window_statistics import WindowStatistics
 
 
 class InferenceModel(Protocol):
-    """A model that is loaded and ready; made by ``InferencePart.load_model``."""
+    """A loaded model, ready for inference; returned by ``InferencePart.load_model``."""
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -34,25 +34,28 @@ class InferenceModel(Protocol):
         ...
 
     def logits(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """(samples,) float32 each, as the feature extractor gives them -> (frames, vocab) float32 each.
+        """Logits, (frames, vocab) float32 each, of waveforms (samples,) float32 as the feature extractor returns them.
 
-        The numbers of an utterance do not depend on the others. Raises ``InputError`` below the receptive field.
+        The result for an utterance does not depend on the others. Raises ``InputError`` below the receptive field.
         """
         ...
 
     def encode(
         self, waveforms: Sequence[np.ndarray], statistics: Sequence[WindowStatistics] | None = None
     ) -> list[np.ndarray]:
-        """The feature encoder: (samples,) float32 each -> (frames, conv_dim[-1]) float32 each, in tiles, of any length.
+        """Run the feature encoder, in tiles: waveforms (samples,) float32 of any length -> (frames, conv_dim[-1])
+        float32 each.
 
-        ``statistics``: of the whole recording that each waveform is a stretch of. With them the frames of a stretch are
-        those of the whole recording even where the first convolution has a group norm. Without them a waveform is a
-        whole recording. Raises ``InputError`` below the receptive field.
+        ``statistics``: one per waveform, of the whole recording that the waveform is a stretch of. With them the frames
+        of a stretch equal those of the whole recording, even if the first convolution has a group norm. Without them
+        each waveform is treated as a whole recording. Raises ``InputError`` below the receptive field.
         """
         ...
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention."""
+        """Run the rest of the model, with full attention: frames (frames, conv_dim[-1]) each -> the output of
+        ``logits``.
+        """
         ...
 
     def hidden_states(self, features: Sequence[np.ndarray], layers: Sequence[int]) -> list[np.ndarray]:
@@ -64,14 +67,15 @@ class InferenceModel(Protocol):
         ...
 
     def embed(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Speaker vectors of a ``ForXVector`` model: (frames, conv_dim[-1]) each -> (xvector_output_dim,) float32 each.
+        """Speaker vectors of a ``ForXVector`` model: frames (frames, conv_dim[-1]) each -> (xvector_output_dim,)
+        float32 each.
 
-        They are compared by cosine; ``logits`` gives what its classifier makes of them. Raises ``InputError``.
+        Compare them by cosine similarity. ``logits`` returns the class scores instead. Raises ``InputError``.
         """
         ...
 
     def summary(self) -> str:
-        """One line for ``--verbose``: library, device, type, and what a user may want to know of the work so far."""
+        """One line for ``--verbose``: library, device, precision, and details of the work so far."""
         ...
 
 
@@ -111,9 +115,9 @@ class InferencePart(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """A registered back end, its framework imported. Its parts are modules that are imported when asked for.
+    """A registered back end whose framework is imported. Each part is a module, imported on first use.
 
-    name: as the user writes it; package: the Python package that holds its parts; install: what pip must install.
+    name: as the user writes it; package: the Python package of its parts; install: the argument for ``pip install``.
     """
 
     name: str
@@ -165,12 +169,12 @@ def check_head_and_dtype(head: str, dtype: str, *, int8: bool = False) -> None:
 
 
 def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:
-    """Refuse inference with parameters that the checkpoint of ``model`` did not fill.
+    """Refuse inference with parameters that the checkpoint of ``model`` does not contain.
 
-    The mask embedding may be among them: only training uses it.
+    The mask embedding is exempt: only training uses it.
 
     Raises:
-        CheckpointError: there are such parameters.
+        CheckpointError: some parameters are missing.
     """
     new = [name for name in (plan.new if plan else ()) if not name.endswith("masked_spec_embed")]
     if new:

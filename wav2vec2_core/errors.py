@@ -1,24 +1,24 @@
-"""Every error that bad input can cause. Each message names the value, the rule it breaks and the remedy.
+"""All errors that bad input can cause. Each message names the value, the rule it breaks and the remedy.
 
 The classes also derive from the built-in exception that transformers raises in the same place (``ValueError``,
-``OSError``), so code written for it keeps working. A command prints the message as one line and exits with 1.
+``OSError``), so existing exception handlers keep working. A command prints the message as one line and exits with 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Of what a message lists: names, and characters of each.
+#: How many names a message lists, and how many characters of each.
 _MOST_NAMES, _LONGEST_NAME = 12, 40
 _LONGEST_VALUE = 100  # characters of a value in a message
 
 
 class Wav2Vec2Error(Exception):
-    """Base class: whatever a user can cause and mend."""
+    """Base class of all errors that a user can cause and correct."""
 
 
 class ConfigError(Wav2Vec2Error, ValueError):
-    """A configuration value breaks a rule."""
+    """A configuration value is invalid."""
 
 
 class CheckpointError(Wav2Vec2Error, OSError):
@@ -34,7 +34,7 @@ class AudioError(Wav2Vec2Error, ValueError):
 
 
 class InputError(Wav2Vec2Error, ValueError):
-    """An argument of a call (labels, masks, text, vocabulary, language ...) breaks a rule."""
+    """An argument of a call (labels, masks, text, vocabulary, language ...) is invalid."""
 
 
 class OutputError(Wav2Vec2Error, OSError):
@@ -57,6 +57,6 @@ def brief(value: object) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names for a message, on one line and no longer than a message may be, whatever a file calls its entries."""
+    """Names for a message: on one line and cut to a limited length, whatever a file contains."""
     shown = [" ".join(str(name).split())[:_LONGEST_NAME] for name in names]
     return ", ".join(shown[:_MOST_NAMES]) + (" ..." if len(shown) > _MOST_NAMES else "")

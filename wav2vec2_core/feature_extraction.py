@@ -1,4 +1,4 @@
-"""Wav2Vec2FeatureExtractor: waveforms to ``input_values``: checked, cut, padded and normalised."""
+"""Wav2Vec2FeatureExtractor: validates, truncates, pads and normalises waveforms into ``input_values``."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FIELDS = ("feature_size", "sampling_rate", "padding_value", "return_attention_m
 
 
 class Wav2Vec2FeatureExtractor(Pretrained):
-    """Makes model inputs of waveforms as transformers 4.57 does.
+    """Converts waveforms to model inputs, like transformers 4.57.
 
     Args:
         feature_size: values per sample, always 1.
-        sampling_rate: hertz that the model was trained at.
-        padding_value: what shorter waveforms are filled with.
+        sampling_rate: sampling rate of the model, in hertz.
+        padding_value: value of the padding.
         return_attention_mask: whether to return the mask by default: ``True`` for models with layer norm in their
             feature encoder, ``False`` for those with group norm.
         do_normalize: scale every waveform to zero mean and unit variance.
         padding_side: ``"right"`` or ``"left"``.
-        extra: entries of ``preprocessor_config.json`` that are not ours, kept and saved again.
+        extra: unknown entries of ``preprocessor_config.json``, which are kept and saved again.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range.
@@ -69,10 +69,10 @@ class Wav2Vec2FeatureExtractor(Pretrained):
         return_tensors: str | None = None,
         sampling_rate: int | None = None,
     ) -> Batch:
-        """Model inputs of one waveform or a batch; one waveform becomes a batch of one.
+        """Convert one waveform or a batch to model inputs; one waveform becomes a batch of one.
 
-        Without attention mask the padding counts as samples when a waveform is normalised, as in transformers: then
-        the numbers depend on the longest of the batch. Ask for the mask where they must not.
+        Without an attention mask, normalisation includes the padding, as in transformers, so the values depend on the
+        longest waveform of the batch. Request the mask to avoid this.
 
         Args:
             raw_speech: (samples,), (batch, samples) or a list of (samples,) of different lengths: arrays, tensors or

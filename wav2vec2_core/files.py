@@ -1,4 +1,4 @@
-"""Reading and writing small files safely: atomic writes, JSON with clear errors, names that stay in their folder."""
+"""Reading and writing files safely: atomic writes, JSON with clear errors, and checked file names."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
 from wav2vec2_core.temporaries import is_abandoned, locked, machine, temporary_file, temporary_folder
 
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # an old system, or a disk that cannot
-_NO_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # of a folder; files have no excuse
+_NO_FLUSH = (
+    errno.EINVAL,
+    errno.EBADF,
+    errno.ENOTSUP,
+    errno.EACCES,
+)  # accepted for folders only: a file must be flushed
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it onto ``path`` when the block succeeds, delete it otherwise.
+    """Yield a temporary path beside ``path``; move it to ``path`` if the block succeeds, else delete it.
 
-    A reader never sees half a file, and a failed write leaves the old file as it was. What a killed process left of
-    the same file is deleted.
+    A reader never sees a partial file, and a failed write leaves the old file unchanged. Temporary files that a killed
+    process left for the same path are deleted.
 
     Raises:
-        OutputError: the folder does not exist, is not writable or the disk is full.
+        OutputError: the folder does not exist or is not writable, or the disk is full.
     """
     path = Path(path)
     with temporary_beside(path) as temporary:
@@ -37,10 +42,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a new empty file in the folder of ``path``, to be moved by ``place``; what stays is deleted.
+    """Yield a new empty file in the folder of ``path``, to be moved by ``place``; deleted if it was not moved.
 
     Raises:
-        OutputError: the folder does not exist, is not writable or the disk is full.
+        OutputError: the folder does not exist or is not writable, or the disk is full.
     """
     path = Path(path)
     with reporting_writes(path), temporary_file(path) as temporary:
@@ -48,7 +53,7 @@ def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def place(temporary: Path, path: Path) -> None:
-    """Move a complete file into its place, on the disk before it appears. Raises ``OSError``."""
+    """Flush a complete file to disk, then move it to ``path``. Raises ``OSError``."""
     open_to_others(temporary)
     flush(temporary)
     temporary.replace(path)
@@ -57,15 +62,15 @@ def place(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_folder(folder: str | os.PathLike[str], *, mark: str) -> Iterator[Path]:
-    """Yield a temporary folder beside ``folder``; move it into its place when the block succeeds, delete it otherwise.
+    """Yield a temporary folder beside ``folder``; move it to ``folder`` if the block succeeds, else delete it.
 
-    Where the system can exchange two folders, there is no moment without one of them. Where it cannot, a process that
-    is killed in between leaves the earlier result under a hidden name, and the next call brings it back.
+    Where the system can exchange two folders, ``folder`` exists at every moment. Elsewhere, a process killed between
+    the two renames leaves the earlier result under a hidden name, and the next call restores it.
 
-    ``mark``: a file that results of this kind contain. A folder that has it, or is empty, is replaced.
+    ``mark``: a file that results of this kind contain. Only an empty folder or one with this file is replaced.
 
     Raises:
-        OutputError: the folder holds other files, its parent is not writable or the disk is full.
+        OutputError: the folder holds other files, its parent is not writable, or the disk is full.
     """
     folder = Path(folder).resolve()
     make_folder(folder.parent)
@@ -129,7 +134,9 @@ def _replace_in_two_steps(new: Path, folder: Path) -> None:
 
 
 def _bring_back(folder: Path) -> None:
-    """Undo the first of two steps, or finish after the second, where a process was killed. Raises ``OutputError``."""
+    """Recover after a killed process: undo the first of two renames, or finish after the second. Raises
+    ``OutputError``.
+    """
     former = _former(folder)
     if former.is_dir() and is_abandoned(former):
         with reporting_writes(folder):
@@ -144,12 +151,12 @@ def _former(folder: Path) -> Path:
 
 
 def open_to_others(temporary: Path) -> None:
-    """Give a complete temporary file or folder the rights that new ones have. Raises ``OSError``."""
+    """Give a complete temporary file or folder the permissions of a new one. Raises ``OSError``."""
     temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~_umask())
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on the disk. Raises ``OSError``."""
+    """Wait until a file, or the entries of a folder, are on disk. Raises ``OSError``."""
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
         return
@@ -192,7 +199,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """Create ``folder`` where missing and check that files can be created in it. Raises ``OutputError``."""
+    """Create ``folder`` if missing and check that files can be created in it. Raises ``OutputError``."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +208,7 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
             f"cannot create folder {folder} ({_reason(error)}): name a folder that you may write to"
         ) from error
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell: the disk may be read-only or full
+        tempfile.TemporaryFile(dir=folder).close()  # permissions are not enough: the disk may be read-only or full
     except OSError as error:
         raise OutputError(
             f"folder {folder} is not writable ({_reason(error)}): change its permissions or name another folder"
@@ -222,7 +229,7 @@ def check_file_name(name: str, what: str) -> str:
 
 @contextmanager
 def reporting_writes(path: Path) -> Iterator[None]:
-    """Whatever stops the block from writing is an ``OutputError`` that names ``path``."""
+    """Convert any error that stops the block from writing into an ``OutputError`` that names ``path``."""
     try:
         yield
     except Wav2Vec2Error:  # some are OSErrors too; what was wrong with a source says so itself
@@ -232,7 +239,7 @@ def reporting_writes(path: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    """Which rights new files lack, without ``os.umask``, which must set the mask of every thread to tell it."""
+    """The process's umask, read without ``os.umask``, which would have to change it for every thread."""
     with suppress(OSError), Path("/proc/self/status").open(encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith("Umask:"):

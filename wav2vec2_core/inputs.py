@@ -1,4 +1,4 @@
-"""Rules for the arguments of a model call, by shape alone: the same one-line errors in every back end."""
+"""Checks of a model call's arguments by shape, so that every back end raises the same one-line errors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from wav2vec2_core.errors import InputError
 
 
 def check_waveforms(config: Wav2Vec2Config, shape: Sequence[int], mask_shape: Sequence[int] | None = None) -> None:
-    """Check ``input_values`` (batch, samples) and ``attention_mask`` (batch, samples) by their shapes.
+    """Check the shapes of ``input_values`` (batch, samples) and ``attention_mask`` (batch, samples).
 
     Raises:
-        InputError: wrong rank, an empty batch, fewer samples than one frame sees, or a mask of another shape.
+        InputError: wrong rank, an empty batch, fewer samples than the receptive field, or a mask of another shape.
     """
     if len(shape) != 2:
         raise InputError(
@@ -34,7 +34,9 @@ def check_waveforms(config: Wav2Vec2Config, shape: Sequence[int], mask_shape: Se
 
 
 def check_shortest(config: Wav2Vec2Config, samples: int) -> None:
-    """Check the shortest row of an attention mask. Raises ``InputError`` where it holds less than one frame."""
+    """Check the valid samples of the shortest row of a mask. Raises ``InputError`` if they are fewer than the receptive
+    field.
+    """
     if samples < config.receptive_field:
         raise InputError(
             f"attention_mask has a row with {samples} samples, one frame sees {config.receptive_field}: "
@@ -55,7 +57,9 @@ def check_features(config: Wav2Vec2Config, shape: Sequence[int]) -> None:
 
 
 def check_adapter_frames(config: Wav2Vec2Config, frames: int) -> None:
-    """Check that the convolutional adapter, if there is one, makes a frame of ``frames``. Raises ``InputError``."""
+    """Check that the convolutional adapter, if any, has at least one output frame for ``frames``. Raises
+    ``InputError``.
+    """
     if config.add_adapter and config.num_adapter_frames(frames) < 1:
         raise InputError(
             f"an utterance has {frames} frames, of which the convolutional adapter makes none: "
@@ -64,7 +68,9 @@ def check_adapter_frames(config: Wav2Vec2Config, frames: int) -> None:
 
 
 def layer_numbers(config: Wav2Vec2Config, layers: Sequence[int]) -> list[int]:
-    """Layers counted from the first one, 0 for the transformer's input. Raises ``InputError`` for any other."""
+    """Layer numbers counted from 0, the transformer's input; negative ones count from the last.
+    Raises ``InputError``.
+    """
     count = config.num_hidden_layers + 1
     for number in layers:
         if not -count <= number < count:
@@ -73,13 +79,13 @@ def layer_numbers(config: Wav2Vec2Config, layers: Sequence[int]) -> list[int]:
 
 
 def check_statistics(waveforms: int, statistics: int) -> None:
-    """Check that each waveform has its statistics. Raises ``InputError``."""
+    """Check that there are statistics for each waveform. Raises ``InputError``."""
     if waveforms != statistics:
         raise InputError(f"{waveforms} waveforms come with {statistics} statistics: give one for each")
 
 
 def check_speakers(head: str) -> None:
-    """Check that a model has speaker vectors. Raises ``InputError``."""
+    """Check that the head computes speaker vectors. Raises ``InputError``."""
     if head != "ForXVector":
         raise InputError(f"a Wav2Vec2{head} has no speaker vectors: load a model with head='ForXVector'")
 

@@ -1,6 +1,7 @@
-"""Random draws of training, once for every back end: time and feature masks, negatives, layer drop.
+"""Random draws of training, shared by all back ends: time and feature masks, negatives, layer drop.
 
-A numpy ``Generator`` comes in, arrays go out, so a run can be repeated and two frameworks can be given the same draws.
+All functions take a numpy ``Generator`` and return arrays, so a run can be repeated and two frameworks can use the same
+draws.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ def time_mask(
     min_masks: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Spans of frames to mask, per utterance within its own length.
+    """Draw the spans of frames to mask, within each utterance's length.
 
     Paper section 3.1 with fairseq's details: ``int(prob * n / length + U[0, 1))`` starts for n frames, drawn without
-    replacement from [0, n - length); spans may overlap. With prob 0.65 (0.065 per frame times 10) and length 10,
-    49 % of 749 frames are masked, in runs of 14.7 frames on average.
+    replacement from [0, n - length); spans may overlap. With prob 0.65 (0.065 per frame times 10) and length 10, 49 %
+    of 749 frames are masked, in runs of 14.7 frames on average.
 
     Args:
-        lengths: (batch,) valid frames of each utterance; what is too short for a span gets no mask.
+        lengths: (batch,) valid frames of each utterance; one shorter than a span is not masked.
         frames: width of the result.
         prob: expected share of masked frames if spans did not overlap (``mask_time_prob``).
         length: frames in a span (``mask_time_length``).
-        min_masks: spans at least, where they fit (``mask_time_min_masks``).
+        min_masks: least number of spans, if they fit (``mask_time_min_masks``).
         generator: source of randomness.
 
     Returns:
@@ -45,7 +46,7 @@ def time_mask(
 def feature_mask(
     batch: int, features: int, *, prob: float, length: int, min_masks: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Spans of features to set to zero in every frame of an utterance; arguments as ``time_mask``.
+    """Draw the spans of features to set to zero in all frames of an utterance; arguments as in ``time_mask``.
 
     Returns:
         bool (batch, features), True where masked.
@@ -57,10 +58,10 @@ def feature_mask(
 
 
 def negative_indices(mask: np.ndarray, num_negatives: int, generator: np.random.Generator) -> np.ndarray:
-    """Distractors of the contrastive task: for each masked frame, other masked frames of the same utterance.
+    """Draw the distractors of the contrastive task: for each masked frame, other masked frames of the same utterance.
 
-    Drawn uniformly with replacement (paper section 3.2). Where an utterance has a single masked frame it is its own
-    distractor, which the loss treats as no distractor at all.
+    They are drawn uniformly with replacement (paper section 3.2). The only masked frame of an utterance is its own
+    distractor, which the loss ignores.
 
     Args:
         mask: bool (batch, frames), True where masked.
@@ -68,8 +69,8 @@ def negative_indices(mask: np.ndarray, num_negatives: int, generator: np.random.
         generator: source of randomness.
 
     Returns:
-        int64 (batch, frames, num_negatives), positions in the flattened (batch * frames) axis; rows that are not
-        masked point to the first frame of their utterance and are not used by the loss.
+        int64 (batch, frames, num_negatives), positions in the flattened (batch * frames) axis; rows of unmasked frames
+            point to the first frame of their utterance and are not used by the loss.
     """
     batch, frames = mask.shape
     negatives = np.zeros((batch, frames, num_negatives), np.int64)
@@ -78,7 +79,7 @@ def negative_indices(mask: np.ndarray, num_negatives: int, generator: np.random.
         if len(masked) == 1:
             negatives[row, masked] = masked
         elif len(masked) > 1:
-            # Draw among the others: positions from the frame's own upwards move up by one, so it is never drawn.
+            # Draw among the other frames: indices from the frame's own upwards are shifted by one.
             drawn = generator.integers(0, len(masked) - 1, (len(masked), num_negatives))
             drawn += drawn >= np.arange(len(masked))[:, None]
             negatives[row, masked] = masked[drawn]
@@ -87,7 +88,7 @@ def negative_indices(mask: np.ndarray, num_negatives: int, generator: np.random.
 
 
 def layer_keep(num_layers: int, layerdrop: float, generator: np.random.Generator) -> np.ndarray:
-    """Which layers run in this training step: bool (num_layers,), each False with probability ``layerdrop``."""
+    """Draw which layers run in a training step: bool (num_layers,), each False with probability ``layerdrop``."""
     return generator.random(num_layers) >= layerdrop
 
 

@@ -1,8 +1,8 @@
-"""Names that several parts of the core agree on: of heads, and of the body within them."""
+"""Names used throughout the core: of the heads, and of the body within a head's parameters."""
 
 #: Head name (the class name without framework prefix and ``Wav2Vec2``) in the order of the documentation.
 HEADS = ("Model", "ForPreTraining", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
-#: What heads put before the names of the body; the bare ``Model`` has none.
+#: Prefix of the body's parameters in every head; the bare ``Model`` has none.
 BODY_PREFIX = "wav2vec2."
-#: Name of what takes the place of masked frames, in the body.
+#: Name of the body's parameter that replaces masked frames.
 MASK_EMBEDDING = "masked_spec_embed"

@@ -1,7 +1,7 @@
-"""What a model call returns: fields by attribute, key or index, in a fixed order, without those that are ``None``.
+"""Outputs of a model call: fields readable by attribute, key or index, in a fixed order; ``None`` fields are omitted.
 
-Field names and order are those of transformers 4.57, so ``outputs.logits``, ``outputs["logits"]``, ``outputs[0]``
-and ``loss, logits = outputs.to_tuple()`` all work. Arrays are whatever the back end computes with.
+Field names and order are those of transformers 4.57, so ``outputs.logits``, ``outputs["logits"]``, ``outputs[0]`` and
+``loss, logits = outputs.to_tuple()`` all work. Arrays are those of the back end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from wav2vec2_core.appearance import SeenByTransformers
 class ModelOutput(dict[str, Any], SeenByTransformers):
     """An ordered mapping of the fields that are set; subclasses annotate their fields in order.
 
-    It is a ``dict``, so training loops that look for ``outputs["loss"]`` or rebuild mappings of tensors accept it.
-    Reading a field that is not set gives ``None`` as an attribute and ``KeyError`` as a key.
+    It is a ``dict``, so training loops that look up ``outputs["loss"]`` or rebuild mappings of tensors work. A field
+    that is not set is ``None`` as an attribute and raises ``KeyError`` as a key.
     """
 
     field_names: ClassVar[tuple[str, ...]] = ()
@@ -54,15 +54,15 @@ class ModelOutput(dict[str, Any], SeenByTransformers):
         return type(self), (dict(self),)
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The set fields in order, as ``return_dict=False`` gives them."""
+        """The fields that are set, in order, as with ``return_dict=False``."""
         return tuple(self.values())
 
 
 class Wav2Vec2BaseModelOutput(ModelOutput):
-    """Of ``Wav2Vec2Model``.
+    """Output of ``Wav2Vec2Model``.
 
-    last_hidden_state: (batch, frames, hidden); extract_features: (batch, frames, conv_dim[-1]), normalised features
-    before projection; hidden_states: one (batch, frames, hidden) per layer plus the input of the first;
+    last_hidden_state: (batch, frames, hidden). extract_features: (batch, frames, conv_dim[-1]), normalised features
+    before projection. hidden_states: one (batch, frames, hidden) per layer, preceded by the input of the first.
     attentions: one (batch, heads, frames, frames) per layer.
     """
 
@@ -73,10 +73,10 @@ class Wav2Vec2BaseModelOutput(ModelOutput):
 
 
 class Wav2Vec2ForPreTrainingOutput(ModelOutput):
-    """Of ``Wav2Vec2ForPreTraining``.
+    """Output of ``Wav2Vec2ForPreTraining``.
 
-    projected_states, projected_quantized_states: (batch, frames, proj_codevector_dim); the losses are sums over masked
-    frames; codevector_perplexity: codes in use, between num_codevector_groups and all of them.
+    projected_states, projected_quantized_states: (batch, frames, proj_codevector_dim). The losses are sums over masked
+    frames. codevector_perplexity: effective number of codes in use, from num_codevector_groups to the number of codes.
     """
 
     loss: Any
@@ -90,7 +90,7 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
 
 
 class CausalLMOutput(ModelOutput):
-    """Of ``Wav2Vec2ForCTC``. logits: (batch, frames, vocab), before the softmax."""
+    """Output of ``Wav2Vec2ForCTC``. logits: (batch, frames, vocab), before the softmax."""
 
     loss: Any
     logits: Any
@@ -99,7 +99,7 @@ class CausalLMOutput(ModelOutput):
 
 
 class SequenceClassifierOutput(ModelOutput):
-    """Of ``Wav2Vec2ForSequenceClassification``. logits: (batch, labels)."""
+    """Output of ``Wav2Vec2ForSequenceClassification``. logits: (batch, labels)."""
 
     loss: Any
     logits: Any
@@ -108,7 +108,7 @@ class SequenceClassifierOutput(ModelOutput):
 
 
 class TokenClassifierOutput(ModelOutput):
-    """Of ``Wav2Vec2ForAudioFrameClassification``. logits: (batch, frames, labels)."""
+    """Output of ``Wav2Vec2ForAudioFrameClassification``. logits: (batch, frames, labels)."""
 
     loss: Any
     logits: Any
@@ -117,7 +117,7 @@ class TokenClassifierOutput(ModelOutput):
 
 
 class XVectorOutput(ModelOutput):
-    """Of ``Wav2Vec2ForXVector``. logits, embeddings: (batch, xvector_output_dim)."""
+    """Output of ``Wav2Vec2ForXVector``. logits, embeddings: (batch, xvector_output_dim)."""
 
     loss: Any
     logits: Any

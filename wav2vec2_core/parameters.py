@@ -1,11 +1,11 @@
-"""THE parameter table: name, shape, first value and freeze group of every parameter of any model head.
+"""THE parameter table: name, shape, initial value and freeze group of every parameter of any model head.
 
 Names and layouts are those of the released PyTorch checkpoints: linear weights ``(out, in)``, convolution weights
-``(out, in / groups, kernel)``, the positional convolution split by weight norm into ``weight_g`` and ``weight_v``.
-Back ends build and fill themselves from this table; the checkpoint reader compares files with it.
+``(out, in / groups, kernel)``, the positional convolution split by weight norm into ``weight_g`` and ``weight_v``. Back
+ends create and initialize their parameters from this table; the checkpoint reader compares files with it.
 
-Sizes that pin it down: BASE pretraining 95,044,608 parameters, LARGE lv60 pretraining 317,390,592, BASE CTC with 32
-letters 94,396,320.
+Known sizes: BASE pretraining 95,044,608 parameters, LARGE lv60 pretraining 317,390,592, BASE CTC with 32 letters
+94,396,320.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.names import BODY_PREFIX, HEADS, MASK_EMBEDDING
 
-# A parameter that no other head has; the last two are told apart by the first one's projector.
+# A parameter that only this head has; the last two are distinguished by the first one's projector.
 _TELLTALES = {
     "ForPreTraining": "quantizer.codevectors",
     "ForCTC": "lm_head.weight",
@@ -32,10 +32,10 @@ _TELLTALES = {
 
 @dataclass(frozen=True)
 class Init:
-    """How a parameter starts.
+    """How a parameter is initialized.
 
-    kind: ``normal`` (scale: standard deviation), ``uniform`` (between low and high), ``constant`` (low), or ``norm``:
-    the weight-norm gain with which g * v / |v| equals the ``weight_v`` beside it.
+    kind: ``normal`` (scale: standard deviation), ``uniform`` (from low to high), ``constant`` (low), or ``norm``: the
+    weight-norm gain for which g * v / |v| equals the initial ``weight_v``.
     """
 
     kind: str
@@ -99,7 +99,7 @@ def num_parameters(config: Wav2Vec2Config, head: str = "Model") -> int:
     return sum(row.size for row in parameter_table(config, head).values())
 
 
-#: What fine-tuning keeps as it is -> groups of ``Parameter`` that it is made of.
+#: Name of a frozen part -> groups of ``Parameter`` that belong to it.
 FROZEN_PARTS: dict[str, frozenset[str]] = {
     "feature_encoder": frozenset({"feature_encoder"}),
     "base_model": frozenset({"feature_encoder", "body", "conv_adapter", "attention_adapter"}),
@@ -108,16 +108,16 @@ FROZEN_PARTS: dict[str, frozenset[str]] = {
 
 
 def trainable_names(config: Wav2Vec2Config, head: str = "Model", *, frozen: str | None = None) -> frozenset[str]:
-    """Names of the parameters that training changes: one meaning of "frozen" for every back end.
+    """Names of the parameters that training updates: the one definition of "frozen" for every back end.
 
-    The mask embedding is never among them where ``apply_spec_augment`` is False: nothing uses it then, and distributed
-    training would wait for its gradient.
+    The mask embedding is excluded if ``apply_spec_augment`` is False: it is unused then, and distributed training would
+    wait for its gradient.
 
     Args:
-        config, head: of the model.
-        frozen: what stays as it is. ``feature_encoder``: the convolutions. ``base_model``: everything but the head;
-            the bare model has none, so nothing of it is frozen. ``all_but_adapters``: everything but the attention
-            adapters and, in a CTC model, ``lm_head``. None for nothing.
+        config, head: those of the model.
+        frozen: what training must not change. ``feature_encoder``: the convolutions. ``base_model``: everything but the
+            head; the bare model has no head, so nothing is frozen. ``all_but_adapters``: everything but the attention
+            adapters and, in a CTC model, ``lm_head``. None: nothing.
 
     Raises:
         InputError: ``head`` or ``frozen`` is unknown, or the model has no adapters.
@@ -137,10 +137,10 @@ def trainable_names(config: Wav2Vec2Config, head: str = "Model", *, frozen: str 
 
 
 def check_trainable(config: Wav2Vec2Config, head: str, names: Collection[str]) -> frozenset[str]:
-    """``names`` without what cannot be trained, as arguments of ``set_trainable``.
+    """Check the argument of ``set_trainable``; returns ``names`` without parameters that cannot be trained.
 
     Raises:
-        InputError: a name is not one of the model's parameters.
+        InputError: a name is not a parameter of the model.
     """
     unknown = set(names) - parameter_table(config, head).keys()
     if unknown:
@@ -152,7 +152,7 @@ def check_trainable(config: Wav2Vec2Config, head: str, names: Collection[str]) -
 
 
 def initial_values(table: dict[str, Parameter], seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, float32 array) for every row, one at a time; the same seed gives every back end the same model."""
+    """Yield (name, float32 array) for every row; with the same seed every back end gets the same model."""
     generator = np.random.default_rng(seed)
     directions: dict[str, np.ndarray] = {}
     for name, row in table.items():
@@ -175,7 +175,7 @@ def initial_values(table: dict[str, Parameter], seed: int) -> Iterator[tuple[str
 
 
 def head_of(architectures: Sequence[str] | None, names: Collection[str]) -> str:
-    """The head of a checkpoint: by the class names in its ``config.json``, else by its parameter names."""
+    """The head of a checkpoint, from the class names in its ``config.json`` or else from its parameter names."""
     for architecture in architectures or ():
         head = architecture.removeprefix("TF").removeprefix("Flax").removeprefix("Wav2Vec2")
         if head in HEADS:
@@ -187,12 +187,12 @@ def head_of(architectures: Sequence[str] | None, names: Collection[str]) -> str:
 
 
 def ctc_input_size(config: Wav2Vec2Config) -> int:
-    """Width of the states that the CTC head and the x-vector head read."""
+    """Width of the hidden states that the CTC head and the x-vector head read."""
     return config.output_hidden_size or config.hidden_size if config.add_adapter else config.hidden_size
 
 
 def has_attention_adapters(config: Wav2Vec2Config) -> bool:
-    """MMS adapters exist in pre-norm encoders only, as in every released checkpoint."""
+    """Whether the model has MMS adapters, which exist in pre-norm encoders only, as in every released checkpoint."""
     return config.adapter_attn_dim is not None and config.do_stable_layer_norm
 
 
@@ -275,7 +275,7 @@ def _encoder_layer(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
 
 
 def attention_adapter(config: Wav2Vec2Config, prefix: str) -> Iterator[Parameter]:
-    """Rows of one MMS adapter: norm, down to ``adapter_attn_dim``, up again."""
+    """Rows of one MMS adapter: norm, projection down to ``adapter_attn_dim``, projection up."""
     hidden, inner = config.hidden_size, config.adapter_attn_dim
     assert inner is not None
     yield from _norm(f"{prefix}.norm", hidden, "attention_adapter")

@@ -1,4 +1,4 @@
-"""What everything that lives in a model folder shares: loading by folder or hub id, and uploading."""
+"""Base class of everything stored in a model folder: loading by folder or hub id, and uploading."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Pretrained:
     @classmethod
     @abstractmethod
     def from_source(cls, source: ModelSource, **options: Any) -> Self:
-        """As ``from_pretrained``, of a model that is open already."""
+        """Like ``from_pretrained``, for a model that is already open."""
 
     @abstractmethod
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:

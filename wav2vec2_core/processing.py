@@ -45,7 +45,7 @@ class Wav2Vec2Processor(Pretrained):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What ``__call__`` may return for training."""
+        """Names of the entries that ``__call__`` may return for training."""
         return [*self.feature_extractor.model_input_names, "labels"]
 
     def __call__(self, audio: Any = None, text: Any = None, **options: Any) -> Batch:
@@ -114,12 +114,14 @@ class Wav2Vec2Processor(Pretrained):
 
     @property
     def current_processor(self) -> Wav2Vec2FeatureExtractor | Wav2Vec2CTCTokenizer:
-        """What a call with one argument goes to."""
+        """The part that a call with one positional argument uses."""
         return self.tokenizer if self._is_target else self.feature_extractor
 
     @contextmanager
     def as_target_processor(self) -> Iterator[None]:
-        """Within it, a call or ``pad`` with one argument takes text or its ids. ``processor(text=...)`` is clearer."""
+        """Within this context, a call or ``pad`` with one argument takes text or ids. Prefer
+        ``processor(text=...)``.
+        """
         self._is_target = True
         try:
             yield

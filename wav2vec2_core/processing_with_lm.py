@@ -40,8 +40,8 @@ _WEIGHTS = ("alpha", "beta", "unk_score_offset", "score_boundary")
 class Wav2Vec2DecoderWithLMOutput(ModelOutput):
     """Of ``decode``; of ``batch_decode`` every field is a list, and with ``n_best`` above 1 a list of each.
 
-    text: the transcript. logit_score: natural log probability under the speech model. lm_score: the same with language
-    model and hotwords, by which readings are ranked. word_offsets: ``{"word", "start_offset", "end_offset"}`` for each
+    text: the transcript. logit_score: natural log probability under the acoustic model. lm_score: with language model
+    and hotwords, by which hypotheses are ranked. word_offsets: ``{"word", "start_offset", "end_offset"}`` for each
     word, in frames of the logits, the end exclusive.
     """
 

@@ -1,4 +1,4 @@
-"""Where the files of a model come from: a local folder, or the Hugging Face hub and its local cache."""
+"""Sources of a model's files: a local folder or file, or the Hugging Face hub with its local cache."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _ADAPTER_FILE = re.compile(r"adapter\.(.+)\.(safetensors|bin)")
 
 
 class ModelSource(ABC):
-    """The files of one model. ``name`` is the folder or the hub id, for messages.
+    """The files of one model. ``name``: the folder or the hub id, for messages.
 
-    File names are the program's own; one that was read from a file must pass ``files.check_file_name`` first.
+    Callers pass fixed file names; a name that was read from a file must pass ``files.check_file_name`` first.
     """
 
     name: str
 
     @abstractmethod
     def find(self, *names: str) -> Path | None:
-        """The first of these files that the model has, as a local path; ``None`` when it has none of them.
+        """Local path of the first of these files that the model has; ``None`` if it has none of them.
 
         Raises:
             CheckpointError: the hub does not know the model, or it is neither cached nor reachable.
@@ -41,14 +41,14 @@ class ModelSource(ABC):
 
     @abstractmethod
     def file_names(self, folder: str = "") -> list[str]:
-        """Names of the files that the model has, or has in a folder; offline, those in the local cache.
+        """Names of the model's files, or of those in one of its folders; offline, of those in the local cache.
 
         Raises:
             CheckpointError: they cannot be listed.
         """
 
     def require(self, name: str) -> Path:
-        """The local path of a file that must exist. Raises ``CheckpointError`` when it does not."""
+        """Local path of a file that must exist. Raises ``CheckpointError`` if it does not."""
         path = self.find(name)
         if path is None:
             raise CheckpointError(f"model {self.name!r} has no {name}: {self.remedy}")
@@ -71,7 +71,7 @@ class ModelSource(ABC):
     @property
     @abstractmethod
     def remedy(self) -> str:
-        """What to do about a file that the model does not have; ends a message."""
+        """What to do about a missing file; the end of an error message."""
 
 
 def open_model(
@@ -83,15 +83,13 @@ def open_model(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> ModelSource:
-    """The folder or the one-file checkpoint ``model`` where it exists, else the hub model of that name.
+    """Open the folder or file ``model`` if it exists, else the hub model of that name.
 
-    A source that is open already is returned as it is.
-
-    Nothing is downloaded before a file is asked for. The keyword arguments matter for hub models only and mean what
-    they mean in ``huggingface_hub.hf_hub_download``.
+    An open source is returned as it is. Nothing is downloaded until a file is requested. The keyword arguments apply to
+    hub models only, as in ``huggingface_hub.hf_hub_download``.
 
     Raises:
-        CheckpointError: ``model`` is a path to nothing or to a part of a folder, or cannot be the id of a hub model.
+        CheckpointError: ``model`` is a path that does not exist or is part of a model folder, or is not a valid hub id.
     """
     if isinstance(model, ModelSource):
         return model
@@ -155,7 +153,7 @@ class _Folder(ModelSource):
 
 
 class FileSource(ModelSource):
-    """A model of fairseq, fairseq2 or torchaudio that is one file. It has none of the files of a folder."""
+    """A fairseq, fairseq2 or torchaudio model in a single file, without the files of a model folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -218,7 +216,7 @@ class _HubModel(ModelSource):
             return None
         try:
             info = HfApi().model_info(self.name, revision=self.revision, token=self.token, timeout=_PATIENCE)
-        except Exception as error:  # offline mode, no connection, no such model ...: what is cached is good enough
+        except Exception as error:  # offline mode, no connection, no such model ...: use what is cached
             if self._snapshot() is not None and not self.force_download:
                 return None
             known = isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError))
@@ -298,7 +296,7 @@ def _short(error: BaseException) -> str:
 
 
 def _files_in(folder: Path) -> list[str]:
-    """Names of the files in a folder, none if there is no such folder."""
+    """Names of the files in a folder; empty if there is no such folder."""
     try:
         return sorted(path.name for path in folder.iterdir() if path.is_file())
     except FileNotFoundError:

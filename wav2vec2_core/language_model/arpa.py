@@ -238,9 +238,7 @@ def _parse(text: bytes, order: int, longest: bool, first_line: int) -> _Rows | N
     letters = spans.letters[: len(text)]
     breaks = np.flatnonzero(letters <= BLANK)
     kinds = letters[breaks]
-    others = ~(
-        (kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE)
-    )  # word characters, carriage returns or zero bytes
+    others = ~((kinds == BLANK) | (kinds == TAB) | (kinds == NEWLINE))  # word characters, or carriage returns and zeros
     if others.any():
         if np.isin(kinds[others], (0, RETURN)).any():
             return None

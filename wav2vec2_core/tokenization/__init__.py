@@ -1,4 +1,4 @@
-"""The CTC tokenizer: text to labels, tokens back to text, and the files of a vocabulary."""
+"""The CTC tokenizer: converts text to labels and tokens to text, and reads and writes vocabulary files."""
 
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.tokenizer import Wav2Vec2CTCTokenizer, Wav2Vec2CTCTokenizerOutput

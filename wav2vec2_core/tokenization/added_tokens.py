@@ -1,4 +1,4 @@
-"""Tokens that text is never split inside of: their flags, their ids, and how they cut a text into pieces."""
+"""Added tokens, which are never split: their flags, their ids, and splitting text at them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from wav2vec2_core.errors import InputError, brief
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token and how it behaves in text; the fields are those of Hugging Face files.
+    """A token and its behaviour in text; the fields are those of Hugging Face files.
 
-    single_word: it is a token only between spaces; lstrip, rstrip: it swallows white space on its left, right;
-    normalized: it is looked for after lower-casing (by default unless ``special``);
-    special: ``skip_special_tokens`` drops it.
+    single_word: match only as a whole word; lstrip, rstrip: absorb white space on the left, right; normalized: match
+    after lower-casing (the default unless ``special``); special: dropped by ``skip_special_tokens``.
     """
 
     content: str
@@ -37,10 +36,10 @@ class AddedToken:
 
     @classmethod
     def of(cls, value: Any, **changes: Any) -> AddedToken:
-        """From an ``AddedToken`` of ours or of another library, or from its fields in a file.
+        """Convert an ``AddedToken`` of this or another library, or its fields in a file.
 
         Raises:
-            InputError: ``value`` describes no token.
+            InputError: ``value`` does not describe a token.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         if isinstance(value, Mapping) and "content" in value:
@@ -73,10 +72,10 @@ class AddedTokens:
         return max(self._owned.get(content, ()), default=None)
 
     def update(self, tokens: Iterable[tuple[int, AddedToken]] = ()) -> None:
-        """Add tokens and cut text at all of them from now on. Takes time for the new tokens, not for all.
+        """Add tokens and rebuild the splitting of text.
 
-        An id can be taken over by another token. Text is still cut at the former owner, unless it loses its id before
-        or in the first ``update`` that sees it: transformers draws its borders at the same moments.
+        If a new token takes over an id, text is still split at the former owner, unless that lost its id before or in
+        the first ``update`` that sees it. transformers behaves the same way.
         """
         changed: set[int] = set()
         for index, token in tokens:
@@ -94,7 +93,7 @@ class AddedTokens:
             self._lengths = sorted({*self._lengths, *map(len, new)}, reverse=True)
 
     def pieces(self, text: str) -> list[str]:
-        """Cut ``text`` at the added tokens, whose flags decide about the white space around them."""
+        """Split ``text`` at the added tokens; their flags control the surrounding white space."""
         pieces = self._cut(text)
         for i in range(len(pieces)):
             token = self._token(pieces[i])
@@ -106,8 +105,8 @@ class AddedTokens:
                 pieces[i + 1] = right.lstrip()
             if token.lstrip and left:
                 pieces[i - 1] = left.rstrip()
-            # A single word that touches text is no token: it joins its neighbour. The neighbours are judged before
-            # stripping.
+            # A single-word token that touches text is not a match and joins its neighbour. Neighbours are checked
+            # before stripping.
             if token.single_word and left and not left.endswith(" "):
                 pieces[i - 1] += pieces[i]
                 pieces[i] = ""
@@ -120,7 +119,7 @@ class AddedTokens:
         return self.by_id[self.ids[piece]] if piece in self.ids else None
 
     def _cut(self, text: str) -> list[str]:
-        """Tokens and the stretches between them; of the tokens that start at a position the longest wins."""
+        """Tokens and the text between them; the longest token at a position wins."""
         pieces: list[str] = []
         start = position = 0
         while position < len(text):

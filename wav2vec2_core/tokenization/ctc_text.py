@@ -1,4 +1,4 @@
-"""From CTC tokens, one per frame, to text with the frames of its characters and words."""
+"""Converting CTC tokens, one per frame, to text with the frames of characters and words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CLITICS = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 @dataclass(frozen=True)
 class Span:
-    """Text and the frames that it lasts, end exclusive."""
+    """Text and its frames, end exclusive."""
 
     text: str
     start: int
@@ -25,7 +25,7 @@ class Span:
 
 
 def characters(tokens: Sequence[str], blank: str | None, *, merge_repeats: bool) -> list[Span]:
-    """Tokens that are not blank with their frames; equal neighbours are one token if ``merge_repeats``."""
+    """The tokens that are not blank, with their frames; equal neighbours become one if ``merge_repeats``."""
     spans: list[Span] = []
     frame = 0
     for token, group in groupby(tokens):
@@ -39,7 +39,7 @@ def characters(tokens: Sequence[str], blank: str | None, *, merge_repeats: bool)
 
 
 def words(spans: Sequence[Span], delimiter: str) -> list[Span]:
-    """Characters joined between delimiters."""
+    """Join the characters between delimiters."""
     joined: list[Span] = []
     for is_delimiter, group in groupby(spans, key=lambda span: span.text == delimiter):
         if not is_delimiter:

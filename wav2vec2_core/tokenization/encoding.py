@@ -1,4 +1,4 @@
-"""From token ids to model inputs: cutting to a length, padding to a length, the masks beside the ids."""
+"""Converting token ids to model inputs: truncation, padding, and the masks that accompany ids."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NO_LIMIT = 10**20
 
 
 class Ids(list[int]):
-    """Ids that a text has become already."""
+    """Ids of a text that is already encoded."""
 
 
 def texts_of(text: Any, pair: Any, split_into_words: bool) -> tuple[list[tuple[Any, Any]], bool]:
-    """The texts of a call as (text, second text or None), and whether they came as a batch.
+    """The texts of a call as (text, second text or None), and whether they are a batch.
 
     Raises:
-        InputError: neither a string nor a list of texts, or the second texts do not match the first.
+        InputError: a value is neither a string nor a list of texts, or the second texts do not match the first.
     """
     if isinstance(text, (str, Ids)):
         return [(text, pair)], False
@@ -55,10 +55,10 @@ def _is_nested(item: Any) -> bool:
 
 @dataclass(frozen=True)
 class LengthRules:
-    """How long encodings become.
+    """Options for the length of encodings.
 
-    padding: one of ``PADDING_STRATEGIES``; truncation: one of ``TRUNCATION_STRATEGIES``; max_length: tokens;
-    multiple: padded lengths are multiples of it; padding_side, truncation_side: ``"left"`` or ``"right"``.
+    padding: one of ``PADDING_STRATEGIES``; truncation: one of ``TRUNCATION_STRATEGIES``; max_length: tokens; multiple:
+    padded lengths are multiples of it; padding_side, truncation_side: ``"left"`` or ``"right"``.
     """
 
     padding: str
@@ -80,7 +80,7 @@ class LengthRules:
         truncation_side: str,
         limit: int,
     ) -> LengthRules:
-        """Read the arguments of a call; ``limit`` is the tokenizer's ``model_max_length``.
+        """Validate the arguments of a call; ``limit`` is the tokenizer's ``model_max_length``.
 
         Raises:
             InputError: an argument is unknown or contradicts another.
@@ -115,8 +115,8 @@ def truncate(
     """Cut ``excess`` tokens off a text or a pair.
 
     Returns:
-        The two texts and the tokens cut off, of a single text together with ``stride`` tokens kept. A text that has no
-        more tokens than must go is left as it is, with a warning.
+        The two texts and the tokens cut off; for a single text these start with ``stride`` tokens that were kept. A
+            text with too few tokens is returned unchanged, with a warning.
     """
     left = rules.truncation_side == "left"
     if pair is not None and rules.truncation == "longest_first":
@@ -141,7 +141,7 @@ def truncate(
 
 
 def _shares(length: int, pair_length: int, excess: int) -> tuple[int, int]:
-    """Tokens to take from each text of a pair: the longer one shrinks to the other's length, then both by turns."""
+    """Tokens to cut from each text of a pair: first the longer one down to the other's length, then both in turn."""
     first = min(abs(pair_length - length), excess)
     half = (excess - first) // 2
     if length > pair_length:
@@ -155,7 +155,7 @@ def _drop(ids: Sequence[int], count: int, left: bool) -> list[int]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an encoding holds beside ``input_ids``. stride: tokens kept that ``overflowing_tokens`` repeats."""
+    """Entries to return besides ``input_ids``. stride: kept tokens to repeat in ``overflowing_tokens``."""
 
     attention_mask: bool = True
     token_type_ids: bool = False
@@ -166,10 +166,10 @@ class Wanted:
 
 
 def encode_ids(ids: list[int], pair: list[int] | None, rules: LengthRules, wanted: Wanted) -> dict[str, Any]:
-    """One text, or two in a row, cut to length but not padded.
+    """Encode one text, or two in a row: truncated but not padded.
 
     Raises:
-        InputError: overflowing tokens are wanted where there is no maximum, or of a pair that is cut on both sides.
+        InputError: overflowing tokens are requested without a maximum length, or for a pair that is cut on both sides.
     """
     total = len(ids) + len(pair or [])
     cuts = rules.truncation != "do_not_truncate"
@@ -196,11 +196,11 @@ def encode_ids(ids: list[int], pair: list[int] | None, rules: LengthRules, wante
 def pad_examples(
     examples: Sequence[Mapping[str, Any]], fills: Mapping[str, int], rules: LengthRules
 ) -> list[dict[str, Any]]:
-    """Pad every example to the length that ``rules`` ask for; longer ones stay.
+    """Pad every example to the length required by ``rules``; longer ones are unchanged.
 
     Args:
         examples: entries of each text; ``input_ids`` has (tokens,) ids.
-        fills: entry -> value of the padding; ``attention_mask`` among them is made where it is missing.
+        fills: entry -> padding value; ``attention_mask`` is created if it is listed but missing.
         rules: strategy, length, multiple and side.
     """
     length = rules.max_length or 0

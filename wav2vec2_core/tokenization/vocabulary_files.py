@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_ARGUMENTS = ("tokenizer_class", "auto_map", "init_inputs", "name_or_path", "special_tokens_map_file",
                   "tokenizer_file", "vocab_file", "transformers_version", "backend", "is_local")  # fmt: skip
 
-#: Arguments that are attributes of a tokenizer, so that their present value is saved.
+#: Arguments that are also attributes of a tokenizer, whose current values are saved.
 _CHANGEABLE = (*SPECIAL_TOKENS, "do_lower_case", "word_delimiter_token", "replace_word_delimiter_char", "target_lang",
                "padding_side", "truncation_side", "split_special_tokens")  # fmt: skip
 
@@ -102,7 +102,9 @@ def write_files(
 
 
 def _check_class(name: Any, model: str) -> None:
-    """Warn about the tokenizer of another kind of model; "Wav2Vec2Tokenizer" is the name of the first releases."""
+    """Warn if the files belong to the tokenizer of another kind of model. "Wav2Vec2Tokenizer" is the first releases'
+    name.
+    """
     if name not in (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"):
         warnings.warn(
             f"model {model!r} was saved with {name}, it is read as Wav2Vec2CTCTokenizer: check that its text is right",

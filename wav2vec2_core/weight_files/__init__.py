@@ -1,1 +1,1 @@
-"""Files of weights as named numpy arrays: safetensors, PyTorch's, TensorFlow's, Flax's and other programs'."""
+"""Weight files as named numpy arrays: safetensors and the formats of PyTorch, TensorFlow, Flax and other programs."""

@@ -1,4 +1,4 @@
-"""What all weight files have in common: the types they may store and the straight read of a byte range."""
+"""Shared by all weight files: the supported types, and reading an array directly from a byte range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from wav2vec2_core.errors import CheckpointError
 
-#: Types that a weight file may store, by numpy's names. numpy itself has no bfloat16: ml_dtypes provides it.
+#: Types that a weight file may store, by numpy's names. bfloat16 comes from ml_dtypes.
 DTYPE_NAMES = (
     "float64", "float32", "float16", "bfloat16",
     "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool",
@@ -20,7 +20,7 @@ DTYPE_NAMES = (
 
 
 class WeightFile(Protocol):
-    """One open weight file: names, shapes and types are known, values are read when asked for."""
+    """An open weight file: names, shapes and types are known, values are read on request."""
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
@@ -33,10 +33,10 @@ class WeightFile(Protocol):
 
 @dataclass(frozen=True)
 class LazyArray:
-    """An array that is still in its file: shape and type are known, numpy reads the values when it needs them.
+    """An array that is still in its file: shape and type are known, numpy reads the values on demand.
 
-    Writers take these in place of arrays and hold one at a time, so that a checkpoint is copied in the memory of its
-    largest parameter. ``np.asarray(lazy)`` gives the values, fresh each time.
+    Writers accept these in place of arrays and hold one at a time, so copying a checkpoint needs only the memory of its
+    largest parameter. ``np.asarray(lazy)`` returns the values, read anew each time.
     """
 
     shape: tuple[int, ...]
@@ -69,7 +69,7 @@ class LazyArray:
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
-#: What the writers take.
+#: Accepted by the writers.
 ArrayLike = np.ndarray | LazyArray
 
 
@@ -105,7 +105,7 @@ def read_range(path: Path, offset: int, shape: tuple[int, ...], dtype: str) -> n
 
 
 def little_endian_bytes(array: ArrayLike) -> memoryview:
-    """The bytes of an array in C order, as weight files hold them; a lazy one is read here."""
+    """The bytes of an array in C order, as weight files hold them; a lazy array is read now."""
     values = np.ascontiguousarray(array)
     if values.dtype.byteorder == ">":
         values = values.astype(values.dtype.newbyteorder("<"))

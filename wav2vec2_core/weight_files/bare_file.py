@@ -1,4 +1,4 @@
-"""One file of another program's model, without a folder around it: fairseq, fairseq2 and torchaudio."""
+"""Models of other programs in a single file without a model folder: fairseq, fairseq2 and torchaudio."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ _OTHER_DIALECTS = (FAIRSEQ2_PRETRAINING, FAIRSEQ2_CTC, TORCHAUDIO)
 
 @dataclass(frozen=True)
 class BareModel:
-    """What a file of another program holds, in our words.
+    """The content of another program's file, under this project's names.
 
     Attributes:
         program: fairseq, fairseq2 or torchaudio.
-        checkpoint: the parameters under our names.
-        renamed: our name -> the file's.
-        config_values: fields of the configuration that the file states, its shapes show, or are ``guessed``.
-        guessed: fields of ``config_values``, and ``do_normalize``, that are those of the released models of this kind.
+        checkpoint: the parameters by canonical name.
+        renamed: canonical name -> name in the file.
+        config_values: configuration fields that the file states, that its shapes show, or that are ``guessed``.
+        guessed: fields of ``config_values``, and ``do_normalize``, that are taken from the released models of this
+            kind.
         do_normalize: whether audio is normalised.
-        vocabulary: row of the head by token, where the file holds it.
+        vocabulary: row of the head by token, if the file contains it.
         dropped: other content of the file: optimizer, counters ...
     """
 
@@ -53,14 +54,14 @@ class BareModel:
 
 
 def open_bare_file(path: Path, config_values: Mapping[str, Any] | None = None) -> BareModel:
-    """Open a model that is one file, without reading its numbers and without running its pickle.
+    """Open a model that is a single file, without reading its arrays and without executing its pickle.
 
     Args:
         path: a file of ``torch.save``, or a safetensors file.
-        config_values: to use instead of what the file tells.
+        config_values: override what the file states.
 
     Raises:
-        CheckpointError: the file is damaged, hostile, of another architecture, or does not tell enough.
+        CheckpointError: the file is damaged, unsafe or of another architecture, or does not state enough.
     """
     check_start(path)
     value: Any = None
@@ -119,9 +120,9 @@ def _dialect(path: Path, names: Mapping[str, Any]) -> tuple[Dialect, tuple[str, 
 def _stated(
     dialect: Dialect, value: dict[str, Any], file: DialectFile, what: str
 ) -> tuple[dict[str, Any], bool | None, dict[str, int] | None]:
-    """Fields of the configuration, normalisation and vocabulary that the file states."""
+    """The configuration fields, normalisation and vocabulary that the file states."""
     if dialect is FAIRSEQ:
         return *read_settings(value, what), dictionary_in(value, what)
-    if dialect.name == "fairseq2":  # post-norm models have the norm before the layers
+    if dialect.name == "fairseq2":  # in post-norm models the norm precedes the layers
         return {"do_stable_layer_norm": "encoder.layer_norm.weight" in file.renamed.values()}, None, None
     return {}, None, None

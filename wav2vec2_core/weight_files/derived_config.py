@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint without ``config.json``: what its shapes tell, and what must be guessed."""
+"""The configuration of a checkpoint without ``config.json``, derived from its shapes and completed by guesses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wav2vec2_core.names import BODY_PREFIX
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Kernels and strides of the convolutions of every released model (paper, section 4.2).
+#: Kernels of the convolutions of every released model (paper, section 4.2).
 _KERNELS = (10, 3, 3, 3, 3, 2, 2)
 _STRIDES = (5, 2, 2, 2, 2, 2, 2)
 #: Heads by width, of the released models: BASE, LARGE and XLS-R 300M, XLS-R 1B and MMS, XLS-R 2B, omnilingual.
@@ -18,18 +18,18 @@ _HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16, 2048: 16}
 
 
 def config_from_shapes(shapes: Shapes, known: Mapping[str, Any], what: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The content of ``config.json`` of a model with these parameters.
+    """The content of ``config.json`` for a model with these parameters.
 
     Args:
-        shapes: by our names, with or without the prefix ``wav2vec2.``.
-        known: fields that the checkpoint states itself; they win over guesses.
+        shapes: shape by canonical name, with or without the prefix ``wav2vec2.``.
+        known: fields that the checkpoint states; they override guesses.
         what: the file, for messages.
 
     Returns:
-        The fields of the configuration, and those of them that are guesses from the released models of this size.
+        The fields of the configuration, and the names of those guessed from the released models of this size.
 
     Raises:
-        CheckpointError: parameters are missing, or the size is none of the released ones, so nothing can be guessed.
+        CheckpointError: parameters are missing, or no released model has this size, so nothing can be guessed.
     """
     measured = _measured({name.removeprefix(BODY_PREFIX): shape for name, shape in shapes.items()}, what)
     guessed = _guessed(measured, known, what)
@@ -84,7 +84,7 @@ def _quantizer(codevectors: tuple[int, ...], projection: tuple[int, ...]) -> dic
 
 
 def _guessed(measured: Mapping[str, Any], known: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Fields that no shape shows."""
+    """The fields that shapes do not determine."""
     guesses: dict[str, Any] = {}
     if "conv_stride" not in known:
         if measured["conv_kernel"] != _KERNELS:

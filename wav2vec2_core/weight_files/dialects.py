@@ -1,8 +1,8 @@
-"""How other training programs name the parameters of wav2vec 2.0, as tables between their places and ours.
+"""Parameter names of other training programs, as tables from their places to ours.
 
-A place is a parameter's name without its last part, with ``{}`` for the number of a layer; where a program's last part
-differs too, the whole name is in the table. Layouts are PyTorch's everywhere; only fairseq's language adapters carry an
-axis of length 1 in front.
+A place is a parameter's name without its last part, with ``{}`` for the layer number; if the last part differs too, the
+table has the whole name. All layouts are PyTorch's, except that fairseq's language adapters have a leading axis of
+length 1.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Dialect:
 
     Attributes:
         name: of the program.
-        telltale: a name that all its models have and no other program's.
-        body, heads: their place -> ours, of the parameters below ``wav2vec2.`` and of those above.
-        extra_axis: whole names, in ours, of parameters with an axis of length 1 in front.
+        telltale: a name that all its models have and no other program's models have.
+        body, heads: their place -> ours, for parameters below ``wav2vec2.`` and for the others.
+        extra_axis: canonical names of parameters stored with a leading axis of length 1.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Dialect:
     extra_axis: frozenset[str] = field(default=frozenset())
 
     def canonical(self, stored: str) -> tuple[str, bool] | None:
-        """Our name, without prefix, of a parameter of theirs and whether it is the body's; None for an unknown one."""
+        """Our name, without prefix, for their parameter, and whether it belongs to the body; None if it is unknown."""
         stored = canonical_name(stored)
         for table, in_body in ((self.body, True), (self.heads, False)):
             found = _translated(stored, table)
@@ -47,7 +47,7 @@ class Dialect:
         return None
 
     def stored(self, canonical: str, leave_out: Iterable[str] = ()) -> str | None:
-        """Their name of a parameter of ours without prefix; ``leave_out``: places of theirs that are not to be used."""
+        """Their name for our parameter, without prefix; ``leave_out``: places of theirs to avoid."""
         for table in (self.body, self.heads):
             inverse = {ours: theirs for theirs, ours in table.items() if theirs not in leave_out}
             found = _translated(canonical, inverse)
@@ -56,12 +56,15 @@ class Dialect:
         return None
 
     def has_extra_axis(self, canonical: str) -> bool:
-        """Whether they store this parameter with an axis of length 1 in front."""
+        """Whether they store this parameter with a leading axis of length 1."""
         return _pattern(canonical)[0] in self.extra_axis
 
 
 def _translated(name: str, table: Mapping[str, str]) -> str | None:
-    for pattern, number in ((name, ""), _pattern(name)):  # as it is first: pos_conv.0 is one place, not one of many
+    for pattern, number in (
+        (name, ""),
+        _pattern(name),
+    ):  # try it literally first: pos_conv.0 is a fixed place, not one of many
         owner, _, leaf = pattern.rpartition(".")
         if pattern in table:
             return table[pattern].format(number)
@@ -177,11 +180,11 @@ class DialectFile:
         renamed: our name -> theirs.
 
     Raises:
-        CheckpointError: a name is not one of a wav2vec 2.0 model, or two are one to us.
+        CheckpointError: a name does not belong to a wav2vec 2.0 model, or two names map to the same parameter.
     """
 
     def __init__(self, file: WeightFile, dialect: Dialect, prefixes: tuple[str, ...] = ("",)) -> None:
-        """``prefixes``: what may stand before their names, tried in this order."""
+        """``prefixes``: possible prefixes of their names, tried in this order."""
         self.path = file.path
         self.dialect = dialect
         self._file = file

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wav2vec2_core.config import Wav2Vec2Config
 
 DICTIONARY = "dict.ltr.txt"
-#: What stands before the names of a fine-tuned model's body and head; a pretrained model has neither.
+#: Prefixes of the body and the head of a fine-tuned model; a pretrained model has no prefix.
 PREFIXES = ("w2v_encoder.w2v_model.", "w2v_encoder.", "")
 
 #: fairseq's setting -> our field. Those of the second table are the fine-tuning's where both state them.
@@ -56,14 +56,14 @@ _LONGEST_TEXT = 1000
 
 
 def read_settings(value: Mapping[str, Any], what: str) -> tuple[dict[str, Any], bool | None]:
-    """Fields of our configuration that a checkpoint's ``cfg`` or ``args`` states, and whether audio was normalised.
+    """The configuration fields stated in a checkpoint's ``cfg`` or ``args``, and whether audio was normalised.
 
     Args:
         value: the file's content with inert objects.
         what: the file, for messages.
 
     Raises:
-        CheckpointError: the settings are those of another model, or damaged.
+        CheckpointError: the settings belong to another kind of model or are damaged.
     """
     model, task = _sections(plain(value.get("cfg"), what) or plain(value.get("args"), what))
     kind = str(model.get("_name") or model.get("arch") or "")
@@ -93,7 +93,7 @@ def read_settings(value: Mapping[str, Any], what: str) -> tuple[dict[str, Any], 
 
 
 def _sections(settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the model and of the task: two parts of a ``cfg``, the same flat ``args`` twice, or nothing."""
+    """The settings of the model and of the task: two parts of ``cfg``, the same flat ``args`` twice, or empty."""
     if not isinstance(settings, dict):
         return {}, {}
     if isinstance(settings.get("model"), dict):
@@ -178,7 +178,7 @@ def vocabulary_of(symbols: list[str], what: str) -> dict[str, int]:
 
 
 def dictionary_in(value: Mapping[str, Any], what: str) -> dict[str, int] | None:
-    """The vocabulary that newer checkpoints hold themselves, in ``task_state``; None where they do not."""
+    """The vocabulary that newer checkpoints contain in ``task_state``; None if there is none."""
     state = plain(value.get("task_state"), what)
     dictionary = state.get("target_dictionary") if isinstance(state, dict) else None
     symbols = dictionary.get("symbols") if isinstance(dictionary, dict) else None
@@ -191,7 +191,7 @@ def dictionary_in(value: Mapping[str, Any], what: str) -> dict[str, int] | None:
 
 
 def fairseq_rows(vocabulary: Mapping[str, int], blank: str, unknown: str | None) -> tuple[list[str], list[int | None]]:
-    """The order of tokens that fairseq needs: its four special symbols first.
+    """The order of tokens that fairseq requires: its four special symbols first.
 
     Args:
         vocabulary: row of our head by token.
@@ -199,10 +199,10 @@ def fairseq_rows(vocabulary: Mapping[str, int], blank: str, unknown: str | None)
         unknown: the token of unknown letters.
 
     Returns:
-        The symbols of ``dict.ltr.txt``, and for every row of the new head the row of ours, None where we have none.
+        The symbols of ``dict.ltr.txt``, and for each row of the new head our row, or None if we have none.
 
     Raises:
-        InputError: a token cannot stand in a line of ``dict.ltr.txt``.
+        InputError: a token cannot be written in a line of ``dict.ltr.txt``.
     """
     special = [vocabulary.get(blank), vocabulary.get("<s>"), vocabulary.get("</s>"), vocabulary.get(unknown or "<unk>")]
     if blank == "<s>":
@@ -264,7 +264,7 @@ def _values(array: ArrayLike) -> Any:
 
 
 def _settings(config: Wav2Vec2Config, head: str, do_normalize: bool) -> dict[str, Any]:
-    """``cfg``, of those settings that differ from model to model; fairseq fills in its defaults."""
+    """``cfg`` with the settings that differ between models; fairseq fills in its defaults."""
 
     def stated(table: Mapping[str, str]) -> dict[str, Any]:
         return {theirs: getattr(config, ours) for theirs, ours in table.items()}

@@ -1,8 +1,8 @@
-"""``flax_model.msgpack``, read without loading it whole, and written.
+"""Reading ``flax_model.msgpack`` array by array, and writing it.
 
-The file is one MessagePack map of maps; its leaves are extension values of type 1 that hold (shape, type name, bytes).
-Names and layouts are Flax's; here they are brought to those of a checkpoint: ``kernel`` and ``scale`` are ``weight``
-there, and a kernel's axes are in reverse order, for linear layers and convolutions alike.
+The file is a MessagePack map of maps whose leaves are extension values of type 1 that hold (shape, type name, bytes).
+Names and layouts are Flax's and are converted to a checkpoint's: ``kernel`` and ``scale`` become ``weight``, and the
+axes of a kernel are reversed, for linear layers and convolutions alike.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FlaxFile:
     """An open ``flax_model.msgpack``; see ``arrays.WeightFile``."""
 
     def __init__(self, path: Path) -> None:
-        """Find every array. Raises ``CheckpointError`` for a file that is none, damaged, or holds anything else."""
+        """Locate every array. Raises ``CheckpointError`` if the file is not one, is damaged, or holds anything else."""
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
@@ -151,11 +151,11 @@ def _starts(kind: str, first: int) -> bool:
 
 
 def flax_params(tensors: Mapping[str, ArrayLike]) -> dict[str, Any]:
-    """The nested dictionary of Flax's names and layouts for arrays by checkpoint name; lazy arrays stay so."""
+    """The nested dictionary of Flax's names and layouts for arrays by checkpoint name; lazy arrays stay lazy."""
     tree: dict[str, Any] = {}
     for name, array in tensors.items():
         *owner, leaf = name.split(".")
-        if leaf == "weight" and owner[-1] != "objective":  # which is a parameter of the head itself
+        if leaf == "weight" and owner[-1] != "objective":  # the objective's is a parameter of the head itself
             leaf = "scale" if owner[-1].endswith("norm") else "kernel"
         inner = tree
         for part in owner:
@@ -165,7 +165,7 @@ def flax_params(tensors: Mapping[str, ArrayLike]) -> dict[str, Any]:
 
 
 def flax_name(path: tuple[str, ...]) -> tuple[str, bool]:
-    """The checkpoint name of a parameter in Flax, and whether its axes are in reverse order there."""
+    """The checkpoint name of a Flax parameter, and whether its axes are reversed there."""
     leaf, reverse = LEAVES.get(path[-1], (path[-1], False))
     return ".".join((*path[:-1], leaf)), reverse
 

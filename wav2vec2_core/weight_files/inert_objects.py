@@ -1,8 +1,8 @@
-"""Objects in the pickles of training programs, read as data: which classes may occur, and what their objects hold.
+"""Objects in the pickles of training programs, read as plain data: which classes are allowed and what they contain.
 
-A checkpoint of fairseq keeps its configuration as an ``argparse.Namespace``, as omegaconf's containers or as plain
-dicts, beside counters, random states and enumerations. None of these classes is imported: an object is a ``Record`` of
-its class's name and attributes, and ``plain`` takes the configuration out of it.
+A fairseq checkpoint stores its configuration as an ``argparse.Namespace``, omegaconf containers or plain dicts, along
+with counters, random states and enumerations. None of these classes is imported: an object becomes a ``Record`` with
+its class's name and its attributes, from which ``plain`` extracts the configuration.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.weight_files.inert_pickle import Global, Record, TensorView
 
-#: Classes that may occur, by full name. Their objects are never made, so this list is about intent, not about power:
-#: what is not here has no business in a checkpoint, and the file is refused by that name.
+#: Allowed classes, by full name. They are never instantiated, so the list is not needed for safety: a file with any
+#: other class is refused because it is not a checkpoint of a known program.
 _CLASSES = frozenset((
     "argparse.Namespace", "collections.Counter", "copyreg._reconstructor", "copy_reg._reconstructor",
     "_codecs.encode", "_operator.getitem", "operator.getitem", "datetime.datetime", "datetime.timedelta",
@@ -26,7 +26,7 @@ _CLASSES = frozenset((
         "tuple", "unicode", "long", "NoneType",
     )),
 ))  # fmt: skip
-#: Packages whose every class may occur: settings and enumerations of the training program.
+#: Packages whose classes are all allowed: settings and enumerations of the training program.
 _PACKAGES = ("fairseq", "omegaconf", "typing", "examples")
 
 _DEEPEST = 32  # dicts within dicts
@@ -34,18 +34,18 @@ _LARGEST = 100_000  # values of a configuration; a shared list that holds itself
 
 
 def may_occur(kind: Global) -> bool:
-    """Whether a checkpoint may hold objects of this class."""
+    """Whether a checkpoint may contain objects of this class."""
     return str(kind) in _CLASSES or kind.module.split(".")[0] in _PACKAGES
 
 
 def plain(value: Any, what: str) -> Any:
-    """The dicts, lists, text and numbers that an object holds; ``what`` names the file in errors.
+    """Convert an object to dicts, lists, text and numbers; ``what`` names the file in errors.
 
-    A Namespace becomes a dict, omegaconf's containers dicts and lists, enumerations their values; what is none of these
-    becomes None.
+    A Namespace becomes a dict, omegaconf containers become dicts and lists, enumerations their values, and anything
+    else None.
 
     Raises:
-        CheckpointError: the value is nested without end.
+        CheckpointError: the value is nested too deeply or too large.
     """
     return _Plain(what).of(value, 0)
 

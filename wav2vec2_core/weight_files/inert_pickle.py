@@ -1,9 +1,9 @@
-"""Reading the pickles of PyTorch weight files as data, without the power to run anything.
+"""Reading the pickles of PyTorch weight files as data, without executing anything.
 
-A pickle is a program: its instructions may import any function and call it. Python's unpickler carries them out; this
-one does not contain the means to. ``pickletools`` decodes the instructions, and a stack machine of lists, dicts, text
-and numbers follows those that plain data needs. A function is never looked up, only its *name* is compared with the
-short list that weight files use, each of which has its own few lines here. Everything else is refused by name.
+A pickle is a program whose instructions may import and call any function. Python's unpickler executes them; this reader
+cannot. ``pickletools`` decodes the instructions, and a stack machine of lists, dicts, text and numbers interprets those
+that plain data needs. Functions are never looked up: their *names* are compared with the short list that weight files
+use, each of which is implemented here in a few lines. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STORAGES = {
 
 
 _MOST_AXES = 32  # numpy 1 has no more
-_MOST = 1 << 48  # elements; larger numbers can only be an attack
+_MOST = 1 << 48  # elements; a larger number is an attack
 
 
 class Stream(Protocol):
-    """What instructions are read from: a binary file, ``io.BytesIO`` or ``mmap.mmap``."""
+    """Source of the instructions: a binary file, ``io.BytesIO`` or ``mmap.mmap``."""
 
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
@@ -84,7 +84,7 @@ class TensorView:
 
 @dataclass(eq=False)
 class Record:
-    """An object of a class that is not looked up: its name, what it would be made from, and its attributes."""
+    """An object of a class that is not imported: class name, constructor arguments and attributes."""
 
     kind: Global
     arguments: tuple[Any, ...]
@@ -99,16 +99,16 @@ class Pickle(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The pickle is damaged or asks for something that plain weights do not need; the text says what."""
+    """The pickle is damaged or requests something that plain weights do not need; the text says what."""
 
 
 def read_pickle(stream: Stream, what: str, records: Callable[[Global], bool] | None = None) -> Pickle:
-    """Read one pickle up to its STOP instruction; ``what`` names the file in errors.
+    """Read one pickle up to its STOP instruction.
 
     Args:
-        stream: where the instructions are.
+        stream: source of the instructions.
         what: the file, for messages.
-        records: says of which other classes objects may occur; these become a ``Record`` each. None: of no class.
+        records: decides which other classes are allowed; their objects become ``Record``. None allows none.
 
     Returns:
         Numbers, text, bytes, lists, tuples, dicts, ``TensorView`` and ``Record`` objects.
@@ -280,7 +280,7 @@ class _Machine:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if isinstance(key, (str, int)):
                 target[key] = value
-            elif not self._records:  # hashing a hostile nested tuple takes for ever
+            elif not self._records:  # hashing a maliciously nested tuple takes forever
                 raise RefusedError(f"a dict has a {type(key).__name__} as its key")
 
 
@@ -326,7 +326,7 @@ def _old_tensor(arguments: tuple[Any, ...]) -> TensorView:
 
 
 def _default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """What a missing key would give is of no interest: keys are only looked at."""
+    """The default factory is ignored: keys are only looked up."""
     return {}
 
 

@@ -54,12 +54,12 @@ class SafetensorsFile:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, ArrayLike]) -> None:
-    """Write a whole file, one array at a time, with the metadata ``{"format": "pt"}`` that transformers asks for.
+    """Write a whole file, one array at a time, with the metadata ``{"format": "pt"}`` that transformers requires.
 
-    Arrays that are still in their file (``LazyArray``) are read when their turn comes. ``path`` is written in place:
-    callers pass a temporary path. Raises ``OSError``, and ``InputError`` for a type that the format cannot store.
+    A ``LazyArray`` is read when its turn comes. ``path`` is written in place: callers pass a temporary path. Raises
+    ``OSError``, and ``InputError`` for a type that the format cannot store.
     """
-    # Wide types first, then by name, as the safetensors library orders them: every array starts aligned.
+    # Wide types first, then by name, like the safetensors library, so that every array is aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -72,10 +72,10 @@ class TFWeightFile:
 
 
 def checkpoint_name(place: str) -> tuple[str, bool]:
-    """The checkpoint's name of a weight's place in a file, and whether its axes are in reverse order there."""
+    """The checkpoint's name for a weight's path in the file, and whether its axes are reversed there."""
     *owner, leaf = place.removesuffix(":0").split("/")
     scopes = [index for index, part in enumerate(owner) if _SCOPE.fullmatch(part)]
-    if scopes:  # shards leave the scope out
+    if scopes:  # shards omit the scope
         owner = owner[scopes[-1] + 1 :]
     leaf, reverse = _LEAVES.get(leaf, (leaf, False))
     return ".".join([*owner, leaf]), reverse
@@ -137,7 +137,7 @@ def _place_and_layout(name: str, array: ArrayLike) -> tuple[str, ArrayLike]:
 
 
 def _write_names(group: Any, names: list[str]) -> None:
-    """Keras' list of a layer's weights, in numbered pieces where it is larger than an attribute may be (64 KiB)."""
+    """Write Keras' list of a layer's weights, in numbered pieces if it exceeds an attribute's limit (64 KiB)."""
     encoded = np.array([name.encode() for name in names]) if names else np.array([])
     pieces = max(1, -(-encoded.nbytes // 60_000))
     for number, piece in enumerate(np.array_split(encoded, pieces)):
@@ -145,7 +145,7 @@ def _write_names(group: Any, names: list[str]) -> None:
 
 
 def _datasets(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """(place, dataset) of everything below ``group`` that lies in this very file."""
+    """Yield (path, dataset) for everything below ``group`` that is stored in this very file."""
     import h5py
 
     if depth > _DEEPEST:
@@ -164,7 +164,7 @@ def _datasets(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Itera
 
 
 def _check_stored(path: Path, place: str, dataset: Any) -> None:
-    """Refuse numbers that are not in the file: HDF5 would make them up as zeros, of any amount."""
+    """Refuse arrays whose values are not in the file: HDF5 would fill them with zeros, at any size."""
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > stored * (_MOST_COMPRESSED if dataset.chunks else 1):
         raise CheckpointError(
@@ -174,7 +174,7 @@ def _check_stored(path: Path, place: str, dataset: Any) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The open file; whatever h5py raises about its content becomes a ``CheckpointError``."""
+    """The open file; any exception of h5py about its content becomes a ``CheckpointError``."""
     h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:

@@ -1,8 +1,8 @@
-"""Reading ``pytorch_model.bin`` without PyTorch and without running its pickle, in every layout of ``torch.save``.
+"""Reading ``pytorch_model.bin`` in every layout of ``torch.save``, without PyTorch and without executing its pickle.
 
-zip (since torch 1.6): ``<folder>/data.pkl`` describes the tensors, ``<folder>/data/<key>`` holds the numbers of one
-storage, uncompressed. legacy: five pickles one after the other (magic number, protocol, system, tensors, storage keys),
-then per storage its length and its numbers. A bare pickle of tensors holds its numbers inside calls and is refused.
+zip (since torch 1.6): ``<folder>/data.pkl`` describes the tensors, ``<folder>/data/<key>`` holds the values of one
+storage, uncompressed. legacy: five consecutive pickles (magic number, protocol, system, tensors, storage keys), then
+the length and values of each storage. A bare pickle, which holds tensor values inside calls, is refused.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LOCAL_HEADER = 30  # bytes of a zip entry's own header before its name
 
 
 class TorchArchive:
-    """An open file of ``torch.save``: one value whose tensors are described, not read.
+    """An open file of ``torch.save``: one value in which tensors are described but not read.
 
     Attributes:
         value: dicts, lists, text, numbers and ``TensorView`` objects; with ``records`` also ``Record`` objects.
 
     Raises:
-        CheckpointError: the file cannot be read, is damaged, or its pickle asks for anything that plain data does not
+        CheckpointError: the file cannot be read or is damaged, or its pickle requests anything that plain data does not
             need.
     """
 
@@ -69,7 +69,7 @@ class TorchFile:
     """
 
     def __init__(self, path: Path, archive: TorchArchive | None = None, tensors: Any = None) -> None:
-        """``tensors``: the dict of tensors within the value of ``archive``, where it is not the value itself."""
+        """``tensors``: the dict of tensors within ``archive.value``, if that is not the dict itself."""
         self.path = path
         self._archive = archive or TorchArchive(path)
         self._views = _check_tensors(path, self._archive.value if tensors is None else tensors)
@@ -97,7 +97,7 @@ def _check_tensors(path: Path, value: Any) -> dict[str, TensorView]:
 
 
 def _read_zip(path: Path, records: Callable[[Global], bool] | None) -> tuple[Any, dict[str, int]]:
-    """What ``data.pkl`` holds, and where the storages start in the file."""
+    """The content of ``data.pkl``, and the offset of each storage in the file."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             entries = {entry.filename: entry for entry in archive.infolist()}
@@ -147,7 +147,7 @@ def _entry_start(path: Path, file: io.BufferedReader, entry: zipfile.ZipInfo) ->
 
 
 def _read_legacy(path: Path, records: Callable[[Global], bool] | None) -> tuple[Any, dict[str, int]]:
-    """What the fourth pickle holds, and where the storages behind the fifth start in the file."""
+    """The content of the fourth pickle, and the offsets of the storages after the fifth."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         if any(read_pickle(stream, str(path)).value != expected for expected in (_LEGACY_MAGIC, _LEGACY_PROTOCOL)):
             raise CheckpointError(f"{path} is a pickle but not one of torch.save: convert it to safetensors")
