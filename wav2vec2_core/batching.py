@@ -1,4 +1,6 @@
-"""What tokenizer and feature extractor share: how a batch is padded, cut and turned into a framework's tensors."""
+"""Batches, as tokenizer and feature extractor share them: padding, truncation and conversion to a
+framework's tensors.
+"""
 
 from __future__ import annotations
 
@@ -114,10 +116,10 @@ def as_numpy(value: Any) -> np.ndarray:
 
 
 def to_tensor(value: Any, tensor_type: Any, name: str = "value") -> Any:
-    """``value`` (a nested list, array or tensor) as a tensor of one framework, which is imported here.
+    """Convert a nested list, array or tensor to a tensor of one framework, which is imported on demand.
 
-    Integers are int64 for numpy and torch, int32 for TensorFlow and JAX. Rows of different lengths become a numpy
-    array of objects, as in transformers; the other frameworks have nothing alike.
+    Integers become int64 for numpy and torch, int32 for TensorFlow and JAX. Rows of different lengths become a numpy
+    array of objects, as in transformers; the other frameworks have no equivalent.
 
     Args:
         value: what to convert.

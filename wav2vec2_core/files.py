@@ -21,7 +21,7 @@ _NO_FLUSH = (
     errno.EBADF,
     errno.ENOTSUP,
     errno.EACCES,
-)  # accepted for folders only: a file must be flushed
+)  # for folders; a file must be flushed
 
 
 @contextmanager

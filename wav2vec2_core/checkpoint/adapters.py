@@ -37,7 +37,7 @@ def read_adapter(source: ModelSource, language: str) -> Checkpoint:
 
 
 def adapter_table(config: Wav2Vec2Config, head: str) -> dict[str, Parameter]:
-    """What an adapter file holds: the attention adapters, and of a CTC model ``lm_head``.
+    """The parameters in an adapter file: the attention adapters and, for a CTC model, ``lm_head``.
 
     Raises:
         InputError: the model has no attention adapters.

@@ -1,4 +1,4 @@
-"""Which array of a checkpoint fills which parameter of a model; strict about everything but what is named here."""
+"""Matching a checkpoint's arrays to a model's parameters: strict, with the exceptions listed here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from wav2vec2_core.names import BODY_PREFIX, MASK_EMBEDDING
 from wav2vec2_core.parameters import Parameter
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
 
-#: First parts of the names of head parameters. ``feature_extractor`` is the x-vector head's last layer where the body
-#: has its prefix, and the body's convolutions where it has not.
+#: First parts of the names of head parameters. ``feature_extractor`` is the x-vector head's last layer if the body has
+#: its prefix, otherwise the body's convolutions.
 HEAD_NAMES = frozenset(
     (
         "lm_head", "quantizer", "project_q", "project_hid", "projector", "classifier", "layer_weights", "tdnn",
@@ -27,10 +27,11 @@ _SHOWN = 20  # names per list of the error
 class LoadPlan:
     """How to fill a model.
 
-    sources: name in the checkpoint by name in the model. new: names in the model that the checkpoint does not fill, in
-    the model's order; they keep their first values. ignored: names in the checkpoint that the model does not use.
-    resized: of those that are new, the ones that the checkpoint has in another shape: name in the model, the
-    checkpoint's shape, the model's.
+    sources: name in the model -> name in the checkpoint.
+    new: parameters that the checkpoint does not have, in the model's order; they keep their initial values.
+    ignored: names in the checkpoint that the model does not use.
+    resized: those of ``new`` that the checkpoint has in another shape: name in the model, the checkpoint's shape, the
+    model's.
     """
 
     sources: dict[str, str]
@@ -39,7 +40,7 @@ class LoadPlan:
     resized: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     def info(self) -> dict[str, list[Any]]:
-        """The plan in the words of transformers' ``output_loading_info``."""
+        """The plan as transformers' ``output_loading_info``."""
         resized = {name for name, _, _ in self.resized}
         return {
             "missing_keys": [name for name in self.new if name not in resized],
@@ -49,7 +50,7 @@ class LoadPlan:
         }
 
     def filled_by(self, other: LoadPlan) -> LoadPlan:
-        """This plan after ``other`` filled some of the parameters that were new."""
+        """This plan after ``other`` filled some of its new parameters."""
         return replace(self, new=tuple(name for name in self.new if name not in other.sources))
 
 
@@ -96,7 +97,7 @@ def plan_loading(
 
 
 class _Sides:
-    """The names of both sides, brought together."""
+    """The names of both sides, matched."""
 
     def __init__(self, table: Mapping[str, Parameter], checkpoint: Checkpoint) -> None:
         self.prefixed = any(name.startswith(BODY_PREFIX) for name in checkpoint.shapes)
@@ -111,7 +112,7 @@ class _Sides:
         return (BODY_PREFIX if self.prefixed else "") + ours.removeprefix(BODY_PREFIX)
 
     def may_ignore(self, theirs: str) -> bool:
-        """Whether an array that fills none of our parameters is harmless: another head's, or the mask embedding."""
+        """Whether an array without a parameter may be ignored: one of another head, or the mask embedding."""
         if theirs == self._body_name(MASK_EMBEDDING):
             return True
         first = _first_part(theirs)

@@ -1,4 +1,4 @@
-"""From a model to its weights: which of its files holds them, in one file or in shards."""
+"""Opening a model's weights: finds the files that hold them, whole or in shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TORCH_INDEX = "pytorch_model.bin.index.json"
 FLAX = "flax_model.msgpack"
 FLAX_INDEX = "flax_model.msgpack.index.json"
 
-#: Which weights of a folder are read: the first of these that are there, whole or with an index and shards.
+#: Formats in order of preference: the first one present is read, as one file or as an index with shards.
 READ_FIRST = (SAFETENSORS, TORCH, TF_H5, FLAX)
 #: Ending of the shards that an index names.
 _ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5", FLAX_INDEX: ".msgpack"}
@@ -28,11 +28,11 @@ _ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX:
 def open_checkpoint(source: ModelSource, *, use_safetensors: bool | None = None) -> Checkpoint:
     """Open the weights of a model: safetensors, pytorch_model.bin, tf_model.h5 or flax_model.msgpack, in this order.
 
-    A source that is one file is a checkpoint of fairseq, fairseq2 or torchaudio. ``use_safetensors``: True looks for
-    safetensors alone, False for all others.
+    A source that is a single file is a checkpoint of fairseq, fairseq2 or torchaudio. ``use_safetensors``: True accepts
+    only safetensors, False only the other formats.
 
     Raises:
-        CheckpointError: there are none, or a file is missing, damaged or refused.
+        CheckpointError: there are no weights, or a file is missing, damaged or refused.
     """
     if isinstance(source, FileSource):
         return source.content.checkpoint
@@ -73,7 +73,7 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
 
 
 def _stored_name(parameter: str, ending: str) -> str:
-    """How an opened shard calls a parameter that its index names in the words of its framework."""
+    """The name in an opened shard for a parameter that its index names in its framework's convention."""
     if ending == ".h5":
         return checkpoint_name(parameter)[0]
     return flax_name(tuple(parameter.split("/")))[0] if ending == ".msgpack" else parameter

@@ -1,4 +1,4 @@
-"""Writing a model's weights, with its configuration, in any of the formats; in shards where they are too large."""
+"""Writing a model's weights and configuration in any of the formats, in shards if they are too large."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def write_checkpoint(
 
 @contextmanager
 def _replacing_weights(folder: str | os.PathLike[str], config: Wav2Vec2Config | None, single: str) -> Iterator[Path]:
-    """Yield the folder for new weights whose file is called ``single`` where it is one.
+    """Yield a folder for new weights; ``single``: the file name of unsharded weights of this kind.
 
-    Old ones of the same kind go, and those of other kinds that would be read first.
+    Existing weights of this kind are removed, and those of other kinds that would be read first.
     """
     going = READ_FIRST[: READ_FIRST.index(single) + 1]
     with saving(folder, lambda name: any(_belongs_to(name, weights) for weights in going)) as stage:
@@ -75,7 +75,7 @@ def _replacing_weights(folder: str | os.PathLike[str], config: Wav2Vec2Config | 
 
 
 def _belongs_to(name: str, single: str) -> bool:
-    """Whether a file holds the weights of the kind ``single``: whole, a shard or the index of shards."""
+    """Whether a file belongs to weights of the kind ``single``: whole, a shard or the index."""
     stem, ending = map(re.escape, single.rsplit(".", 1))
     return re.fullmatch(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.{ending}|{stem}\.{ending}\.index\.json", name) is not None
 
@@ -87,7 +87,7 @@ def _write_shards(
     single: str,
     write: Callable[[Path, Mapping[str, ArrayLike]], None],
 ) -> list[str]:
-    """Write the weights in place and return the names of the files, of an index the last."""
+    """Write the weights in place; returns the names of the files, the index last."""
     shards = _split(tensors, limit)
     if len(shards) == 1:
         write(folder / single, tensors)

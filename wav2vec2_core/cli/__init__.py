@@ -64,7 +64,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: an error that the user can mend is one line on stderr and exit code 1."""
+    """Entry point: an error that the user can correct is one line on stderr and exit code 1."""
     # Before TensorFlow is imported: fewer of its own notes on stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with standard_streams():
@@ -82,6 +82,6 @@ def _run() -> int | str | None:
             return end.code
     except (Wav2Vec2Error, ResultsLost) as error:
         print_error(error)
-    except OSError as error:  # of the system, where nobody expects one
+    except OSError as error:  # an unexpected error of the system
         print_error(OutputError(f"{error}: check the path, its permissions and the free space"))
     return 1

@@ -1,4 +1,4 @@
-"""``wav2vec2 align``: the time of every word of a text that is known."""
+"""``wav2vec2 align``: the time of every word of a known text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class AlignmentFormat(StrEnum):
-    """What an alignment looks like."""
+    """Output formats of an alignment."""
 
     json = "json"
     tsv = "tsv"
@@ -51,7 +51,7 @@ class AlignmentFormat(StrEnum):
 
 
 class Untranscribed(StrEnum):
-    """Where speech that the text leaves out may be."""
+    """Where untranscribed speech may occur."""
 
     none = "none"
     lines = "lines"
@@ -136,7 +136,7 @@ def align(
 
 
 def _utterances(audio: Path | None, text: str | None, manifest: Path | None) -> list[Utterance]:
-    """What to align. Raises ``InputError``."""
+    """The recordings and texts to align. Raises ``InputError``."""
     from wav2vec2_core.data.manifest import Utterance, read_manifest
     from wav2vec2_core.errors import InputError
 
@@ -183,7 +183,9 @@ def _targets(utterances: Sequence[Utterance], folder: Path | None, formats: Sequ
 
 
 def _name(utterance: Utterance) -> str:
-    """Of its results; stretches of one recording are told apart by where they start, in milliseconds."""
+    """Base name of an utterance's results; stretches of one recording are distinguished by their
+    start in milliseconds.
+    """
     return f"{utterance.path.stem}-{round(1000 * utterance.offset)}" if utterance.offset else utterance.path.stem
 
 

@@ -47,9 +47,9 @@ def classify(
     window: Annotated[str, typer.Option(help="How long recordings are cut: auto or SECONDS[:CONTEXT].")] = "auto",
     offline: Offline = False,
 ) -> None:
-    """Classify recordings: a line of JSON for each. The exit code is 1 if a file fails.
+    """Classify recordings: one line of JSON each. The exit code is 1 if a file fails.
 
-    Utterance heads give the most probable labels, frame heads spans of time, x-vector heads a speaker vector.
+    Utterance heads return the most probable labels, frame heads spans of time, x-vector heads a speaker vector.
     """
     from wav2vec2_core.cli.console import stoppable
 
@@ -91,7 +91,7 @@ def classify(
 
 
 def _similarity(classifier: Classifier, *openings: Callable[[], Recording]) -> float:
-    """Of two speakers."""
+    """Cosine similarity of two speakers."""
     from wav2vec2_core.classification import similarity
     from wav2vec2_core.cli.console import print_notes
 

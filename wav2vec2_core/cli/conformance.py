@@ -35,7 +35,7 @@ def conformance(
 
     known = backend_names()
     backends, recordings = list(backend or ()), list(audio or ())
-    for word in more or ():  # what follows the first value of --backend or --audio
+    for word in more or ():  # further values of --backend or --audio
         if word in known and backends:
             backends.append(word)
         elif recordings:

@@ -1,4 +1,4 @@
-"""What every command says the same way."""
+"""Messages that all commands print in the same way."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import typer
 
 
 def print_error(error: Exception, name: tuple[str, str] | None = None) -> None:
-    """First line of the message to stderr; longer messages (parameter lists) are for the library's callers.
+    """Print the first line of the message to stderr; the rest, such as lists of parameters, is for callers of the
+    library.
 
-    ``name``: how the message spells a file, and what the user called it.
+    ``name``: how the message spells a file, and how the user named it.
     """
     message = str(error)
     if name is not None:
@@ -22,30 +23,30 @@ def print_error(error: Exception, name: tuple[str, str] | None = None) -> None:
 
 
 def shown(name: object) -> str:
-    """A file name that fits into a line of any terminal: line breaks and what is no text escaped."""
+    """A file name for one line of any terminal: line breaks and bytes that are not text are escaped."""
     text = readable(str(name))
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def readable(text: str) -> str:
-    """Text with file names in it, whose bytes that are not UTF-8 become escapes such as ``\\xff``."""
+    r"""Text with file names in which bytes that are not UTF-8 become escapes such as ``\\xff``."""
     try:
         content = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a surrogate pair, which is no byte of a name
+    except UnicodeEncodeError:  # a lone surrogate that does not stand for a byte
         content = text.encode("utf-8", "backslashreplace")
     return content.decode("utf-8", "backslashreplace")
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """What a user may want to know of a recording, on stderr, a line each."""
+    """Print notes about a recording to stderr, one per line."""
     for note in notes:
         print(f"note: {shown(note)}", file=sys.stderr)
 
 
 def printable(text: str, encoding: str | None = None) -> str:
-    """Text that an encoding, by default stdout's, can say: a file name may hold bytes that are no text.
+    """Text that can be encoded, by default for stdout; file names may contain bytes that are not text.
 
-    They become the escapes of JSON, from which a program has the name back.
+    These become JSON escapes, from which a program can restore the name.
     """
     known = encoding or sys.stdout.encoding or "utf-8"
     return text.encode(known, "backslashreplace").decode(known)
@@ -53,7 +54,7 @@ def printable(text: str, encoding: str | None = None) -> str:
 
 @contextmanager
 def stoppable(remedy: str = "") -> Iterator[None]:
-    """Ctrl-C ends the command with exit code 130, as a shell expects, and one line that names the ``remedy``."""
+    """On Ctrl-C end the command with exit code 130, as shells expect, and one line with the ``remedy``."""
     try:
         yield
     except KeyboardInterrupt:
@@ -62,7 +63,7 @@ def stoppable(remedy: str = "") -> Iterator[None]:
 
 
 def note_embedded_model() -> None:
-    """Say what the model hears that is used where none is named."""
+    """Note on stderr which model is used by default and what it recognizes."""
     print(
         "note: no --model given, using the embedded one: it hears English digits (zero to nine) and nothing else. "
         "For real speech: --model facebook/wav2vec2-base-960h, or --model facebook/mms-1b-all --language fra",
@@ -71,5 +72,5 @@ def note_embedded_model() -> None:
 
 
 def spoken(seconds: float) -> str:
-    """How much audio: in hours, or in seconds where it is little."""
+    """A duration in hours, or in seconds if it is short."""
     return f"{seconds / 3600:.2f} hours" if seconds >= 360 else f"{seconds:.1f} seconds"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What the result is."""
+    """Target formats."""
 
     safetensors = "safetensors"
     torch = "torch"
@@ -46,7 +46,7 @@ def convert(
     as_json: Annotated[bool, typer.Option("--json", help="The receipt as JSON.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Convert a model. DST appears when it is complete, with the receipt in conversion.json; SRC stays as it is."""
+    """Convert a model. DST appears when it is complete, with the receipt in conversion.json; SRC is not changed."""
     from wav2vec2_core.conversion import convert as convert_model
 
     receipt = convert_model(

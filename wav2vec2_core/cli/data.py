@@ -1,4 +1,4 @@
-"""``wav2vec2 data``: look at training data before it is used."""
+"""``wav2vec2 data``: checks training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(name="data", help="Look at training data before it is used.", 
 
 @app.callback()
 def _options() -> None:
-    """Keep ``check`` a command of its own: typer would drop the name of a single one."""
+    """Keeps ``check`` a subcommand: typer would drop the name of a single command."""
 
 
 @app.command()
@@ -26,10 +26,10 @@ def check(
     model: ModelName = None,
     offline: Offline = False,
 ) -> None:
-    """Find the rows that fine-tuning would leave out, and say why.
+    """Find the rows that fine-tuning would skip, and say why.
 
-    Every recording is decoded, and every text compared with the model's vocabulary and frames. The exit code is 1
-    where a row would be left out.
+    Every recording is decoded, and every text is compared with the model's vocabulary and frames. The exit code is 1 if
+    a row would be skipped.
     """
     from wav2vec2_core.cli.console import note_embedded_model, printable, spoken, stoppable
     from wav2vec2_core.cli.progress import row_progress

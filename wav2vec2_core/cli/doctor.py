@@ -1,4 +1,4 @@
-"""``wav2vec2 doctor``: what works on this machine, shown by doing it, and the remedy for what does not."""
+"""``wav2vec2 doctor``: tries what works on this machine, and names the remedy for what does not."""
 
 from __future__ import annotations
 

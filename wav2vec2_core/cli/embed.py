@@ -25,7 +25,7 @@ from wav2vec2_core.cli.options import (
 
 
 class EmbeddingFormat(StrEnum):
-    """Kind of the files."""
+    """File formats."""
 
     npz = "npz"
     safetensors = "safetensors"
@@ -98,7 +98,7 @@ def embed(
 
 
 def _numbers(text: str) -> list[int]:
-    """Raises ``InputError``."""
+    """Layer numbers. Raises ``InputError``."""
     from wav2vec2_core.errors import InputError
 
     try:

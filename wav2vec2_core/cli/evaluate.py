@@ -1,4 +1,4 @@
-"""``wav2vec2 evaluate``: error rates of a model, or of hypotheses that are there already."""
+"""``wav2vec2 evaluate``: error rates of a model, or of existing hypotheses."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _with_texts(manifest: Path) -> list[Utterance]:
 
 
 def _write(evaluation: Evaluation, output: Path) -> None:
-    """A row for each utterance, in the format that the file is named for. Raises ``OutputError``."""
+    """Write a row for each utterance, in the format of the file's suffix. Raises ``OutputError``."""
     from wav2vec2_core.cli.console import printable, readable
     from wav2vec2_core.files import write_text
 
@@ -138,7 +138,7 @@ def _write(evaluation: Evaluation, output: Path) -> None:
 def _hypotheses(
     transcriber: Transcriber, utterances: Sequence[Utterance], options: Mapping[str, Any]
 ) -> Iterator[tuple[Utterance, str | None]]:
-    """What the model hears; ``None``, with a line on stderr, where it cannot hear."""
+    """Yield the transcript of each utterance; ``None``, after a line on stderr, if it cannot be transcribed."""
     from wav2vec2_core.cli.progress import audio_progress
     from wav2vec2_core.evaluation import transcribe_utterances
 

@@ -1,4 +1,4 @@
-"""``wav2vec2 info``: what a checkpoint is, without loading a framework."""
+"""``wav2vec2 info``: describes a checkpoint without loading a framework."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def info(
     ],
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only, never the hub.")] = False,
 ) -> None:
-    """Say what a checkpoint is: head, sizes, parameters, vocabulary, languages."""
+    """Describe a checkpoint: head, sizes, parameters, vocabulary, languages."""
     from wav2vec2_core.checkpoint import open_checkpoint, open_model
     from wav2vec2_core.config import Wav2Vec2Config
     from wav2vec2_core.source import FileSource

@@ -1,4 +1,4 @@
-"""``wav2vec2 listen``: raw samples on standard input to text, while they come."""
+"""``wav2vec2 listen``: transcribes raw samples from standard input as they arrive."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def listen(
     channels: Annotated[int, typer.Option(min=1, help="Of the samples; they are averaged.")] = 1,
     offline: Offline = False,
 ) -> None:
-    """Transcribe raw samples from standard input while they come: arecord -f S16_LE -r 16000 | wav2vec2 listen
+    """Transcribe raw samples from standard input as they arrive: arecord -f S16_LE -r 16000 | wav2vec2 listen
 
-    A line for each stretch of speech between pauses; on a terminal the line grows while it is spoken.
+    Prints a line for each stretch of speech between pauses; on a terminal the current line grows as it is spoken.
     """
     from wav2vec2_core.audio import resample_blocks
     from wav2vec2_core.audio.raw import PcmReader
@@ -62,14 +62,14 @@ def listen(
 
 
 class Lines:
-    """Text on stdout: a line once a pause ends it, and on a terminal the line so far."""
+    """Text on stdout: a line once a pause ends it, and on a terminal also the current line."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline, self._live = timeline, sys.stdout.isatty()
         self._words: list[Word] = []
 
     def show(self, heard: StreamUpdate, seconds: float) -> None:
-        """Take in what was heard; ``seconds``: how far the stream is final."""
+        """Show an update; ``seconds``: the end of the final part of the stream."""
         from wav2vec2_core.captions import PAUSE, segments_of
 
         self._words += heard.words
@@ -85,7 +85,7 @@ class Lines:
         print(f"\r\x1b[K{text}" if self._live else text, flush=True)
 
     def _replace(self, text: str) -> None:
-        """The unfinished line, its end where it is wider than the terminal."""
+        """Redraw the current line, cut at the left if it is wider than the terminal."""
         from shutil import get_terminal_size
 
         width = get_terminal_size().columns - 1

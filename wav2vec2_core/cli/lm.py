@@ -1,4 +1,4 @@
-"""``wav2vec2 lm``: estimate, look into, attach and tune n-gram language models."""
+"""``wav2vec2 lm``: builds, inspects, attaches and tunes n-gram language models."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="lm", help="n-gram language models: estimate, look into, attach to a model, tune.", no_args_is_help=True
 )
-#: Options that take several numbers, as those of lmplz do; and what they are without a number, if they may be.
+#: Options that take several numbers, as in lmplz, and their value without a number, if that is allowed.
 _SEVERAL = {"--prune": None, "--discount-fallback": "0.5 1 1.5"}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class _SeveralNumbers(TyperCommand):
-    """Lets the numbers after an option of ``_SEVERAL`` stand by themselves."""
+    """Accepts several separate numbers after an option of ``_SEVERAL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
@@ -84,7 +84,7 @@ def build(
         Path | None, typer.Option("--temp-dir", help="Folder for temporary files; the system's by default.")
     ] = None,
 ) -> None:
-    """Estimate a model of text: interpolated modified Kneser-Ney smoothing."""
+    """Estimate a language model from text, with interpolated modified Kneser-Ney smoothing."""
     from wav2vec2_core.language_model.estimation import estimate
 
     fallback = None if discount_fallback is None else _numbers(discount_fallback, "--discount-fallback", float)
@@ -113,7 +113,7 @@ def build(
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ARPA file, also .gz, .bz2 or .xz, or KenLM binary.")],
 ) -> None:
-    """Say what a language model is: order, sizes, words."""
+    """Describe a language model: order, sizes, words."""
     from wav2vec2_core.language_model.ngram import UNKNOWN
 
     model = _open(file)
@@ -168,7 +168,7 @@ def attach(
     language: Language = None,
     offline: Offline = False,
 ) -> None:
-    """Put a language model beside a speech model: alphabet.json and the folder language_model."""
+    """Attach a language model to a speech model: alphabet.json and the folder language_model."""
     from wav2vec2_core.attaching import attach_to_model
 
     folder, notes = attach_to_model(
@@ -252,7 +252,7 @@ def _size(count: int) -> str:
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr for each step of some work, where a person watches."""
+    """A progress bar on stderr for each step, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda step, part: None
         return

@@ -1,4 +1,4 @@
-"""Options that several commands have, said once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class OnDamage(StrEnum):
-    """What becomes of a recording of which a part cannot be read."""
+    """How to treat a recording of which a part cannot be read."""
 
     error = "error"
     keep = "keep"

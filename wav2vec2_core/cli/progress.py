@@ -1,4 +1,4 @@
-"""A progress bar in seconds of audio, on stderr, where a person watches."""
+"""A progress bar in seconds of audio, on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class Quiet:
-    """No bar: results to stdout, errors to stderr, nothing else."""
+    """No progress bar: only results on stdout and errors on stderr."""
 
     def advance(self, seconds: float) -> None:
-        """So much audio is done."""
+        """Count ``seconds`` of audio as done."""
 
     def say(self, line: str) -> None:
-        """One line of the result."""
+        """Print one line of the result."""
         print(line, flush=True)
 
     def note(self, notes: Iterable[str]) -> None:
-        """What a user may want to know of how a recording was read."""
+        """Print notes about how a recording was read."""
         print_notes(notes)
 
     def complain(self, error: Wav2Vec2Error, name: tuple[str, str] | None = None) -> None:
-        """One line about what went wrong; see ``print_error``."""
+        """Print one line about an error; see ``print_error``."""
         print_error(error, name)
 
 
 class Bar(Quiet):
-    """The bar; what is printed meanwhile goes above it."""
+    """A progress bar; other output is printed above it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, seconds: float) -> None:
-        """So much audio is done."""
+        """Count ``seconds`` of audio as done."""
         self._progress.advance(self._task, seconds)
 
     def say(self, line: str) -> None:
-        """One line of the result, to stdout; through the bar where both are one terminal."""
+        """Print one line of the result to stdout, through the bar if both are on one terminal."""
         if sys.stdout.isatty():
             self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
@@ -57,7 +57,7 @@ class Bar(Quiet):
 def audio_progress(
     title: str, recordings: Iterable[Callable[[], Recording]], *, split: bool = False
 ) -> Iterator[Quiet]:
-    """A bar over recordings, each made by a function, or none where stderr is no terminal.
+    """A bar over recordings, each opened by a function; no bar if stderr is not a terminal.
 
     ``split``: every channel counts.
     """
@@ -81,7 +81,7 @@ def audio_progress(
 
 
 def _seconds(open_recording: Callable[[], Recording], split: bool) -> float:
-    """By its header; 0 for a recording that will be an error later."""
+    """Duration from the header; 0 for a recording that cannot be opened, which fails later."""
     try:
         recording = open_recording()
         return recording.duration * (recording.channels if split else 1)
@@ -96,7 +96,9 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def row_progress(title: str) -> Iterator[Callable[[int], None] | None]:
-    """A count of rows on stderr, to be told of more of them; ``None`` where that is no terminal."""
+    """A count of rows on stderr: yields a function to call with the number of further rows;
+    ``None`` if not a terminal.
+    """
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or no longer read: results that nobody gets are an error, notes are not."""
+"""Closed, full or abandoned standard streams: lost results are an error, lost notes are not."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _CLOSED = "it is closed"
 
 
 class ResultsLost(Exception):  # noqa: N818 (an event; no Wav2Vec2Error, as it stops a command and not one recording)
-    """stdout takes no more: the message is one line."""
+    """stdout cannot be written; the message is one line."""
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
     """Watch the standard streams of a command.
 
-    A write to stdout that fails, at the latest at its ``flush``, is ``ResultsLost``. A write to stderr that fails is
-    forgotten. Reading from a stdin that is closed is an ``InputError``.
+    A failed write to stdout raises ``ResultsLost``, at the latest on ``flush``. A failed write to stderr is ignored.
+    Reading from a closed stdin raises ``InputError``.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     _occupy_closed_descriptors()
@@ -40,7 +40,9 @@ def standard_streams() -> Iterator[None]:
 
 
 def _occupy_closed_descriptors() -> None:
-    """Otherwise the next file that is opened is number 1, and libraries that print write into it."""
+    """Keep closed standard descriptors from being reused: the next opened file would be number 1, where libraries
+    print.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -49,7 +51,7 @@ def _occupy_closed_descriptors() -> None:
 
 
 class _Watched:
-    """A text stream, or none, whose failures ``_failed`` handles."""
+    """A text stream, or none, whose errors go to ``_failed``."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -78,7 +80,7 @@ class _Watched:
         return self._stream is not None and self._stream.isatty()
 
     def _give_up(self, error: OSError) -> None:
-        """What is still in the stream's memory must not fail once more when Python ends."""
+        """Discard what is buffered, so that it does not fail again when Python exits."""
         with suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # type: ignore[union-attr]
@@ -105,7 +107,7 @@ class _Notes(_Watched):
 
 
 class _ClosedInput:
-    """What stdin is where it is closed."""
+    """Replaces a closed stdin."""
 
     def isatty(self) -> bool:
         return False

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class OutputFormat(StrEnum):
-    """What a result looks like."""
+    """Output formats."""
 
     txt = "txt"
     srt = "srt"
@@ -63,7 +63,7 @@ class OutputFormat(StrEnum):
 
 #: What ``all`` stands for, as in whisper.
 _ALL = ("txt", "srt", "vtt", "tsv", "json")
-#: Formats of which several recordings fit into one stream.
+#: Formats in which one stream can hold several recordings.
 _STREAMABLE = ("txt", "json")
 
 
@@ -151,7 +151,7 @@ def transcribe(
 
 @dataclass(frozen=True)
 class _Delivery:
-    """Where results go: to stdout, or each to its files.
+    """Destination of the results: stdout, or files for each recording.
 
     targets: recording -> its files in the order of ``formats``; empty for stdout.
     """
@@ -165,7 +165,7 @@ class _Delivery:
     def plan(
         cls, sources: Sequence[Source], folder: Path | None, output_format: str, layout: Layout, split: bool
     ) -> _Delivery:
-        """Check before any work that every result has its place. Raises ``InputError`` and ``OutputError``."""
+        """Check before any work that every result can be written. Raises ``InputError`` and ``OutputError``."""
         from wav2vec2_core.audio.selection import output_paths
         from wav2vec2_core.captions import FORMATS, check_speakers
         from wav2vec2_core.errors import InputError
@@ -186,7 +186,7 @@ class _Delivery:
         return cls(formats, layout, targets, len(sources) > 1)
 
     def missing(self, sources: Sequence[Source]) -> list[Source]:
-        """The recordings that still lack a file. Raises ``InputError`` for stdout."""
+        """The recordings whose files are incomplete. Raises ``InputError`` for stdout."""
         from wav2vec2_core.errors import InputError
 
         if not self.targets:
@@ -194,7 +194,7 @@ class _Delivery:
         return [source for source in sources if not all(path.is_file() for path in self.targets[source.path])]
 
     def deliver_all(self, sources: Sequence[Source], results: Iterable[Result], bar: Quiet) -> int:
-        """Write or print results as they come; the number of recordings without one."""
+        """Write or print results as they arrive; returns the number of recordings that failed."""
         from wav2vec2_core.errors import Wav2Vec2Error
 
         failed = 0

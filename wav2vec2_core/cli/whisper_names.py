@@ -1,4 +1,4 @@
-"""Options as whisper spells them: underscores in names, ``True`` and ``False`` behind switches."""
+"""Whisper's spelling of options: underscores in names, ``True`` and ``False`` after switches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 
 class WhisperNames(TyperCommand):
-    """A command that also takes ``--output_dir`` for ``--output-dir`` and ``--word_timestamps True`` for a switch."""
+    """A command that also accepts ``--output_dir`` for ``--output-dir`` and ``--word_timestamps True`` for a switch."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Rewrite whisper's spelling, then parse."""
@@ -27,7 +27,7 @@ class WhisperNames(TyperCommand):
                 continue
             name = name.replace("_", "-")
             if name in switches and not equals and waiting and waiting[0] in ("True", "False"):
-                # A switch that is off: its opposite, where there is one.
+                # A switch set to False: its opposite, if there is one.
                 rewritten += [name] if waiting.pop(0) == "True" else switches[name].secondary_opts[:1]
             else:
                 rewritten.append(f"{name}{equals}{value}")

@@ -1,1 +1,1 @@
-"""Recordings of any length through a model: exact tiles of the feature encoder, windows of the transformer."""
+"""Inference on recordings of any length: exact tiling of the feature encoder, windows of the transformer."""

@@ -1,4 +1,4 @@
-"""The level of a recording that comes in blocks: what feature extractor and group norm need to know of all of it."""
+"""Statistics of a recording that is read in blocks, as the feature extractor and the first group norm require them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPSILON = 1e-7  # what the feature extractor adds to the variance
 
 
 class SignalStatistics:
-    """Mean and variance of the samples so far, and the statistics of their windows for a model with group norm.
+    """Running mean and variance of the samples, and window statistics for a model with group norm.
 
     Attributes:
         count: samples so far.
@@ -30,14 +30,14 @@ class SignalStatistics:
 
     @classmethod
     def of(cls, config: Wav2Vec2Config, extractor: Wav2Vec2FeatureExtractor, blocks: Iterable[np.ndarray] = ()) -> Self:
-        """The level of a whole recording: of all its (samples,) blocks."""
+        """The statistics of a whole recording, from all its blocks (samples,)."""
         made = cls(config, extractor)
         for block in blocks:
             made.add(block)
         return made
 
     def add(self, block: np.ndarray) -> None:
-        """The next (samples,) of the recording, any number of them."""
+        """Add the next samples of the recording, (samples,), any number of them."""
         if len(block) == 0:
             return
         if self._normalises:
@@ -53,23 +53,23 @@ class SignalStatistics:
 
     @property
     def mean(self) -> float:
-        """Of the samples; 0 where the feature extractor does not normalise."""
+        """Mean of the samples; 0 if the feature extractor does not normalise."""
         return self._mean
 
     @property
     def scale(self) -> float:
-        """What the feature extractor divides by; 1 where it does not normalise."""
+        """Divisor of the feature extractor's normalisation; 1 if it does not normalise."""
         return math.sqrt(self._scatter / max(self.count, 1) + _EPSILON) if self._normalises else 1.0
 
     def normalise(self, samples: np.ndarray) -> np.ndarray:
-        """(samples,) as the feature extractor would give them as part of the whole, float32."""
+        """Normalise samples (samples,) as the feature extractor would as part of the whole recording; float32."""
         if not self._normalises:
             return np.asarray(samples, np.float32)
         return (np.asarray(samples, np.float32) - np.float32(self.mean)) / np.float32(self.scale)
 
     def statistics(self) -> WindowStatistics | None:
-        """Of the normalised windows, for ``InferenceModel.encode``; ``None`` for a model without group norm.
+        """Statistics of the normalised windows, for ``InferenceModel.encode``; ``None`` for a model without group norm.
 
-        Raises ``InputError`` before the first whole window.
+        Raises ``InputError`` before the first complete window.
         """
         return None if self._windows is None else self._windows.normalised(self.mean, self.scale)

@@ -1,4 +1,4 @@
-"""What every back end's inference does besides computing: make arrays of its arguments, and put tiles together."""
+"""Inference code shared by all back ends: validating arguments as arrays, and concatenating tiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.inputs import check_features, check_statistics, check_waveforms
 from wav2vec2_core.window_statistics import WindowStatistics
 
-#: A (samples,) waveform and the statistics of its recording, if known -> its (frames, conv_dim[-1]) tiles in order.
+#: Maps a waveform (samples,) and its recording's statistics, if known, to its tiles (frames, conv_dim[-1]) in order.
 Tiles = Callable[[np.ndarray, WindowStatistics | None], Iterable[np.ndarray]]
 
 

@@ -1,4 +1,4 @@
-"""The weights of one model: one file or many shards, under one set of names."""
+"""The weights of one model, in one file or many shards, under one set of names."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def canonical_name(name: str) -> str:
-    """The spelling of the parameter table for a name found in a file.
+    """The parameter table's spelling of a name found in a file.
 
-    Names that wrappers of PyTorch leave (``module.``, ``_orig_mod.`` ...) are dropped.
+    Prefixes added by PyTorch's wrappers (``module.``, ``_orig_mod.`` ...) are removed.
     """
     name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
     while name.startswith("module."):  # DataParallel and DistributedDataParallel
@@ -43,7 +43,7 @@ def canonical_name(name: str) -> str:
 
 
 class Checkpoint:
-    """Named arrays in weight files; values are read when asked for.
+    """Named arrays in weight files; values are read on request.
 
     Names are canonical: ``weight_g`` and ``weight_v`` for weight norm, ``masked_spec_embed``.
 
@@ -78,9 +78,10 @@ class Checkpoint:
         return cls([_Given(arrays)])
 
     def read(self, name: str, dtype: np.dtype | type | None = None) -> np.ndarray:
-        """A fresh, writable, C-contiguous array, read straight from the file; converted when ``dtype`` is given.
+        """A new, writable, C-contiguous array, read directly from the file; converted if ``dtype`` is given.
 
-        bfloat16 comes as ``ml_dtypes.bfloat16``. Raises ``CheckpointError``, and ``KeyError`` for an unknown name.
+        bfloat16 is returned as ``ml_dtypes.bfloat16``. Raises ``CheckpointError``, and ``KeyError`` for an unknown
+        name.
         """
         file, stored = self._places[name]
         array = file.read(stored)

@@ -64,7 +64,7 @@ def _translated(name: str, table: Mapping[str, str]) -> str | None:
     for pattern, number in (
         (name, ""),
         _pattern(name),
-    ):  # try it literally first: pos_conv.0 is a fixed place, not one of many
+    ):  # literally first: pos_conv.0 is a fixed place
         owner, _, leaf = pattern.rpartition(".")
         if pattern in table:
             return table[pattern].format(number)
