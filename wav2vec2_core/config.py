@@ -174,7 +174,7 @@ class Wav2Vec2Config(ConfigFiles):
 
     @property
     def receptive_field(self) -> int:
-        """Samples that one feature-encoder frame sees, and so the shortest input: 400 for the released models."""
+        """Samples that one feature-encoder frame depends on, hence the shortest input: 400 for the released models."""
         field_size = 1
         for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
             field_size = (field_size - 1) * stride + kernel
@@ -193,7 +193,9 @@ class Wav2Vec2Config(ConfigFiles):
         return frames
 
     def num_adapter_frames(self, frames: Lengths) -> Lengths:
-        """Frames that the convolutional adapter makes of ``frames`` frames, as ``num_frames``; 0 or less for none."""
+        """Output frames of the convolutional adapter for ``frames`` frames, as in ``num_frames``; 0 or less if there
+        are none.
+        """
         made: Any = frames
         for _ in range(self.num_adapter_layers):
             made = (made + 2 - self.adapter_kernel_size) // self.adapter_stride + 1  # padding 1 on both sides

@@ -16,12 +16,7 @@ from wav2vec2_core.errors import CheckpointError, OutputError, Wav2Vec2Error
 from wav2vec2_core.temporaries import is_abandoned, locked, machine, temporary_file, temporary_folder
 
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # an old system, or a disk that cannot
-_NO_FLUSH = (
-    errno.EINVAL,
-    errno.EBADF,
-    errno.ENOTSUP,
-    errno.EACCES,
-)  # for folders; a file must be flushed
+_NO_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # for folders only; files must be flushed
 
 
 @contextmanager

@@ -61,10 +61,7 @@ class Dialect:
 
 
 def _translated(name: str, table: Mapping[str, str]) -> str | None:
-    for pattern, number in (
-        (name, ""),
-        _pattern(name),
-    ):  # literally first: pos_conv.0 is a fixed place
+    for pattern, number in ((name, ""), _pattern(name)):  # literally first: pos_conv.0 is a fixed place
         owner, _, leaf = pattern.rpartition(".")
         if pattern in table:
             return table[pattern].format(number)
