@@ -56,8 +56,9 @@ def check_parameters(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_stages(bench: Bench, expected: Expected) -> Compared:
-    """Every stage and the losses of a training step."""
-    return compare(expected.training, bench.training(expected), limits(expected.case, expected.training))
+    """Every stage and the losses of a training step, and the hidden states that it returns."""
+    wanted = {**expected.training, **hidden_states(expected.case, expected.training)}
+    return compare(wanted, bench.training(expected), limits(expected.case, wanted))
 
 
 def check_inference(bench: Bench, expected: Expected) -> Compared:

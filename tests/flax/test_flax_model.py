@@ -315,6 +315,24 @@ def test_dropped_layers_change_nothing():
     assert relative(output.hidden_states[2], output.hidden_states[1]) > 0.01
 
 
+def test_the_last_norm_follows_a_dropped_layer():
+    model = tiny(**{**QUIET, **NORMS["layer-pre"]})
+    output = model(waveforms(), layer_keep=np.array([True, False]), output_hidden_states=True)
+    first, second, last = output.hidden_states
+    assert np.array_equal(last, output.last_hidden_state)
+    assert relative(last, model.encoder.layer_norm(second)) <= 1e-6
+    assert relative(second, first) > 0.01
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_mixed_states_are_those_before_the_adapter(mixed):
+    model = tiny("ForXVector", add_adapter=True, num_adapter_layers=1, use_weighted_layer_sum=mixed)
+    values, mask = padded()
+    frames = [74, 59, 34] if mixed else [37, 30, 17]
+    assert model.frame_lengths(mask).tolist() == frames
+    assert model.encode(values, mask, None)[0].shape[1] == frames[0]
+
+
 def test_masks_that_are_passed_in_are_used_in_inference_too():
     model = tiny()
     mask = np.zeros((3, FRAMES), bool)

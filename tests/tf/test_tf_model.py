@@ -109,6 +109,24 @@ def test_layers_are_dropped_at_the_configured_rate():
     assert 50 <= dropped <= 110  # 80 expected of 320, deviation 7.7
 
 
+def test_the_last_norm_follows_a_dropped_layer():
+    model = tiny(**{**QUIET, **NORMS["layer-pre"]})
+    output = model(waveforms(), layer_keep=np.array([True, False]), output_hidden_states=True)
+    first, second, last = output.hidden_states
+    assert np.array_equal(last, output.last_hidden_state)
+    assert relative(last, model.encoder.layer_norm(second)) <= 1e-6
+    assert relative(second, first) > 0.01
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_mixed_states_are_those_before_the_adapter(mixed):
+    model = tiny("ForXVector", add_adapter=True, num_adapter_layers=1, use_weighted_layer_sum=mixed)
+    values, mask = padded()
+    frames = [74, 59, 34] if mixed else [37, 30, 17]
+    assert model.frame_lengths(mask).numpy().tolist() == frames
+    assert model.encode(values, mask, None)[0].shape[1] == frames[0]
+
+
 def test_masked_frames_lose_their_content():
     body = tiny("ForPreTraining").wav2vec2
     mask, features = np.zeros((3, FRAMES), bool), np.zeros((3, 32), bool)
