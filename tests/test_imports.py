@@ -70,6 +70,7 @@ RANKS = {
     "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
     "__init__": 5,
     "inference": 6, "train": 6, "export": 6,
+    "finetuning": 7,
 }  # fmt: skip
 
 

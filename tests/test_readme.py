@@ -88,7 +88,7 @@ def test_everything_in_order(clone, environment):
 def check_options(code, clone, environment):
     for line in code.strip().splitlines():
         words = shlex.split(line)
-        verbs, arguments = (words[:3], words[3:]) if words[1] == "lm" else (words[:2], words[2:])
+        verbs, arguments = (words[:3], words[3:]) if words[1] in ("lm", "data", "finetune") else (words[:2], words[2:])
         shown = run([*verbs, "--help"], clone, {**environment, "COLUMNS": "200"})
         for argument in arguments:
             assert not argument.startswith("--") or argument in shown, f"{argument} of {line!r} is not an option"

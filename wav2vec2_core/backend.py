@@ -135,6 +135,11 @@ class Backend:
         return self._part("train")
 
     @cached_property
+    def finetuning(self) -> Any:
+        """Trainers from the files of a model: module ``finetuning``. Raises ``BackendError``."""
+        return self._part("finetuning")
+
+    @cached_property
     def export(self) -> Any:
         """Files for other runtimes: module ``export``. Raises ``BackendError``, also where the back end has none."""
         return self._part("export")

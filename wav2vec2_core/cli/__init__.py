@@ -17,6 +17,7 @@ from wav2vec2_core.cli.data import app as data
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.evaluate import evaluate
+from wav2vec2_core.cli.finetune import app as finetune
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
@@ -42,6 +43,7 @@ app.command()(info)
 app.command()(doctor)
 app.command()(convert)
 app.command()(conformance)
+app.add_typer(finetune)
 app.add_typer(lm)
 app.add_typer(data)
 

@@ -1,0 +1,71 @@
+"""What every back end's module ``finetuning`` must do, on a tiny model."""
+
+import numpy as np
+import pytest
+from model_cases import QUIET, TINY
+
+from wav2vec2_core.checkpoint import Checkpoint
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
+from wav2vec2_core.training.steps import StepValues
+
+# No masks: what a batch does not hold, a model draws by itself, and not from the number of the step.
+CONFIG = Wav2Vec2Config(
+    **{**TINY, **QUIET, "hidden_dropout": 0.1, "mask_time_prob": 0.0, "ctc_loss_reduction": "mean", "pad_token_id": 0}
+)
+ADAM = {"beta1": 0.9, "beta2": 0.98, "epsilon": 1e-8}
+
+
+def trainer_of(finetuning, *, without_head=False, seed=5):
+    arrays = dict(initial_values(parameter_table(CONFIG, "ForCTC"), 1))
+    if without_head:
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("lm_head")}
+    return finetuning.new_trainer(Checkpoint.of(arrays), CONFIG, seed=seed, **ADAM)
+
+
+def make_steps(trainer, first, end):
+    """Updates on noise that depends on the number of the step; the last loss."""
+    loss = None
+    for number in range(first, end):
+        generator = np.random.default_rng(number)
+        batch = {
+            "input_values": generator.standard_normal((2, 1500), np.float32),
+            "labels": generator.integers(1, 11, (2, 6), np.int32),
+        }
+        loss = trainer.fetch(trainer.step([batch], number, StepValues(1e-3, 2.0)))["loss"]
+    return loss
+
+
+def parameters(trainer, folder):
+    trainer.save_pretrained(folder)
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def check_resume(finetuning, folder, *, frozen, tolerance):
+    """Two steps, a checkpoint, two more; and the same from the checkpoint with a new trainer."""
+    names = trainable_names(CONFIG, "ForCTC", frozen=frozen)
+    one = trainer_of(finetuning)
+    one.set_trainable(names)
+    make_steps(one, 0, 2)
+    one.save_state(folder / "state")()
+    loss = make_steps(one, 2, 4)
+    other = trainer_of(finetuning)
+    other.set_trainable(names)
+    other.load_state(folder / "state")
+    assert make_steps(other, 2, 4) == pytest.approx(loss, rel=tolerance)
+    expected, found = parameters(one, folder / "one"), parameters(other, folder / "other")
+    start = dict(initial_values(parameter_table(CONFIG, "ForCTC"), 1))
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
+        assert np.array_equal(array, start[name]) == (name not in names or name.endswith("masked_spec_embed")), name
+
+
+def check_new_head(finetuning, folder):
+    """A head that the checkpoint lacks starts with the values of the seed, in every back end the same."""
+    found = parameters(trainer_of(finetuning, without_head=True), folder / "model")
+    table = parameter_table(CONFIG, "ForCTC")
+    new = {name: row for name, row in table.items() if name.startswith("lm_head")}
+    for name, array in initial_values(new, 5):
+        assert np.array_equal(found[name], array), name

@@ -1,0 +1,15 @@
+"""Trainers for fine-tuning, from the files of a model."""
+
+import pytest
+from finetuning_cases import check_new_head, check_resume
+
+from wav2vec2_torch import finetuning
+
+
+@pytest.mark.parametrize("frozen", ["base_model", "feature_encoder"])
+def test_a_run_goes_on_from_its_state(tmp_path, frozen):
+    check_resume(finetuning, tmp_path, frozen=frozen, tolerance=0)
+
+
+def test_a_new_head_has_the_values_of_the_seed(tmp_path):
+    check_new_head(finetuning, tmp_path)

@@ -1,0 +1,226 @@
+"""The loop of fine-tuning: a generator of updates, evaluations and notes that name the cause of a trouble."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wav2vec2_core.data.loader import Loader, StepData
+from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_core.training.run_folder import RunFolder
+from wav2vec2_core.training.steps import StepValues, Trainer
+
+#: A word error rate above which learning has not begun, and how much a loss must fall until the next evaluation then.
+_NOT_BEGUN, _LEAST_FALL = 0.9, 0.01
+_STATE = "state"  # of the trainer, in the folder of a checkpoint
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update. step: updates made; loss: mean of its utterances, None where it is not finite; seconds: of audio;
+    refused: utterances of an update that changed nothing, because its gradient was not finite."""
+
+    step: int
+    epoch: int
+    loss: float | None
+    learning_rate: float
+    gradient_norm: float | None
+    seconds: float
+    refused: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of train.jsonl."""
+        record = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "gradient_norm": self.gradient_norm,
+            "seconds": self.seconds,
+        }
+        return record | ({"refused": list(self.refused)} if self.refused else {})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An evaluation. wer, cer: error rates; silent: share of utterances without any text."""
+
+    wer: float
+    cer: float
+    silent: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores after so many updates, and whether they are the best so far."""
+
+    step: int
+    scores: Scores
+    best: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of train.jsonl."""
+        return {"step": self.step, "wer": self.scores.wer, "cer": self.scores.cer, "silent": self.scores.silent}
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know."""
+
+    text: str
+
+
+class Loop:
+    """A run: its trainer, its data and its folder. ``events`` makes the updates."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        loader: Loader,
+        evaluate: Callable[[], Scores],
+        recipe: Recipe,
+        folder: RunFolder,
+    ) -> None:
+        self.trainer, self.loader = trainer, loader
+        self.evaluate, self.recipe, self.folder = evaluate, recipe, folder
+        self._rates: list[tuple[float, float]] = []  # WER and CER of the evaluations so far
+        self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
+        self._refused: list[str] = []
+
+    def events(self) -> Generator[Update | Evaluated | Note]:
+        """Make the updates that are left, from the newest checkpoint that verifies, or from the start.
+
+        Raises:
+            InputError: too many updates were refused, or a batch breaks a rule.
+            AudioError: a recording cannot be read any more.
+            OutputError: the folder cannot be written.
+        """
+        notes: list[str] = []
+        first = self._go_on(notes.append)
+        yield from map(Note, notes)
+        if self._patience_is_over():
+            yield Note(f"the run has ended early: {self._stale()} evaluations without better scores")
+            return
+        data = self.loader.steps(first, self.recipe.schedule.steps)
+        try:
+            with self.folder.recording() as write:
+                for event in self._updates(data, first):
+                    if not isinstance(event, Note):
+                        write(event.to_dict())
+                    yield event
+        finally:
+            data.close()
+
+    def load_best(self) -> None:
+        """Take over the parameters of the best checkpoint. Raises ``CheckpointError``."""
+        best = self.folder.best()
+        if best is not None:
+            self._load(best.folder, best.step)
+
+    def _go_on(self, note: Callable[[str], None]) -> int:
+        """The number of the first step that is left."""
+        newest = self.folder.newest(note)
+        step = 0 if newest is None else newest.step
+        for record in self.folder.forget_after(step):
+            if "wer" in record:
+                self._rates.append((record["wer"], record["cer"]))
+                self._losses = [self._losses[1], []]
+            elif record["loss"] is not None:
+                self._losses[1].append(record["loss"])
+            self._refused += record.get("refused", [])[:1]
+        if newest is not None:
+            self._load(newest.folder, step)
+            note(f"going on after {step} updates")
+        return step
+
+    def _load(self, folder: Path, step: int) -> None:
+        self.trainer.set_trainable(self._trainable(step - 1))
+        self.trainer.load_state(folder / _STATE)
+
+    def _save(self, folder: Path) -> None:
+        self.trainer.save_state(folder / _STATE)()
+
+    def _trainable(self, step: int) -> frozenset[str]:
+        frozen = "base_model" if step < self.recipe.schedule.frozen_steps else "feature_encoder"
+        return trainable_names(self.trainer.config, "ForCTC", frozen=frozen)
+
+    def _updates(self, steps: Generator[StepData], first: int) -> Generator[Update | Evaluated | Note]:
+        schedule = self.recipe.schedule
+        waiting: tuple[Any, StepData] | None = None  # the step that the device may still be at
+        for data in steps:
+            if data.number in (first, schedule.frozen_steps):
+                self.trainer.set_trainable(self._trainable(data.number))
+            values = StepValues(schedule.rate(data.number), data.targets, self.recipe.optimizer.clip or None)
+            handle = self.trainer.step(data.micro, data.number, values)
+            if waiting is not None:
+                yield from self._fetched(*waiting)
+            waiting = handle, data
+            made = data.number + 1
+            evaluating = made % self.recipe.evaluation.every == 0 or made == schedule.steps
+            if evaluating or made % self.recipe.checkpoints.every == 0:
+                yield from self._fetched(*waiting)
+                waiting = None
+                if evaluating:
+                    yield from self._evaluated(made)
+                wer, cer = self._rates[-1] if evaluating else (None, None)
+                keep = self.recipe.checkpoints.keep
+                self.folder.save(made, self._save, wer=wer, cer=cer, keep=keep)
+                if evaluating and self._patience_is_over():
+                    yield Note(f"stopping early: {self._stale()} evaluations without better scores")
+                    return
+
+    def _fetched(self, handle: Any, data: StepData) -> Generator[Update | Note]:
+        found = self.trainer.fetch(handle)
+        loss, norm = (value if math.isfinite(value) else None for value in (found["loss"], found["gradient_norm"]))
+        names = data.names if found["refused"] else ()
+        rate = self.recipe.schedule.rate(data.number)
+        yield Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names)
+        if loss is not None:
+            self._losses[1].append(loss)
+        if not names:
+            return
+        self._refused += names[:1]
+        yield Note(
+            f"update {data.number + 1} changed nothing: its loss or gradient is not finite, with {len(names)} "
+            f"utterances, among them {listed(name[-40:] for name in names[:3])}"
+        )
+        if len(self._refused) > self.recipe.health.most_refused:
+            raise InputError(
+                f"{len(self._refused)} updates had no finite gradient, health.most_refused is "
+                f"{self.recipe.health.most_refused}: lower the learning rate, or hear what train.jsonl names"
+            )
+
+    def _evaluated(self, step: int) -> Generator[Evaluated | Note]:
+        scores = self.evaluate()
+        rates = scores.wer, scores.cer
+        best = not self._rates or rates < min(self._rates)
+        self._rates.append(rates)
+        yield Evaluated(step, scores, best)
+        before, since = (sum(losses) / len(losses) if losses else None for losses in self._losses)
+        self._losses = [self._losses[1], []]
+        frozen = step <= self.recipe.schedule.frozen_steps
+        why = (
+            "only the head is trained so far (schedule.frozen)"
+            if frozen
+            else "as at the start of CTC training; if it stays so, raise the learning rate or check that texts fit"
+        )
+        if scores.silent == 1:
+            yield Note(f"the model writes nothing after {step} updates, it hears blanks everywhere: {why}")
+        flat = before is not None and since is not None and since > before * (1 - _LEAST_FALL)
+        if flat and scores.wer > _NOT_BEGUN:
+            yield Note(
+                f"the loss is flat: {before:.3f} before, {since:.3f} since the last evaluation, and WER is "
+                f"{scores.wer:.0%}: {why}"
+            )
+
+    def _stale(self) -> int:
+        """Evaluations since the best one."""
+        return len(self._rates) - 1 - self._rates.index(min(self._rates)) if self._rates else 0
+
+    def _patience_is_over(self) -> bool:
+        return 0 < self.recipe.evaluation.patience <= self._stale()

@@ -1,0 +1,280 @@
+"""What a fine-tuning run does: sections of plain values, read from TOML, checked once. Presets are such files."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.training.schedules import tri_stage
+
+_PRESETS = Path(__file__).parent / "presets"
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class _Section:
+    #: Field -> (least, most) value.
+    rules: ClassVar[Mapping[str, tuple[float, float]]] = {}
+
+    def check(self, section: str) -> None:
+        """Check types and ranges. Raises ``InputError``."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            whole = field.type == "int"
+            name, kind = f"{section}.{field.name}", "a whole number" if whole else "a number"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise InputError(f"{name} is {value!r:.100}, it must be {kind}")
+            least, most = self.rules[field.name]
+            if not least <= value <= most:
+                limit = f"of at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+                raise InputError(f"{name} is {value!r:.100}, it must be {kind} {limit}")
+
+
+@dataclass(frozen=True)
+class DataSection(_Section):
+    """batch_seconds: audio of one update, over all micro-batches and processes; micro_batch_seconds: what is computed
+    at once, with its padding, which memory limits. Longer recordings are left out."""
+
+    batch_seconds: float
+    micro_batch_seconds: float
+
+    rules = {"batch_seconds": (0.1, math.inf), "micro_batch_seconds": (0.1, math.inf)}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class ModelSection(_Section):
+    """Fields of the model's configuration that only training uses: see ``Wav2Vec2Config``."""
+
+    mask_time_prob: float
+    mask_time_length: int
+    mask_feature_prob: float
+    mask_feature_length: int
+    layerdrop: float
+    feat_proj_dropout: float
+    hidden_dropout: float
+    activation_dropout: float
+    attention_dropout: float
+    final_dropout: float
+
+    rules = {  # noqa: RUF012
+        "mask_time_prob": (0, 1), "mask_time_length": (1, math.inf), "mask_feature_prob": (0, 1),
+        "mask_feature_length": (1, math.inf), "layerdrop": (0, 1), "feat_proj_dropout": (0, 1),
+        "hidden_dropout": (0, 1), "activation_dropout": (0, 1), "attention_dropout": (0, 1), "final_dropout": (0, 1),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScheduleSection(_Section):
+    """steps: updates of the run; learning_rate: the highest; warm_up, hold: shares of the run, the rest is decay;
+    initial_scale, final_scale: first and last rate as shares of the highest; frozen: share of the run in which only
+    the head is trained. The convolutional feature encoder is never trained."""
+
+    steps: int
+    learning_rate: float
+    warm_up: float
+    hold: float
+    initial_scale: float
+    final_scale: float
+    frozen: float
+
+    rules = {  # noqa: RUF012
+        "steps": (1, math.inf), "learning_rate": (0, math.inf), "warm_up": (0, 1), "hold": (0, 1),
+        "initial_scale": (0, 1), "final_scale": (1e-9, 1), "frozen": (0, 1),
+    }  # fmt: skip
+
+    @property
+    def frozen_steps(self) -> int:
+        """Updates of the head alone."""
+        return round(self.steps * self.frozen)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return tri_stage(
+            step,
+            self.steps,
+            self.learning_rate,
+            warm_up=self.warm_up,
+            hold=self.hold,
+            initial_scale=self.initial_scale,
+            final_scale=self.final_scale,
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerSection(_Section):
+    """Adam's numbers; clip: largest norm of the gradient, 0 for any."""
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    clip: float
+
+    rules = {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (1e-30, 1), "clip": (0, math.inf)}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class EvaluationSection(_Section):
+    """every: updates between evaluations; patience: evaluations without better scores that end the run, 0 for none."""
+
+    every: int
+    patience: int
+
+    rules = {"every": (1, math.inf), "patience": (0, math.inf)}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class CheckpointsSection(_Section):
+    """every: updates between checkpoints, with one at each evaluation; keep: how many of the last, beside the best."""
+
+    every: int
+    keep: int
+
+    rules = {"every": (1, math.inf), "keep": (1, math.inf)}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class HealthSection(_Section):
+    """most_refused: updates whose gradient was not finite after which the run stops."""
+
+    most_refused: int
+
+    rules = {"most_refused": (0, math.inf)}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A fine-tuning run. seed: of the order of the data, of every mask and of dropout."""
+
+    seed: int
+    data: DataSection
+    model: ModelSection
+    schedule: ScheduleSection
+    optimizer: OptimizerSection
+    evaluation: EvaluationSection
+    checkpoints: CheckpointsSection
+    health: HealthSection
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= _LARGEST_SEED:
+            raise InputError(f"seed is {self.seed!r:.100}, it must be a whole number between 0 and {_LARGEST_SEED}")
+        for name in _SECTIONS:
+            getattr(self, name).check(name)
+        if self.schedule.warm_up + self.schedule.hold > 1:
+            raise InputError(
+                f"schedule.warm_up={self.schedule.warm_up:g} and schedule.hold={self.schedule.hold:g} are more than "
+                "the whole run: make their sum 1 at most"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> Self:
+        """A recipe from nested mappings, such as TOML's; ``where`` is for messages.
+
+        Raises:
+            InputError: a name is unknown (the nearest one is named) or missing, or a value breaks a rule.
+        """
+        _check_names(values, ("seed", *_SECTIONS), where)
+        sections: dict[str, Any] = {}
+        for name, section in _SECTIONS.items():
+            given = values[name]
+            if not isinstance(given, Mapping):
+                raise InputError(f"{name} of {where} is {given!r:.100}, it must be a section: [{name}]")
+            _check_names(given, [field.name for field in fields(section)], where, f"{name}.")
+            sections[name] = section(**given)
+        return cls(seed=values["seed"], **sections)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, for ``from_dict``."""
+        return asdict(self)
+
+    def to_toml(self) -> str:
+        """The text of a file that ``read_recipe`` reads."""
+        lines = [f"seed = {self.seed}"]
+        for name in _SECTIONS:
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {value!r}" for key, value in asdict(getattr(self, name)).items()]
+        return "\n".join(lines) + "\n"
+
+    def changed(self, settings: Sequence[str]) -> Self:
+        """The recipe with ``section.key=value`` settings, values as in TOML.
+
+        Raises:
+            InputError: a setting has another form, its name is unknown, or its value breaks a rule.
+        """
+        changed = self
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            section, dot, key = name.strip().partition(".")
+            if not (equals and (dot or section == "seed")):
+                raise InputError(f"--set {setting!r:.100} is none: write section.key=value")
+            try:
+                value = tomllib.loads(f"value = {text}")["value"]
+            except tomllib.TOMLDecodeError as error:
+                raise InputError(f"--set {setting!r:.100} has no TOML value ({error}): write a number") from error
+            if section == "seed" and not dot:
+                changed = replace(changed, seed=value)
+                continue
+            _check_names([section], ("seed", *_SECTIONS), "--set", complete=False)
+            _check_names([key], [field.name for field in fields(_SECTIONS[section])], "--set", f"{section}.", False)
+            changed = replace(changed, **{section: replace(getattr(changed, section), **{key: value})})
+        return changed
+
+
+_SECTIONS: dict[str, Any] = {
+    "data": DataSection,
+    "model": ModelSection,
+    "schedule": ScheduleSection,
+    "optimizer": OptimizerSection,
+    "evaluation": EvaluationSection,
+    "checkpoints": CheckpointsSection,
+    "health": HealthSection,
+}
+
+
+def preset_names() -> list[str]:
+    """Names of the presets, the shortest data first."""
+    return sorted(
+        (path.stem for path in _PRESETS.glob("*.toml")), key=lambda name: (name.endswith("h"), len(name), name)
+    )
+
+
+def read_recipe(preset: str | os.PathLike[str]) -> Recipe:
+    """The preset of that name, or the recipe in a ``.toml`` file.
+
+    Raises:
+        InputError: there is no such preset or file, it is not TOML, or a name or value in it breaks a rule.
+    """
+    if str(preset) in preset_names():
+        path = _PRESETS / f"{preset}.toml"
+    elif str(preset).endswith(".toml"):
+        path = Path(preset)
+    else:
+        raise InputError(
+            f"preset {str(preset)!r:.100} is unknown: use one of {', '.join(preset_names())}, or a .toml file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path} is not TOML ({error}): mend it") from error
+    return Recipe.from_dict(values, str(path))
+
+
+def _check_names(
+    given: Mapping[str, Any] | Sequence[str], known: Sequence[str], where: str, prefix: str = "", complete: bool = True
+) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(known)}"
+            raise InputError(f"{prefix}{name[:100]} of {where} is unknown: {remedy}")
+    missing = [name for name in known if name not in given]
+    if complete and missing:
+        raise InputError(f"{where} has no {prefix}{missing[0]}: a recipe names everything, copy it from a preset")
