@@ -38,6 +38,7 @@ from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
 from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch
+from wav2vec2_flax import layers
 from wav2vec2_flax.heads import Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 from wav2vec2_flax.weights import nest, places, with_params
@@ -108,7 +109,8 @@ def train_step(
         (_, metrics), gradient = gradients(state.params, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(list(itertools.compress(jax.tree.leaves(gradient), trained)))
+        seen = itertools.compress(jax.tree.leaves(gradient), trained)
+        metrics["gradient_norm"] = optax.tree.norm([layers.widened(one) for one in seen])
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return step
@@ -290,7 +292,7 @@ class Trainer:
         self, trained: dict[str, Array], opt_state: Any, gradient: dict[str, Array], rate: Any, clip: Any
     ) -> tuple[dict[str, Array], Any, Array]:
         """Clip, then update or refuse; the norm of the gradient before that."""
-        norm = optax.tree.norm(gradient)
+        norm = optax.tree.norm(jax.tree.map(layers.widened, gradient))
         scale = jnp.minimum(clip / norm, 1.0)
         gradient = jax.tree.map(lambda one: one * scale.astype(one.dtype), gradient)
         updates, after = self.optimizer.update(gradient, opt_state, trained)

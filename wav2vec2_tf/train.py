@@ -191,7 +191,7 @@ class Trainer:
 
     def _updated(self, gradients: list[Tensor], clip: Tensor) -> Tensor:
         """Clip, then update or refuse; the norm of the gradient before that."""
-        norm = tf.linalg.global_norm(gradients)
+        norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
         scale = tf.minimum(clip / norm, 1.0)
         clipped = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
@@ -178,7 +178,8 @@ class Trainer:
         """Clip, then update or refuse; the norm of the gradient before that."""
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        wide = torch.promote_types(gradients[0].dtype, torch.float32)  # half precision would round the norm
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one, dtype=wide) for one in gradients]))
         if clip is not None:
             scale = torch.clamp(clip / norm, max=1.0)
             for gradient in gradients:

@@ -12,8 +12,8 @@ from wav2vec2_flax.train import Trainer
 from wav2vec2_flax.weights import export_weights, places
 
 
-def make(head, *, momentum=0.0, seed=0, **fields):
-    model = tiny(head, **fields)
+def make(head, *, momentum=0.0, seed=0, dtype="float32", **fields):
+    model = tiny(head, dtype=dtype, param_dtype=dtype, **fields)
     trainer = Trainer(model, optax.sgd(1.0, momentum=momentum), seed=seed)
     reverse = {name: place.reverse for name, place in places(model).items()}
 
@@ -33,6 +33,7 @@ def make(head, *, momentum=0.0, seed=0, **fields):
         cases.check_frozen,
         cases.check_refusal,
         cases.check_noise,
+        cases.check_half_precision,
         cases.check_frames_without_labels,
         cases.check_padding_of_logits,
         cases.check_pretraining,

@@ -5,6 +5,7 @@
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 from model_cases import QUIET, SAMPLES
 
 from wav2vec2_core import masking
@@ -267,6 +268,17 @@ def check_resume(make, tmp_path, limit=0.0):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         second.save_state(tmp_path / "file")()
+
+
+def check_half_precision(make):
+    """A model in bfloat16 is trained, and its norm has the digits of float32."""
+    trainer, weights = make("ForCTC", dtype="bfloat16", **STILL)
+    before = weights()
+    found = trainer.fetch(trainer.step([batch()], 0, StepValues(0.1, ROWS, clip=1.0)))
+    assert found["refused"] == 0
+    assert found["gradient_norm"] != float(bfloat16(found["gradient_norm"]))
+    assert {array.dtype.name for array in before.values()} == {"bfloat16"}
+    assert not np.array_equal(before["lm_head.bias"], weights()["lm_head.bias"])
 
 
 def check_saving(make, tmp_path, load):

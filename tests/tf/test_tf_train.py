@@ -25,6 +25,7 @@ def make(head, *, momentum=0.0, seed=0, **fields):
         cases.check_frozen,
         cases.check_refusal,
         cases.check_noise,
+        cases.check_half_precision,
         cases.check_frames_without_labels,
         cases.check_padding_of_logits,
         cases.check_pretraining,

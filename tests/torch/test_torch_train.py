@@ -11,8 +11,8 @@ from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights
 
 
-def make(head, *, momentum=0.0, seed=0, fused=False, **fields):
-    model = tiny(head, **fields)
+def make(head, *, momentum=0.0, seed=0, fused=False, dtype="float32", **fields):
+    model = tiny(head, **fields).to(getattr(torch, dtype))
     trainer = Trainer(model, torch.optim.SGD(model.parameters(), momentum=momentum, fused=fused), seed=seed)
     return trainer, lambda: {name: array.copy() for name, array in export_weights(model).items()}
 
@@ -35,6 +35,7 @@ def test_a_fused_optimizer_refuses_by_itself(check):
         cases.check_frozen,
         cases.check_refusal,
         cases.check_noise,
+        cases.check_half_precision,
         cases.check_frames_without_labels,
         cases.check_padding_of_logits,
         cases.check_pretraining,
