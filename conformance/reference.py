@@ -38,6 +38,7 @@ from conformance.reference_body import ForwardPass, Randomness, body
 from conformance.reference_layers import frame_mask, linear
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.inputs import check_targets
 
 NO_RANDOMNESS = Randomness()
 
@@ -183,7 +184,11 @@ def _sequence_classification(
     counted = frame_mask(_state_frames(run.config, values, mask), hidden.shape[1])[:, :, None]
     pooled = run.stage("pooled", (hidden * counted).sum(1) / counted.sum(1))
     logits = run.stage("logits", linear(pooled, *run.head_pair("classifier")))
-    return None if labels is None else run.stage("loss", losses.cross_entropy(logits, labels.reshape(-1)))
+    if labels is None:
+        return None
+    if check_targets(run.config, labels.shape, len(labels), are_numbers=labels.dtype.kind == "f"):
+        return run.stage("loss", losses.squared_error(logits, labels))
+    return run.stage("loss", losses.cross_entropy(logits, labels.reshape(-1)))
 
 
 def _frame_classification(

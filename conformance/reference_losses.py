@@ -133,6 +133,12 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     return -log_softmax(logits)[counted, labels[counted]].mean()
 
 
+def squared_error(values: Tensor, targets: np.ndarray) -> Tensor:
+    """Mean squared error of values against as many targets -> ()."""
+    errors = values - targets.reshape(values.shape)
+    return (errors * errors).mean()
+
+
 def am_softmax_loss(
     embeddings: Tensor, weight: Tensor, labels: np.ndarray, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:

@@ -96,5 +96,22 @@ def check_largest(name: str, value: int, limit: int, remedy: str) -> None:
         raise InputError(f"{name} hold the value {value}, the limit is {limit - 1}: {remedy}")
 
 
+def check_targets(config: Wav2Vec2Config, shape: Sequence[int], batch: int, *, are_numbers: bool) -> bool:
+    """Whether the labels of utterances are values to approach, by squared error, and not class numbers.
+
+    They are where ``problem_type`` is ``"regression"``, and where it is not set, ``num_labels`` is 1 and the labels
+    are floating-point numbers (``are_numbers``).
+
+    Raises:
+        InputError: they are values and their ``shape`` has not one for each of ``batch`` utterances and output.
+    """
+    outputs = config.num_labels or 0
+    if config.problem_type != "regression" and (config.problem_type or outputs != 1 or not are_numbers):
+        return False
+    if tuple(shape) not in ((batch, outputs), (batch,) if outputs == 1 else (batch, outputs)):
+        raise InputError(f"labels have shape {_text(shape)}: a regression needs {_text((batch, outputs))}")
+    return True
+
+
 def _text(shape: Sequence[int]) -> str:
     return str(tuple(shape))

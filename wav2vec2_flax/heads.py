@@ -13,7 +13,7 @@ from jax import Array
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_shape
+from wav2vec2_core.inputs import check_largest, check_shape, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -423,7 +423,8 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
         """Classify utterances by the mean of their frames.
 
         Args:
-            labels: (batch,) class numbers, for the cross entropy.
+            labels: (batch,) class numbers, for the cross entropy; or values, for the squared error, see
+                ``inputs.check_targets``.
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
@@ -445,7 +446,12 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
         return self.classifier(layers.masked_mean(hidden, mask))
 
     def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
-        """The sum of cross entropies of (batch, labels) and (batch,) class numbers, and their number."""
+        """The sum of cross entropies or squared errors of (batch, labels), and their number."""
+        labels = jnp.asarray(labels)
+        if check_targets(
+            self.config, labels.shape, len(logits), are_numbers=jnp.issubdtype(labels.dtype, jnp.floating)
+        ):
+            return losses.squared_error_sum(logits, labels)
         return losses.cross_entropy_sum(logits, check_classes(labels, self.config).reshape(-1))
 
 

@@ -137,6 +137,12 @@ def am_softmax_loss(
     return cross_entropy(am_softmax_logits(embeddings, weight, labels, scale=scale, margin=margin), labels.reshape(-1))
 
 
+def squared_error_sum(values: Array, targets: Array) -> tuple[Array, Array]:
+    """The sum of the squared errors of values against as many targets, in float32, and their number."""
+    wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.square(wide - targets.reshape(values.shape).astype(wide.dtype)).sum(), jnp.asarray(values.size)
+
+
 def am_softmax_logits(
     embeddings: Array, weight: Array, labels: Array, *, scale: float = 30.0, margin: float = 0.4
 ) -> Array:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest
+from wav2vec2_core.inputs import check_largest, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -417,7 +417,8 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
         """Classify utterances by the mean of their frames.
 
         Args:
-            labels: (batch,) class numbers, for the cross entropy.
+            labels: (batch,) class numbers, for the cross entropy; or values, for the squared error, see
+                ``inputs.check_targets``.
             others: as in ``TFWav2Vec2Model``.
 
         Raises:
@@ -447,7 +448,10 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
         return self.classifier(layers.masked_mean(hidden, mask))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of cross entropies of (batch, labels) and (batch,) class numbers, and their number."""
+        """The sum of cross entropies or squared errors of (batch, labels), and their number."""
+        labels = tf.convert_to_tensor(labels)
+        if check_targets(self.config, labels.shape, labels.shape[0], are_numbers=labels.dtype.is_floating):
+            return losses.squared_error_sum(logits, labels)
         check_classes(labels, self.config)
         return losses.cross_entropy_sum(logits, tf.reshape(labels, (-1,)))
 

@@ -220,6 +220,13 @@ def am_softmax_loss(
     return cross_entropy(logits, tf.reshape(labels, (-1,)))
 
 
+def squared_error_sum(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the squared errors of values against as many targets, in float32, and their number."""
+    wide = tf.cast(values, tf.float32)
+    targets = tf.reshape(tf.cast(targets, wide.dtype), tf.shape(values))
+    return tf.reduce_sum(tf.square(wide - targets)), tf.size(values)
+
+
 def am_softmax_logits(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_shape
+from wav2vec2_core.inputs import check_largest, check_shape, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -403,7 +403,8 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
         """Classify utterances by the mean of their frames.
 
         Args:
-            labels: (batch,) class numbers, for the cross entropy.
+            labels: (batch,) class numbers, for the cross entropy; or values, for the squared error, see
+                ``inputs.check_targets``.
             others: as in ``Wav2Vec2Model``.
 
         Raises:
@@ -432,7 +433,9 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
         return self.classifier(layers.masked_mean(hidden, mask))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of cross entropies of (batch, labels) and (batch,) class numbers, and their number."""
+        """The sum of cross entropies or squared errors of (batch, labels), and their number."""
+        if check_targets(self.config, labels.shape, len(logits), are_numbers=labels.is_floating_point()):
+            return losses.squared_error_sum(logits, labels)
         check_classes(labels, self.config)
         return losses.cross_entropy_sum(logits, labels.flatten())
 

@@ -125,6 +125,12 @@ def am_softmax_loss(
     return cross_entropy(am_softmax_logits(embeddings, weight, labels, scale=scale, margin=margin), labels.flatten())
 
 
+def squared_error_sum(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the squared errors of values against as many targets, in float32, and their number."""
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    return (wide - targets.reshape(values.shape).to(wide.dtype)).square().sum(), torch.ones_like(wide).sum()
+
+
 def am_softmax_logits(
     embeddings: Tensor, weight: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4
 ) -> Tensor:

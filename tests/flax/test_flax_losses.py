@@ -6,8 +6,9 @@ import pytest
 from flax_models import tiny, waveforms
 from loss_cases import BITS, check_frames_without_label, check_half_precision
 from model_cases import FRAMES
+from regression_cases import check_regression
 
-from wav2vec2_flax import losses
+from wav2vec2_flax import FlaxWav2Vec2ForSequenceClassification, losses
 
 
 @pytest.mark.parametrize("dtype", BITS)
@@ -21,3 +22,7 @@ def test_frames_without_label_do_not_count():
     ignored[1, 40:] = ignored[2, 20:] = True
     logits = np.asarray(model(waveforms()).logits, np.float64)
     check_frames_without_label(lambda labels: model(waveforms(), labels=labels).loss, logits, ignored)
+
+
+def test_regression():
+    check_regression(FlaxWav2Vec2ForSequenceClassification, jnp.asarray, np.asarray)

@@ -41,6 +41,11 @@ def check_half_precision(losses, tensor, array, dtype):
     classes[::7] = -100
     check(losses.cross_entropy(given, tensor(classes)), reference_losses.cross_entropy(exact, classes))
 
+    given, exact = draw(60, 3)
+    values = generator.normal(0, 2, (60, 3)).astype(np.float32)
+    total, count = losses.squared_error_sum(given, tensor(values))
+    check(total / float(count), reference_losses.squared_error(exact, values))
+
     given, exact = draw(200, 48)
     weight, directions = draw(48, 12)
     speakers = generator.integers(0, 12, 200)

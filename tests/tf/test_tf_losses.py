@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from loss_cases import BITS, check_frames_without_label, check_half_precision
+from regression_cases import check_regression
 from tf_models import FRAMES, relative, tiny, waveforms
 
-from wav2vec2_tf import layers, losses
+from wav2vec2_tf import TFWav2Vec2ForSequenceClassification, layers, losses
 
 
 def normal(*shape, seed=0):
@@ -149,3 +150,7 @@ def test_masked_statistics():
     gradient = tape.gradient(total, tensor).numpy()
     assert np.isfinite(gradient).all()
     assert not gradient[0, 4:].any()
+
+
+def test_regression():
+    check_regression(TFWav2Vec2ForSequenceClassification, tf.constant, np.asarray)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from loss_cases import BITS, check_frames_without_label, check_half_precision
+from regression_cases import check_regression
 from torch_models import FRAMES, relative, tiny, waveforms
 
-from wav2vec2_torch import layers, losses
+from wav2vec2_torch import Wav2Vec2ForSequenceClassification, layers, losses
 
 
 def generator(seed=0):
@@ -183,3 +184,7 @@ def test_masked_statistics():
     std.sum().backward()
     assert torch.isfinite(values.grad).all()
     assert not values.grad[0, 4:].any()
+
+
+def test_regression():
+    check_regression(Wav2Vec2ForSequenceClassification, torch.from_numpy, lambda value: value.detach().numpy())
