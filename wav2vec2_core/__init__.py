@@ -29,7 +29,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Import a class when it is asked for, so that a part of the core costs what that part needs."""
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r:.100}")
     globals()[name] = found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     return found
 

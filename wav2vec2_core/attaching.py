@@ -74,7 +74,7 @@ def attach_to_model(
     words = None if unigrams is None else read_unigrams(unigrams)
     if output is None:
         if not Path(model).is_dir():
-            raise InputError(f"model {model!r} is on the hub: name a folder for the result (--output)")
+            raise InputError(f"model {model!r:.100} is on the hub: name a folder for the result (--output)")
         return Path(model), attach(language_model, Path(model), processor.tokenizer, words)
     NgramModel.open(language_model)  # validate it before gigabytes are copied
     folder = make_folder(output)

@@ -158,19 +158,19 @@ class Backend:
             return importlib.import_module(module)
         except ImportError as error:
             if isinstance(error, ModuleNotFoundError) and error.name == module:
-                raise BackendError(f"back end {self.name!r} has no part {name!r}: use another back end") from error
+                raise BackendError(f"back end {self.name!r} has no part {name!r:.100}: use another back end") from error
             raise _not_imported(self.name, self.install, error) from error
 
 
 def check_head_and_dtype(head: str, dtype: str, *, int8: bool = False) -> None:
     """Check two arguments of ``load_model``; ``int8``: whether the back end has it. Raises ``InputError``."""
     if head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+        raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
     known = (*DTYPES, "int8") if int8 else DTYPES
     if dtype == "int8" and not int8:
         raise InputError(f"dtype 'int8' works with the back end torch only: use that or one of {', '.join(known)}")
     if dtype not in known:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(known)}")
+        raise InputError(f"dtype {dtype!r:.100} is unknown: use one of {', '.join(known)}")
 
 
 def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:
@@ -184,7 +184,7 @@ def check_trained(model: str, head: str, plan: LoadPlan | None) -> None:
     new = [name for name in (plan.new if plan else ()) if not name.endswith("masked_spec_embed")]
     if new:
         raise CheckpointError(
-            f"model {model!r} has no values for {new[0]} ({len(new)} such parameters): "
+            f"model {model!r:.100} has no values for {new[0]} ({len(new)} such parameters): "
             f"its {head} part is not trained, fine-tune it or name a model that has it"
         )
 
@@ -205,7 +205,7 @@ def load_backend(name: str) -> Backend:
     if name not in registered:
         known = ", ".join(registered)
         remedy = f"use one of {known}" if known else 'none is registered: pip install "wav2vec2-frameworks"'
-        raise InputError(f"back end {name!r} is unknown: {remedy}")
+        raise InputError(f"back end {name!r:.100} is unknown: {remedy}")
     point = registered[name]
     install = _installed_by(point)
     try:

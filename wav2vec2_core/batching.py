@@ -24,7 +24,7 @@ class Batch(UserDict[str, Any]):
         data = self.__dict__.get("data", {})  # not self.data: it is not set yet while unpickling
         if name in data:
             return data[name]
-        raise AttributeError(f"this batch has no entry {name!r}; it has {list(data)}")
+        raise AttributeError(f"this batch has no entry {name!r:.100}; it has {list(data)}")
 
     def convert_to_tensors(self, tensor_type: Any = None) -> Batch:
         """Turn every entry into a tensor, in place. Raises ``InputError`` and ``BackendError``, see ``to_tensor``."""
@@ -69,7 +69,7 @@ def check_length(name: str, value: Any, minimum: int = 0) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise InputError(f"{name}={value!r} must be an integer, {minimum} or more")
+        raise InputError(f"{name}={value!r:.100} must be an integer, {minimum} or more")
     return int(value)
 
 

@@ -91,7 +91,7 @@ def segments_of(
     """
     for name, value in (("pause", pause), ("longest", longest)):
         if not value > 0:
-            raise InputError(f"{name}={value!r} must be a positive number of seconds")
+            raise InputError(f"{name}={value!r:.100} must be a positive number of seconds")
     timed = [TimedWord.of(word, timeline) for word in words]
     segments: list[Segment] = []
     start = 0
@@ -144,7 +144,7 @@ class Layout:
         for name in ("max_line_width", "max_line_count", "max_words_per_line"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r} must be an integer of 1 or more")
+                raise InputError(f"{name}={value!r:.100} must be an integer of 1 or more")
         if (self.by_words or self.characters) and not self.word_timestamps:
             raise InputError(
                 "max_line_width, max_line_count, max_words_per_line, highlight_words and characters need "
@@ -262,7 +262,7 @@ def render(
             return _textgrid(_tiers(segments, voices), duration)
         case "audacity":
             return "".join(f"{w.start:.6f}\t{w.end:.6f}\t{_one_line(w.text)}\n" for w in _words(segments))
-    raise InputError(f"output format {output_format!r} is unknown: use one of {', '.join(FORMATS)}")
+    raise InputError(f"output format {output_format!r:.100} is unknown: use one of {', '.join(FORMATS)}")
 
 
 def check_speakers(output_format: str, speakers: Iterable[str | None]) -> None:

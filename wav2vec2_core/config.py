@@ -249,7 +249,7 @@ class Wav2Vec2Config(ConfigFiles):
         """The architecture of a released family: ``base``, ``large``, ``large-lv60``, ``xls-r-300m``, ``xls-r-1b``,
         ``mms-1b``. Raises ``ConfigError`` for another name."""
         if name not in PRESETS:
-            raise ConfigError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
+            raise ConfigError(f"preset {name!r:.100} is unknown: choose one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})
 
     def to_dict(self) -> dict[str, Any]:
@@ -275,8 +275,8 @@ class Wav2Vec2Config(ConfigFiles):
         unknown = [name for name in overrides if name not in _FIELDS]
         if unknown:
             near = difflib.get_close_matches(unknown[0], list(_FIELDS), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see Wav2Vec2Config for the fields"
-            raise ConfigError(f"config field {unknown[0]!r} is unknown: {hint}")
+            hint = f"did you mean {near[0]!r:.100}?" if near else "see Wav2Vec2Config for the fields"
+            raise ConfigError(f"config field {unknown[0]!r:.100} is unknown: {hint}")
         values = copy.deepcopy(self._with(overrides))
         values["extra"].update(others)
         changed = type(self)(**values)
@@ -326,11 +326,11 @@ class Wav2Vec2Config(ConfigFiles):
             return extra[name]
         if name in FOREIGN:
             return copy.copy(FOREIGN[name])
-        raise AttributeError(f"Wav2Vec2Config has no field {name!r}")
+        raise AttributeError(f"Wav2Vec2Config has no field {name!r:.100}")
 
     def __delattr__(self, name: str) -> None:
         if name not in self.extra:
-            raise ConfigError(f"{name!r} cannot be removed from a configuration: set it to another value")
+            raise ConfigError(f"{name!r:.100} cannot be removed from a configuration: set it to another value")
         self.extra.pop(name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.errors import ConfigError
+from wav2vec2_core.errors import ConfigError, brief
 
 if TYPE_CHECKING:
     from wav2vec2_core.config import Wav2Vec2Config
@@ -22,6 +22,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 # Each layer and label becomes an entry of a table: a damaged file must not ask for more memory than there is.
 _MOST_LAYERS = 10_000
 _MOST_LABELS = 10_000_000
+_LARGEST = 2**31 - 1  # of any integer: what the frameworks can count
 _TYPES: dict[str, tuple[type | None, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -81,14 +82,14 @@ def fill_labels(config: Wav2Vec2Config) -> None:
     if config.id2label is None:
         count = 2 if config.num_labels is None else config.num_labels
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_LABELS:
-            raise ConfigError(f"num_labels={count!r} must be an integer, 0 to {_MOST_LABELS}")
+            raise ConfigError(f"num_labels={count!r:.100} must be an integer, 0 to {_MOST_LABELS}")
         config.id2label = {index: f"LABEL_{index}" for index in range(count)}
         config.label2id = None
     else:
         try:
             config.id2label = {int(index): label for index, label in config.id2label.items()}
         except (AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"id2label={config.id2label!r} must map class numbers to names") from error
+            raise ConfigError(f"id2label={config.id2label!r:.100} must map class numbers to names") from error
     if config.num_labels is not None and config.num_labels != len(config.id2label):
         raise ConfigError(
             f"num_labels={config.num_labels} contradicts id2label, which names {len(config.id2label)} labels: give one"
@@ -103,7 +104,7 @@ def _check_types(config: Wav2Vec2Config) -> None:
         value = getattr(config, name)
         items = value if is_list and isinstance(value, tuple) else (value,)
         if is_list and not (isinstance(value, tuple) or (value is None and None in kind)):
-            raise ConfigError(f"{name}={value!r} must be a list")
+            raise ConfigError(f"{name}={value!r:.100} must be a list")
         for item in items:
             if item is None and None in kind:
                 continue
@@ -111,7 +112,9 @@ def _check_types(config: Wav2Vec2Config) -> None:
             wrong_bool = isinstance(item, bool) and bool not in allowed
             if wrong_bool or not isinstance(item, allowed):
                 names = " or ".join("null" if part is None else part.__name__ for part in kind)
-                raise ConfigError(f"{name}={value!r} must be of type {names}, not {type(item).__name__}")
+                raise ConfigError(f"{name}={value!r:.100} must be of type {names}, not {type(item).__name__}")
+            if isinstance(item, int) and abs(item) > _LARGEST:
+                raise ConfigError(f"{name}={brief(value)} must be a number of at most {_LARGEST}: is the file damaged?")
 
 
 def _check_ranges(config: Wav2Vec2Config) -> None:
@@ -122,7 +125,7 @@ def _check_ranges(config: Wav2Vec2Config) -> None:
         values = getattr(config, name)
         for value in values if isinstance(values, tuple) else (values,):
             if value is not None and not value > 0:
-                raise ConfigError(f"{name}={values} must be positive")
+                raise ConfigError(f"{name}={brief(values)} must be positive")
     for name in _NOT_NEGATIVE:
         if getattr(config, name) < 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be 0 or more")
@@ -135,7 +138,7 @@ def _check_ranges(config: Wav2Vec2Config) -> None:
 def _check_choice(config: Wav2Vec2Config, name: str, choices: tuple[str | None, ...]) -> None:
     if getattr(config, name) not in choices:
         known = ", ".join(repr(choice) for choice in choices)
-        raise ConfigError(f"{name}={getattr(config, name)!r} is unknown: use one of {known}")
+        raise ConfigError(f"{name}={getattr(config, name)!r:.100} is unknown: use one of {known}")
 
 
 def _check_lists(config: Wav2Vec2Config, names: tuple[str, ...]) -> None:

@@ -264,7 +264,7 @@ class Wav2Vec2FeatureExtractor(Pretrained):
         extra = self.__dict__.get("extra", {})  # not self.extra: it may not be set yet while unpickling
         if name in extra:
             return extra[name]
-        raise AttributeError(f"Wav2Vec2FeatureExtractor has no attribute {name!r}")
+        raise AttributeError(f"Wav2Vec2FeatureExtractor has no attribute {name!r:.100}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
@@ -273,16 +273,16 @@ class Wav2Vec2FeatureExtractor(Pretrained):
 
     def _validate(self) -> None:
         if self.feature_size != 1:
-            raise ConfigError(f"feature_size={self.feature_size!r} must be 1: a waveform has one value per sample")
+            raise ConfigError(f"feature_size={self.feature_size!r:.100} must be 1: a waveform has one value per sample")
         if isinstance(self.sampling_rate, bool) or not isinstance(self.sampling_rate, int) or self.sampling_rate <= 0:
-            raise ConfigError(f"sampling_rate={self.sampling_rate!r} must be a positive integer, in hertz")
+            raise ConfigError(f"sampling_rate={self.sampling_rate!r:.100} must be a positive integer, in hertz")
         if isinstance(self.padding_value, bool) or not isinstance(self.padding_value, (int, float)):
-            raise ConfigError(f"padding_value={self.padding_value!r} must be a number")
+            raise ConfigError(f"padding_value={self.padding_value!r:.100} must be a number")
         for name in ("return_attention_mask", "do_normalize"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be true or false")
+                raise ConfigError(f"{name}={getattr(self, name)!r:.100} must be true or false")
         if self.padding_side not in ("right", "left"):
-            raise ConfigError(f"padding_side={self.padding_side!r} is unknown: use 'right' or 'left'")
+            raise ConfigError(f"padding_side={self.padding_side!r:.100} is unknown: use 'right' or 'left'")
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
@@ -344,7 +344,7 @@ def _rows(raw_speech: Any) -> list[Any]:
         )
         return list(raw_speech) if nested else [raw_speech]
     if isinstance(raw_speech, (str, os.PathLike)):
-        raise InputError(f"the audio is the file name {str(raw_speech)!r}, not samples: pass read_audio(path)")
+        raise InputError(f"the audio is the file name {str(raw_speech)!r:.100}, not samples: pass read_audio(path)")
     samples = as_numpy(raw_speech)
     if samples.ndim not in (1, 2):
         raise InputError(

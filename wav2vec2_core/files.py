@@ -218,7 +218,7 @@ def check_file_name(name: str, what: str) -> str:
         CheckpointError: the name would leave its folder.
     """
     if not name or name in {".", ".."} or any(mark in name for mark in ("/", "\\", "\0", ":")):
-        raise CheckpointError(f"{what} {name!r} is not a plain file name: it must not leave the model's folder")
+        raise CheckpointError(f"{what} {name!r:.100} is not a plain file name: it must not leave the model's folder")
     return name
 
 

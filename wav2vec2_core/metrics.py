@@ -101,7 +101,7 @@ def normalise(text: str, *, lower_case: bool = False, remove_punctuation: bool =
         InputError: ``text`` is no text.
     """
     if not isinstance(text, str):
-        raise InputError(f"text {text!r} is a {type(text).__name__}, a string is needed")
+        raise InputError(f"text {text!r:.100} is a {type(text).__name__}, a string is needed")
     text = unicodedata.normalize("NFC", text)
     if lower_case:
         text = text.lower()

@@ -35,14 +35,14 @@ class ModelOutput(dict[str, Any], SeenByTransformers):
     def __getattr__(self, name: str) -> Any:
         if name in type(self).field_names:
             return self.get(name)
-        raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {list(self.field_names)}")
+        raise AttributeError(f"{type(self).__name__} has no field {name!r:.100}; it has {list(self.field_names)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key not in self.field_names:
-            raise KeyError(f"{type(self).__name__} has no field {key!r}; it has {list(self.field_names)}")
+            raise KeyError(f"{type(self).__name__} has no field {key!r:.100}; it has {list(self.field_names)}")
         values = {**self, key: value}
         self.clear()
         self.update({name: values[name] for name in self.field_names if values.get(name) is not None})

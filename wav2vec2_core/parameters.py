@@ -80,7 +80,7 @@ def parameter_table(config: Wav2Vec2Config, head: str = "Model") -> dict[str, Pa
         InputError: ``head`` is not one of ``HEADS``.
     """
     if head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+        raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
     prefix = "" if head == "Model" else BODY_PREFIX
     rows = list(_body(config, prefix))
     rows += {
@@ -123,7 +123,7 @@ def trainable_names(config: Wav2Vec2Config, head: str = "Model", *, frozen: str 
         InputError: ``head`` or ``frozen`` is unknown, or the model has no adapters.
     """
     if frozen is not None and frozen not in FROZEN_PARTS:
-        raise InputError(f"frozen={frozen!r} is unknown: use one of {', '.join(FROZEN_PARTS)}, or None")
+        raise InputError(f"frozen={frozen!r:.100} is unknown: use one of {', '.join(FROZEN_PARTS)}, or None")
     groups = FROZEN_PARTS[frozen] if frozen else frozenset()
     if frozen == "all_but_adapters":
         check_attention_adapters(config)
@@ -168,7 +168,7 @@ def initial_values(table: dict[str, Parameter], seed: int) -> Iterator[tuple[str
                 direction = directions.pop(name.removesuffix("_g") + "_v")
                 value = np.sqrt(np.square(direction).sum(axis=(0, 1), keepdims=True))
             case kind:
-                raise AssertionError(f"initialiser {kind!r} of {name} is not implemented")
+                raise AssertionError(f"initialiser {kind!r:.100} of {name} is not implemented")
         if name.endswith("weight_v"):
             directions[name] = value
         yield name, value

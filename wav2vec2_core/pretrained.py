@@ -75,7 +75,7 @@ class Pretrained:
         push = options.pop("push_to_hub", False)
         upload = {name: options.pop(name) for name in _UPLOAD if name in options}
         if options:
-            raise InputError(f"save_pretrained has no option {next(iter(options))!r}: leave it out")
+            raise InputError(f"save_pretrained has no option {next(iter(options))!r:.100}: leave it out")
         yield
         if push:
             upload.setdefault("repo_id", Path(save_directory).resolve().name)

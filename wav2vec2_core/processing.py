@@ -167,7 +167,7 @@ class Wav2Vec2Processor(Pretrained):
         write_text(json_file_path, self.to_json_string())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.feature_extractor!r}, {self.tokenizer!r})"
+        return f"{type(self).__name__}({self.feature_extractor!r:.100}, {self.tokenizer!r:.100})"
 
 
 def _route(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -176,10 +176,10 @@ def _route(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     own = {name: plain.pop(name, None) for name in ("audio_kwargs", "text_kwargs", "common_kwargs")}
     for name in plain:
         if name not in _AUDIO | _TEXT:
-            raise InputError(f"option {name!r} is unknown: the feature extractor and the tokenizer list theirs")
+            raise InputError(f"option {name!r:.100} is unknown: the feature extractor and the tokenizer list theirs")
         twice = next((group for group, values in own.items() if name in (values or {})), None)
         if twice is not None:
-            raise InputError(f"option {name!r} is given twice, in {twice} and by itself: leave one out")
+            raise InputError(f"option {name!r:.100} is given twice, in {twice} and by itself: leave one out")
     common = {"return_tensors": plain["return_tensors"]} if "return_tensors" in plain else own["common_kwargs"] or {}
     if set(common) - {"return_tensors"}:
         raise InputError(f"common_kwargs={common} takes return_tensors alone: pass the others by themselves")

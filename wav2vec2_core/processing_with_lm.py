@@ -216,7 +216,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
 
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name}={value!r} must be an integer of at least 1")
+        raise InputError(f"{name}={value!r:.100} must be an integer of at least 1")
 
 
 def _array(logits: Any) -> np.ndarray:

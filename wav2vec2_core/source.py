@@ -99,19 +99,19 @@ def open_model(
     if _is(path.is_file):
         if path.suffix not in _BARE:
             raise CheckpointError(
-                f"model {str(model)!r} is a file: name the folder that holds config.json and the weights, or a "
+                f"model {str(model)!r:.100} is a file: name the folder that holds config.json and the weights, or a "
                 "checkpoint of fairseq, fairseq2 or torchaudio (.pt, .pth)"
             )
         return FileSource(path)
     if not isinstance(model, str) or _looks_like_path(model):
-        raise CheckpointError(f"model folder {str(model)!r} does not exist: check the path")
+        raise CheckpointError(f"model folder {str(model)!r:.100} does not exist: check the path")
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
         validate_repo_id(model)
     except HFValidationError as error:
         raise CheckpointError(
-            f"model {model!r} is neither a folder here nor a hub id: name a folder or write the id as owner/name"
+            f"model {model!r:.100} is neither a folder here nor a hub id: name a folder or write the id as owner/name"
         ) from error
     cache = None if cache_dir is None else Path(cache_dir)
     return _HubModel(model, revision, cache, token, local_files_only, force_download)
@@ -277,7 +277,7 @@ class _HubModel(ModelSource):
             case RepositoryNotFoundError():
                 why = "is neither a folder here nor a model on the hub: check the name, or log in if it is private"
             case RevisionNotFoundError():
-                why = f"has no revision {self.revision!r}: check the branch, tag or commit"
+                why = f"has no revision {self.revision!r:.100}: check the branch, tag or commit"
             case _:
                 why = f"cannot be fetched from the hub ({_short(error)}): try again, or download it and name the folder"
         return CheckpointError(f"model {self.name!r} {why}")

@@ -133,8 +133,8 @@ def _check_writing(references: Sequence[str], heard: Sequence[str], written: Cal
     if hits(written) == 0 < hits(plain):
         number = max(range(len(heard)), key=lambda i: len(heard[i]))
         raise InputError(
-            f"no word is written as the model writes it ({references[number][:40]!r} is heard as "
-            f"{heard[number][:40]!r}): compare with lower_case and remove_punctuation (--lower-case, "
+            f"no word is written as the model writes it ({references[number][:40]!r:.100} is heard as "
+            f"{heard[number][:40]!r:.100}): compare with lower_case and remove_punctuation (--lower-case, "
             "--remove-punctuation)"
         )
 

@@ -273,4 +273,4 @@ def _device(name: str) -> Any:
     try:
         return jax.local_devices(backend=platform)[int(index or 0)]
     except (RuntimeError, ValueError, IndexError) as error:
-        raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error
+        raise BackendError(f"device {name!r:.100} is not available here: use one of {', '.join(devices())}") from error

@@ -382,7 +382,7 @@ def _jax_dtype(dtype: Any) -> Any:
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:
-        raise ConfigError(f"dtype={name!r} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
+        raise ConfigError(f"dtype={name!r:.100} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
     if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ConfigError(
             "dtype='float64' is switched off in JAX: call jax.config.update('jax_enable_x64', True) first"

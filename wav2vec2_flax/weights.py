@@ -82,10 +82,10 @@ def fill_weights(model: nnx.Module, values: Iterable[tuple[str, np.ndarray]], *,
     for name, array in values:
         place = found.get(name)
         if place is None:
-            raise ParameterMismatchError(f"parameter {name!r} is not one of {type(model).__name__}'s")
+            raise ParameterMismatchError(f"parameter {name!r:.100} is not one of {type(model).__name__}'s")
         if place.shape != array.shape:
             raise ParameterMismatchError(
-                f"parameter {name!r} has shape {place.shape}, the given array {array.shape}: they must be equal"
+                f"parameter {name!r:.100} has shape {place.shape}, the given array {array.shape}: they must be equal"
             )
         old = place.variable.get_value()
         place.variable.set_value(jnp.asarray(array.T if place.reverse else array, dtype or old.dtype))

@@ -30,4 +30,4 @@ except ImportError as error:
     ) from error
 
 if keras.config.backend() != "tensorflow":
-    raise BackendError(f"Keras runs on {keras.config.backend()!r}, wav2vec2_tf needs TensorFlow: {_remedy}")
+    raise BackendError(f"Keras runs on {keras.config.backend()!r:.100}, wav2vec2_tf needs TensorFlow: {_remedy}")

@@ -228,5 +228,5 @@ def _device(name: str) -> str:
     known = name.replace("cuda", "gpu")
     known = "gpu:0" if known == "gpu" else known
     if known not in available:
-        raise BackendError(f"device {name!r} is not available here: use one of {', '.join(available)}")
+        raise BackendError(f"device {name!r:.100} is not available here: use one of {', '.join(available)}")
     return known

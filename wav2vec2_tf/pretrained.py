@@ -252,7 +252,7 @@ def _policy(dtype: Any, checkpoint: Checkpoint, plan: LoadPlan) -> str | None:
         return checkpoint.dtypes[next(iter(plan.sources.values()))]
     known = (*DTYPES, "mixed_bfloat16", "mixed_float16")
     if dtype is not None and dtype not in known:
-        raise ConfigError(f"dtype={dtype!r} is no type for parameters: use 'auto' or one of {', '.join(known)}")
+        raise ConfigError(f"dtype={dtype!r:.100} is no type for parameters: use 'auto' or one of {', '.join(known)}")
     return dtype
 
 

@@ -50,7 +50,7 @@ def fill_weights(model: Any, values: Iterable[tuple[str, np.ndarray]]) -> None:
         ours = tuple(variable.shape[axis] for axis in axes) if axes else tuple(variable.shape)
         if ours != array.shape:
             raise ParameterMismatchError(
-                f"parameter {name!r} has shape {ours}, the given array {array.shape}: they must be equal"
+                f"parameter {name!r:.100} has shape {ours}, the given array {array.shape}: they must be equal"
             )
         array = array.astype(_numpy_dtype(variable.dtype), copy=False)
         variable.assign(array.transpose(axes) if axes else array)
@@ -67,9 +67,9 @@ def find_variable(model: Any, name: str) -> tuple[keras.Variable, Axes]:
         attribute, axes = names.get(leaf, (leaf, _AS_IT_IS))
         variable = getattr(owner, attribute)
     except (AttributeError, IndexError) as error:
-        raise ParameterMismatchError(f"parameter {name!r} is not one of {type(model).__name__}'s") from error
+        raise ParameterMismatchError(f"parameter {name!r:.100} is not one of {type(model).__name__}'s") from error
     if not isinstance(variable, keras.Variable):
-        raise ParameterMismatchError(f"parameter {name!r} is not one of {type(model).__name__}'s")
+        raise ParameterMismatchError(f"parameter {name!r:.100} is not one of {type(model).__name__}'s")
     return variable, axes
 
 

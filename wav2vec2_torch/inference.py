@@ -271,7 +271,7 @@ def _device(name: str) -> torch.device:
         place = torch.device(name)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BackendError(f"device {name!r} is not available here: use one of {', '.join(devices())}") from error
+        raise BackendError(f"device {name!r:.100} is not available here: use one of {', '.join(devices())}") from error
     return place
 
 

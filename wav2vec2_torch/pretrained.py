@@ -290,7 +290,7 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
         return torch.float32
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
-        raise ConfigError(f"dtype={name!r} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
+        raise ConfigError(f"dtype={name!r:.100} is no type for parameters: use 'auto' or one of {', '.join(DTYPES)}")
     return getattr(torch, name)
 
 

@@ -42,7 +42,7 @@ def fill_weights(
             owner = model.get_submodule(path)
             old = owner.get_parameter(leaf)
         except AttributeError as error:
-            raise ParameterMismatchError(f"parameter {name!r} is not one of {type(model).__name__}'s") from error
+            raise ParameterMismatchError(f"parameter {name!r:.100} is not one of {type(model).__name__}'s") from error
         if old.shape != array.shape:
             raise ParameterMismatchError(
                 f"parameter {name!r} has shape {tuple(old.shape)}, the given array {array.shape}: they must be equal"

@@ -18,9 +18,10 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 ROUNDS = 2000
 #: Values that readers forget, as JSON; numbers that Python does not print, and those it does not compute with.
 VALUES = [
-    "1" + "0" * 400, "-1" + "0" * 400, "1" + "0" * 5000, "1e999", "-1e999", "NaN", "1e308", "0", "-1", "2.5", "true", "null",
-    '""', '"\\ud800"', '"a\\udfffb"', '"\\u0000"', "[]", "{}", "[[]]", "[1" + ",1" * 70 + "]", "[" * 70 + "]" * 70,
-    '{"a": {"a": 1}}', '"' + "x" * 5000 + '"', '[null]', '["\\ud800"]', '{"\\ud800": 1}', '{"1": "\\ud800"}', '{"-1": 1e999}',
+    "1" + "0" * 400, "-1" + "0" * 400, "1" + "0" * 5000, "1e999", "-1e999", "NaN", "1e308", "0", "-1", "2.5", "true",
+    "null", '""', '"\\ud800"', '"a\\udfffb"', '"\\u0000"', "[]", "{}", "[[]]", "[1" + ",1" * 70 + "]",
+    "[" * 70 + "]" * 70, '{"a": {"a": 1}}', '"' + "x" * 5000 + '"', "[null]", '["\\ud800"]', '{"\\ud800": 1}',
+    '{"1": "\\ud800"}', '{"-1": 1e999}',
 ]  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def survive(seed, content, path, use, damage=damaged):
             use()
         except Wav2Vec2Error as error:
             line = str(error).splitlines()[0]
-            assert len(line) < 2000 + len(str(path)), line[:200]
+            assert len(line) < 700 + len(str(path)), line[:200]
         except Exception as error:
             raise AssertionError(f"round {number}: {path.read_bytes()[:2000]!r}") from error
         else:
@@ -66,6 +67,7 @@ def test_configurations(tmp_path):
     survive(0, path.read_bytes(), path, use)
 
 
+@pytest.mark.filterwarnings("ignore:pad_token=")
 @pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer_config.json", "vocab.json"])
 def test_processors(tmp_path, name):
     make_folder(tmp_path)

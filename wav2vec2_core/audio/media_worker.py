@@ -247,7 +247,7 @@ def _track(container: Any, wanted: int | str | None, answers: Answers) -> Any:
     else:
         index = wanted
     if not 0 <= index < len(streams):
-        raise RefusedError(f"has no audio track {str(wanted)[:20]!r}: it has {listed}")
+        raise RefusedError(f"has no audio track {str(wanted)[:20]!r:.100}: it has {listed}")
     return streams[index]
 
 

@@ -24,7 +24,7 @@ class PcmReader:
     def __init__(self, stream: BinaryIO, kind: str = "s16le", channels: int = 1, *, at_most: int = 1 << 16) -> None:
         """``kind``: one of ``PCM_TYPES``; ``at_most``: bytes read at a time. Raises ``InputError``."""
         if kind not in PCM_TYPES:
-            raise InputError(f"sample format {kind!r} is unknown: use one of {', '.join(PCM_TYPES)}")
+            raise InputError(f"sample format {kind!r:.100} is unknown: use one of {', '.join(PCM_TYPES)}")
         if channels < 1:
             raise InputError(f"channels={channels} must be 1 or more")
         self._stream, self._at_most = stream, at_most

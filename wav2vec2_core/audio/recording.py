@@ -235,9 +235,9 @@ class Recording:
         if channel not in ("mix", "left", "right") and (
             isinstance(channel, str) or int(channel) != channel or channel < 0
         ):
-            raise InputError(f"channel={str(channel)[:100]!r} is none: use mix, left, right or a number from 0")
+            raise InputError(f"channel={str(channel)[:100]!r:.100} is none: use mix, left, right or a number from 0")
         if on_damage not in ("error", "keep"):
-            raise InputError(f"on_damage={str(on_damage)[:100]!r} is neither error nor keep")
+            raise InputError(f"on_damage={str(on_damage)[:100]!r:.100} is neither error nor keep")
         self._source, self.name, self.sampling_rate = source, name, sampling_rate
         self.path: Path | None = None
         self.start, self.end = float(start), None if end is None else float(end)
@@ -305,7 +305,7 @@ def _check_file(path: str | os.PathLike[str]) -> Path:
 def _check_stretch(start: float, end: float | None) -> None:
     for name, value in (("start", start), ("end", end)):
         if value is not None and not 0 <= value < math.inf:
-            raise InputError(f"{name}={value!r} must be a number of seconds, 0 or more")
+            raise InputError(f"{name}={value!r:.100} must be a number of seconds, 0 or more")
     if end is not None and end <= start:
         raise InputError(f"end={end:g} must be later than start={start:g}")
 

@@ -120,7 +120,7 @@ def resampling_start(sample: int, from_rate: int, to_rate: int) -> Start:
 def check_rate(rate: int, name: str) -> None:
     """Raises ``InputError`` unless ``rate`` is a positive integer of a possible size."""
     if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate <= 0:
-        raise InputError(f"{name}={str(rate)[:100]!r} must be a positive integer number of hertz")
+        raise InputError(f"{name}={str(rate)[:100]!r:.100} must be a positive integer number of hertz")
     if rate > MAX_RATE:
         raise InputError(f"{name}={str(rate)[:100]} must be at most {MAX_RATE} hertz")
 

@@ -141,7 +141,7 @@ def _sources(name: str, recursive: bool) -> Iterator[Source]:
         paths = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207  (a pattern may be absolute)
         paths = [match for match in paths if not match.is_dir()]
         base = _fixed_part(path)
-        what = f"pattern {name!r} matches no file: check it"
+        what = f"pattern {name!r:.100} matches no file: check it"
     else:
         yield Source(path, name, Path(path.stem))
         return

@@ -67,7 +67,7 @@ def plan_adapter(
     """
     if source is None:
         raise InputError(
-            f"load_adapter({language!r}) does not know where to look, as this model was not loaded from a "
+            f"load_adapter({language!r:.100}) does not know where to look, as this model was not loaded from a "
             "folder or the hub: pass source="
         )
     table = adapter_table(config, head)
@@ -113,6 +113,6 @@ def _known(source: ModelSource, language: str) -> str:
     if not known:
         return "it has none at all, use a checkpoint with language adapters such as facebook/mms-1b-all"
     near = difflib.get_close_matches(language, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"did you mean {near[0]!r:.100}? " if near else ""
     cut = f" ... ({len(known)} in all)" if len(known) > _SHOWN else ""
     return f"{hint}use one of {', '.join(known[:_SHOWN])}{cut}"

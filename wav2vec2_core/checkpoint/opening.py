@@ -67,7 +67,7 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
     for parameter, name in weight_map.items():
         if _stored_name(parameter, ending) not in shards[name].shapes:
             raise CheckpointError(
-                f"{shards[name].path} lacks {parameter!r}, which {index.name} promises: download both"
+                f"{shards[name].path} lacks {parameter!r:.100}, which {index.name} promises: download both"
             )
     return Checkpoint(list(shards.values()))
 

@@ -148,7 +148,7 @@ def parse_size(size: int | str) -> int:
     match = re.fullmatch(r"(\d+)\s*([KMGT]I?B)", size.strip().upper()) if isinstance(size, str) else None
     if match is None or int(match[1]) == 0:
         raise InputError(
-            f"max_shard_size={size!r} is no size: give bytes as an integer or a text such as '5GB' or '200MB'"
+            f"max_shard_size={size!r:.100} is no size: give bytes as an integer or a text such as '5GB' or '200MB'"
         )
     return int(match[1]) * _UNITS[match[2]]
 

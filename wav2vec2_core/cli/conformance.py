@@ -41,7 +41,7 @@ def conformance(
         elif recordings:
             recordings.append(Path(word))
         else:
-            raise InputError(f"{word!r} is no back end: use one or more of {', '.join(known)} after --backend")
+            raise InputError(f"{word!r:.100} is no back end: use one or more of {', '.join(known)} after --backend")
     suite = importlib.import_module("conformance.command")  # by name: the core depends on no back end, this on all
     passed = suite.run_command(
         backends=backends,

@@ -104,4 +104,4 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"layers {text!r} are no numbers: write them as 0,6,-1") from error
+        raise InputError(f"layers {text!r:.100} are no numbers: write them as 0,6,-1") from error

@@ -89,7 +89,7 @@ def build(
 
     fallback = None if discount_fallback is None else _numbers(discount_fallback, "--discount-fallback", float)
     if fallback is not None and len(fallback) != 3:
-        raise typer.BadParameter(f"--discount-fallback is {discount_fallback!r}: give three numbers")
+        raise typer.BadParameter(f"--discount-fallback is {discount_fallback!r:.100}: give three numbers")
     discounts = None if fallback is None else (fallback[0], fallback[1], fallback[2])
     with _steps() as progress:
         made = estimate(
@@ -236,13 +236,13 @@ def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:
     try:
         return [kind(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
-        raise typer.BadParameter(f"{option} is {text!r}: give numbers") from error
+        raise typer.BadParameter(f"{option} is {text!r:.100}: give numbers") from error
 
 
 def _bytes(text: str) -> int:
     matched = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not matched:
-        raise typer.BadParameter(f"--memory is {text!r}: give bytes, or a number with K, M, G or T")
+        raise typer.BadParameter(f"--memory is {text!r:.100}: give bytes, or a number with K, M, G or T")
     return int(float(matched[1]) * _UNITS[matched[2].upper()])
 
 

@@ -120,11 +120,11 @@ _ENDINGS = {"safetensors": ".safetensors", "torch": ".bin", "tf": ".h5", "flax":
 
 def _check_arguments(to: str, head: str | None, dtype: str | None, max_shard_size: int | str | None) -> None:
     if to not in FORMATS:
-        raise InputError(f"format {to!r} is unknown: use one of {', '.join(FORMATS)}")
+        raise InputError(f"format {to!r:.100} is unknown: use one of {', '.join(FORMATS)}")
     if head is not None and head not in HEADS:
-        raise InputError(f"head {head!r} is unknown: use one of {', '.join(HEADS)}")
+        raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype {dtype!r:.100} is unknown: use one of {', '.join(DTYPES)}")
     if max_shard_size is not None:
         parse_size(max_shard_size)
         if to not in ("safetensors", "torch"):

@@ -79,7 +79,7 @@ def compare_arrays(expected: Mapping[str, ArrayLike], found: Checkpoint) -> int:
     for name, array in expected.items():
         stored = name if name in found.shapes else BODY_PREFIX + name  # tf_model.h5 gives the bare body one, too
         if stored not in found.shapes:
-            raise OutputError(f"{found.files[0]} lacks {name!r} after writing: nothing is kept, check the disk")
+            raise OutputError(f"{found.files[0]} lacks {name!r:.100} after writing: nothing is kept, check the disk")
         back, values = found.read(stored), np.asarray(array)
         same = back.dtype == values.dtype and back.shape == values.shape
         if not same or back.tobytes() != np.ascontiguousarray(values).tobytes():

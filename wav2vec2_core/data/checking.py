@@ -138,7 +138,7 @@ def _check(
     row = Row(utterance, samples, text)
     unknown = _unknown_letters(text, tokenizer)
     if unknown:
-        return row, Finding(utterance, UNKNOWN_LETTERS, f"{unknown} in {text[:60]!r}")
+        return row, Finding(utterance, UNKNOWN_LETTERS, f"{unknown} in {text[:60]!r:.100}")
     labels = tuple(tokenizer(text)["input_ids"])
     repeats = sum(left == right for left, right in pairwise(labels))
     if len(labels) + repeats > frames:

@@ -107,7 +107,7 @@ def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]
     path = Path(path)
     kind = kind or _KIND_OF_SUFFIX.get(path.suffix.lower())
     if kind not in KINDS:
-        raise InputError(f"{path} as a manifest of kind {kind!r} is unknown: use one of {', '.join(KINDS)}")
+        raise InputError(f"{path} as a manifest of kind {kind!r:.100} is unknown: use one of {', '.join(KINDS)}")
     if kind == "fairseq":
         _write_fairseq(path, list(utterances))
         return
@@ -208,7 +208,7 @@ def _read_fairseq(path: Path) -> Iterator[Utterance]:
     for number, line in rows:
         name, _, samples = line.rpartition("\t")
         if not name or not samples.isdecimal() or len(samples) > _MOST_DIGITS:
-            raise InputError(f"{path}, line {number} is not a path, a tab and a number of samples: {line[:80]!r}")
+            raise InputError(f"{path}, line {number} is not a path, a tab and a number of samples: {line[:80]!r:.100}")
         text = None if texts is None else next(texts, None)
         if labels is not None and text is None:
             raise InputError(f"{labels} has no line for line {number} of {path}: it needs one for each recording")
@@ -300,7 +300,7 @@ def _utf8(manifest: Path, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{text!r} is not UTF-8, which {manifest} must be: write .jsonl, or rename it") from error
+        raise InputError(f"{text!r:.100} is not UTF-8, which {manifest} must be: write .jsonl, or rename it") from error
     return text
 
 

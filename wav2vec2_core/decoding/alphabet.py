@@ -85,7 +85,7 @@ class Alphabet:
             InputError: two labels are equal, or there are no labels.
         """
         if isinstance(labels, str):
-            raise InputError(f"labels is the string {labels!r}: give a list with one string for each output")
+            raise InputError(f"labels is the string {labels!r:.100}: give a list with one string for each output")
         given = list(labels)
         if not given or not all(isinstance(label, str) for label in given):
             raise InputError("labels must be a list of strings, one for each output of the model")
@@ -143,8 +143,8 @@ class Alphabet:
         for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
             if number >= len(self.labels) or self.labels[number] not in _spellings(token, tokenizer):
                 inside = number < len(self.labels)
-                found = f"label {number} is {self.labels[number]!r}" if inside else "there is no such label"
-                return f"token {token!r} has id {number} but in the decoder's alphabet {found}"
+                found = f"label {number} is {self.labels[number]!r:.100}" if inside else "there is no such label"
+                return f"token {token!r:.100} has id {number} but in the decoder's alphabet {found}"
         return None
 
     def starts_word(self, label: str) -> bool:

@@ -112,7 +112,7 @@ class BeamSearchDecoder:
             InputError: ``logits`` has the wrong shape or is not finite, or an option is unknown or out of range.
         """
         if n_best is not None and (isinstance(n_best, bool) or not isinstance(n_best, (int, np.integer)) or n_best < 1):
-            raise InputError(f"n_best={n_best!r} must be an integer of at least 1, or None for all")
+            raise InputError(f"n_best={n_best!r:.100} must be an integer of at least 1, or None for all")
         array = checked_logits(logits, len(self.alphabet.labels))
         search = self._resources.begin(self.options.changed(**options), lm_start_state)
         for _, logp in _blocks(array, 0):

@@ -60,7 +60,7 @@ def align_words(
     if logits.ndim != 2:
         raise InputError(f"logits have shape {logits.shape}, (frames, vocab) is needed: align one recording at a time")
     if untranscribed not in UNTRANSCRIBED:
-        raise InputError(f"untranscribed={untranscribed!r} is unknown: use one of {', '.join(UNTRANSCRIBED)}")
+        raise InputError(f"untranscribed={untranscribed!r:.100} is unknown: use one of {', '.join(UNTRANSCRIBED)}")
     speller = TextSpeller(tokenizer, logits.shape[1])
     written = [speller.spell_line(line, whole=whole) for line in lines]
     if not any(written):
@@ -69,7 +69,7 @@ def align_words(
     labels = sorted({item.label for item in items} - {STAR})
     if not any(item.spoken and item.label != STAR for item in items):
         raise InputError(
-            f"no letter of {' '.join(lines)[:40]!r} is in the vocabulary ({' '.join(speller.tokens)[:60]} ...): "
+            f"no letter of {' '.join(lines)[:40]!r:.100} is in the vocabulary ({' '.join(speller.tokens)[:60]} ...): "
             "use a model, or a language of the model, that is written like the text"
         )
     _check_length(items, len(logits))

@@ -77,10 +77,10 @@ class ArpaReader:
                 matched = COUNT_LINE.fullmatch(line)
                 if matched:
                     if int(matched[1]) != len(counts) + 1 or len(counts) == MAX_ORDER:
-                        lines.fail(f"{line!r} is not the count of order {len(counts) + 1}", "restore the counts")
+                        lines.fail(f"{line!r:.100} is not the count of order {len(counts) + 1}", "restore the counts")
                     counts.append(int(matched[2]))
                 elif line.strip():
-                    lines.fail(f"{line[:60]!r} is not a line like 'ngram 1=1000'", "restore the counts")
+                    lines.fail(f"{line[:60]!r:.100} is not a line like 'ngram 1=1000'", "restore the counts")
                 lines.line += 1
         if not counts:
             lines.fail("there is no line like 'ngram 1=1000' after \\data\\", "restore the counts")

@@ -144,7 +144,7 @@ def _check_sanity(head: bytes, name: str) -> None:
     if not head.startswith(MAGIC):
         if head.startswith(b"mmap lm http://kheafield.com/code incomplete"):
             raise CheckpointError(f"{name} was not finished by the program that wrote it: build it again")
-        raise CheckpointError(f"{name} is no KenLM binary: it starts with {head[:20]!r}")
+        raise CheckpointError(f"{name} is no KenLM binary: it starts with {head[:20]!r:.100}")
     version = head[len(MAGIC) : 56].split(b"\n")[0].decode("ascii", "replace")
     if version != str(VERSION):
         raise CheckpointError(

@@ -85,7 +85,7 @@ class NgramModel:
             return model
         if header.kind == REST_COSTS:
             raise CheckpointError(
-                f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r}, which is not read: "
+                f"{path} is a KenLM binary of the kind {KINDS[REST_COSTS]!r:.100}, which is not read: "
                 "build it again as 'probing' or 'trie', or use its ARPA file"
             )
         return cls._made(path, lambda target: _write_from_trie(path, header, target, progress))
@@ -167,7 +167,7 @@ class NgramModel:
     def word_scores(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> np.ndarray:
         """log10 probability, float32, of each word given the ones before it, and of ``</s>`` if ``eos``."""
         if isinstance(words, str):
-            raise InputError(f"words is the string {words!r}, a list of words is needed: split it")
+            raise InputError(f"words is the string {words!r:.100}, a list of words is needed: split it")
         ids = self.word_ids([*words, END] if eos else words)
         return self.id_scores(ids, [len(ids)], bos)
 

@@ -62,7 +62,7 @@ class Window:
             either = float(context) if context else seconds / 6
         except ValueError as error:
             raise InputError(
-                f"window {text!r} is unknown: use auto, SECONDS[:CONTEXT] or legacy[:SECONDS[:CONTEXT]]"
+                f"window {text!r:.100} is unknown: use auto, SECONDS[:CONTEXT] or legacy[:SECONDS[:CONTEXT]]"
             ) from error
         if not either * 2 < seconds:
             raise InputError(f"window {text!r} has more context than length: give less than half of it on either side")

@@ -240,7 +240,7 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
         for name, value in entries.items():
             if not isinstance(value, list) or len(value) != len(rows):
                 raise InputError(
-                    f"entry {name!r} does not have one row for each of the {len(rows)} rows of 'input_ids'"
+                    f"entry {name!r:.100} does not have one row for each of the {len(rows)} rows of 'input_ids'"
                 )
         examples = [{name: value[i] for name, value in entries.items()} for i in range(len(rows))]
         return Batch(gather(pad_examples(examples, self._fills(with_mask), rules))).convert_to_tensors(return_tensors)
@@ -323,7 +323,7 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
         unknown = [token for token, index in zip(tokens, ids, strict=True) if index is None]
         if unknown:
             raise InputError(
-                f"{unknown[0]!r} is not in the vocabulary and unk_token={self.unk_token!r} is not either: "
+                f"{unknown[0]!r:.100} is not in the vocabulary and unk_token={self.unk_token!r:.100} is not either: "
                 "remove it from the text or add an unknown token to the vocabulary"
             )
         return ids

@@ -142,7 +142,7 @@ class Vocabulary:
         self._keep_long_tokens_whole()
 
     def __repr__(self) -> str:
-        language = f", target_lang={self.target_lang!r}" if self.languages else ""
+        language = f", target_lang={self.target_lang!r:.100}" if self.languages else ""
         return f"{type(self).__name__}({len(self)} tokens, special={self.special_tokens_map}{language})"
 
     # ---- vocabulary ---------------------------------------------------------------------------------------------
@@ -209,15 +209,15 @@ class Vocabulary:
                     f"the vocabulary is nested by language: name one with target_lang= (--language), of {known}"
                 )
             if not isinstance(target_lang, str) or any(mark in target_lang for mark in ("/", "\\", "..", "\0")):
-                raise InputError(f"target_lang={target_lang!r} is not the name of a language: use one of {known}")
+                raise InputError(f"target_lang={target_lang!r:.100} is not the name of a language: use one of {known}")
             if target_lang not in self.vocab:
-                raise InputError(f"target_lang={target_lang!r} is not in the vocabulary: use one of {known}")
+                raise InputError(f"target_lang={target_lang!r:.100} is not in the vocabulary: use one of {known}")
             vocabulary = self.vocab[target_lang]
         elif target_lang is not None:
             raise InputError(
                 f"target_lang={target_lang!r} needs a vocabulary nested by language, this one is flat: leave it out"
             )
-        what = "the vocabulary" if target_lang is None else f"the vocabulary of {target_lang!r}"
+        what = "the vocabulary" if target_lang is None else f"the vocabulary of {target_lang!r:.100}"
         self.encoder = check_vocabulary(vocabulary, what)
         self.decoder = {index: token for token, index in self.encoder.items()}
         self.target_lang = target_lang

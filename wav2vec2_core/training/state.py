@@ -69,7 +69,7 @@ def read_state(
     found = read_json(folder / MARK).get("format")
     if found != _FORMAT:
         raise ParameterMismatchError(
-            f"{folder} has format {found!r}, this version reads {_FORMAT}: use another version"
+            f"{folder} has format {found!r:.100}, this version reads {_FORMAT}: use another version"
         )
     files = SafetensorsFile(folder / PARAMETERS), SafetensorsFile(folder / OPTIMIZER)
     for file, expected in zip(files, (parameters, optimizer), strict=True):

@@ -223,7 +223,7 @@ class DialectFile:
             return shape
         if len(shape) < 2 or shape[0] != 1:
             raise CheckpointError(
-                f"{self.path} has {stored!r} of shape {shape}, adapters of {shape[0] if shape else 0} languages: "
+                f"{self.path} has {stored!r:.100} of shape {shape}, adapters of {shape[0] if shape else 0} languages: "
                 "one language a file is what can be converted"
             )
         return shape[1:]

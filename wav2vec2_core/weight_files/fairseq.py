@@ -162,7 +162,7 @@ def read_dictionary(path: Path) -> dict[str, int]:
     for number, line in enumerate(lines, 1):
         symbol, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
         if not symbol or not count.isdigit():
-            raise CheckpointError(f"{path} line {number} is {line[:60]!r}: 'symbol count' is needed")
+            raise CheckpointError(f"{path} line {number} is {line[:60]!r:.100}: 'symbol count' is needed")
         symbols.append(symbol)
     return vocabulary_of(symbols, str(path))
 
@@ -173,7 +173,7 @@ def vocabulary_of(symbols: list[str], what: str) -> dict[str, int]:
     vocabulary = {name: row for row, name in enumerate(names)}
     if len(vocabulary) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise CheckpointError(f"{what} has {twice!r} twice: one line for each symbol is needed")
+        raise CheckpointError(f"{what} has {twice!r:.100} twice: one line for each symbol is needed")
     return vocabulary
 
 
@@ -211,7 +211,7 @@ def fairseq_rows(vocabulary: Mapping[str, int], blank: str, unknown: str | None)
     others = sorted((row, token) for token, row in vocabulary.items() if row not in taken)
     for _, token in others:
         if not token or token != token.strip() or "\n" in token or token in _SPECIAL:
-            raise InputError(f"token {token!r} cannot stand in {DICTIONARY}: rename it in vocab.json")
+            raise InputError(f"token {token!r:.100} cannot stand in {DICTIONARY}: rename it in vocab.json")
     return [token for _, token in others], [*special, *(row for row, _ in others)]
 
 
@@ -237,7 +237,7 @@ def write_fairseq_file(
         ours = name.removeprefix(BODY_PREFIX)
         stored = FAIRSEQ.stored(ours, unused)
         if stored is None:
-            raise InputError(f"fairseq's wav2vec 2.0 has nothing like {name!r}: convert to safetensors instead")
+            raise InputError(f"fairseq's wav2vec 2.0 has nothing like {name!r:.100}: convert to safetensors instead")
         in_head = name == ours and fine_tuned
         prefix = ("w2v_encoder." if in_head else PREFIXES[0]) if fine_tuned else ""
         model[prefix + stored] = _with_axis(array) if FAIRSEQ.has_extra_axis(ours) else array

@@ -67,7 +67,7 @@ class FlaxFile:
     def _add(self, path: tuple[str, ...], shape: tuple[int, ...], dtype: str, offset: int) -> None:
         name, reverse = flax_name(path)
         if name in self.shapes:
-            raise CheckpointError(f"{self.path} holds {name!r} twice: export the checkpoint again")
+            raise CheckpointError(f"{self.path} holds {name!r:.100} twice: export the checkpoint again")
         self.shapes[name] = shape[::-1] if reverse else shape
         self.dtypes[name] = dtype
         self._places[name] = offset, shape, reverse
@@ -108,7 +108,7 @@ class FlaxFile:
         count = self._length(file, "bytes")
         offset = file.tell()
         if dtype not in DTYPE_NAMES:
-            raise self._damaged(f"arrays of type {dtype!r} are not known")
+            raise self._damaged(f"arrays of type {dtype!r:.100} are not known")
         itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
         if count != itemsize * math.prod(shape) or offset + count != end or end > self._size:
             raise self._damaged("an array has another size than it says")

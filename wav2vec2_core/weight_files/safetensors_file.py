@@ -41,7 +41,7 @@ class SafetensorsFile:
         for name, entry in header.items():
             if entry["dtype"] not in _DTYPES:
                 raise CheckpointError(
-                    f"{path} stores {name!r} as {entry['dtype']}, which this library does not read: convert the "
+                    f"{path} stores {name!r:.100} as {entry['dtype']}, which this library does not read: convert the "
                     "checkpoint to float32, float16 or bfloat16"
                 )
             self.shapes[name] = tuple(entry["shape"])
@@ -86,7 +86,7 @@ def type_name(name: str, array: ArrayLike) -> str:
     """The format's name for the type of ``array``. Raises ``InputError`` naming the tensor for other types."""
     dtype = array.dtype.name
     if dtype not in _TYPE_NAMES:
-        raise InputError(f"tensor {name!r} has type {dtype}: convert it to one of {', '.join(DTYPE_NAMES)}")
+        raise InputError(f"tensor {name!r:.100} has type {dtype}: convert it to one of {', '.join(DTYPE_NAMES)}")
     return _TYPE_NAMES[dtype]
 
 
@@ -113,5 +113,5 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} appears twice in the header")
+        raise ValueError(f"{twice!r:.100} appears twice in the header")
     return dict(pairs)

@@ -51,7 +51,7 @@ class TFWeightFile:
             for place, dataset in _datasets(path, file):
                 name, reverse = checkpoint_name(place)
                 if name in self._places:
-                    raise CheckpointError(f"{path} stores {name!r} twice: export the checkpoint again")
+                    raise CheckpointError(f"{path} stores {name!r:.100} twice: export the checkpoint again")
                 dtype = dataset.dtype.name
                 if dtype not in DTYPE_NAMES:
                     raise CheckpointError(
@@ -86,7 +86,7 @@ def check_tf_tensors(tensors: Mapping[str, ArrayLike]) -> None:
     for name, array in tensors.items():
         if array.dtype.name == "bfloat16" or array.dtype.name not in DTYPE_NAMES:
             raise InputError(
-                f"{name!r} has type {array.dtype.name}, {TF_H5} cannot store it: convert the model to float32, or "
+                f"{name!r:.100} has type {array.dtype.name}, {TF_H5} cannot store it: convert the model to float32, or "
                 "write safetensors"
             )
     _h5py()
@@ -153,13 +153,13 @@ def _datasets(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Itera
     for name in group:
         place = f"{prefix}/{name}" if prefix else name
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path} refers to another place under {place!r}: refused, use a plain file")
+            raise CheckpointError(f"{path} refers to another place under {place!r:.100}: refused, use a plain file")
         item = group[name]
         if isinstance(item, h5py.Group):
             yield from _datasets(path, item, place, depth + 1)
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise CheckpointError(f"{path} keeps {place!r} in another file: refused, use a plain file")
+                raise CheckpointError(f"{path} keeps {place!r:.100} in another file: refused, use a plain file")
             yield place, item
 
 

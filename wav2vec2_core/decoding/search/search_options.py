@@ -49,22 +49,22 @@ class SearchOptions:
         object.__setattr__(self, "hotwords", _checked_hotwords(self.hotwords))
         width = self.beam_width
         if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or not 1 <= width <= MAX_BEAMS:
-            raise InputError(f"beam_width={width!r} must be an integer from 1 to {MAX_BEAMS}: 100 is usual")
+            raise InputError(f"beam_width={width!r:.100} must be an integer from 1 to {MAX_BEAMS}: 100 is usual")
         object.__setattr__(self, "beam_width", int(width))
         for name in ("beam_prune_logp", "token_min_logp"):
             if not self._number(name) <= 0:
-                raise InputError(f"{name}={getattr(self, name)!r} is a log probability: it must be 0 or less")
+                raise InputError(f"{name}={getattr(self, name)!r:.100} is a log probability: it must be 0 or less")
         for name in ("hotword_weight", "alpha", "beta", "unk_score_offset"):
             if not math.isfinite(self._number(name)):
-                raise InputError(f"{name}={getattr(self, name)!r} must be finite")
+                raise InputError(f"{name}={getattr(self, name)!r:.100} must be finite")
         for name in ("prune_history", "lm_score_boundary"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise InputError(f"{name}={getattr(self, name)!r} must be True or False")
+                raise InputError(f"{name}={getattr(self, name)!r:.100} must be True or False")
 
     def _number(self, name: str) -> float:
         value = getattr(self, name)
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise InputError(f"{name}={value!r} must be a number")
+            raise InputError(f"{name}={value!r:.100} must be a number")
         object.__setattr__(self, name, float(value))
         return float(value)
 
@@ -73,19 +73,19 @@ class SearchOptions:
         names = [field.name for field in fields(self)]
         for name in given:
             if name not in names:
-                raise InputError(f"option {name!r} is unknown: use {', '.join(names)}")
+                raise InputError(f"option {name!r:.100} is unknown: use {', '.join(names)}")
         new = {name: value for name, value in given.items() if value is not None}
         return replace(self, **new) if new else self
 
 
 def _checked_hotwords(hotwords: Iterable[str]) -> tuple[str, ...]:
     if isinstance(hotwords, str):
-        raise InputError(f"hotwords is the string {hotwords!r}: give a list of words")
+        raise InputError(f"hotwords is the string {hotwords!r:.100}: give a list of words")
     try:
         words = tuple(hotwords)
     except TypeError as error:
-        raise InputError(f"hotwords={hotwords!r} must be a list of words") from error
+        raise InputError(f"hotwords={hotwords!r:.100} must be a list of words") from error
     for word in words:
         if not isinstance(word, str):
-            raise InputError(f"hotword {word!r} is a {type(word).__name__}: hotwords are strings")
+            raise InputError(f"hotword {word!r:.100} is a {type(word).__name__}: hotwords are strings")
     return words
