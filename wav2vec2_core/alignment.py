@@ -1,4 +1,4 @@
-"""From a recording and its text to the time of every word."""
+"""Alignment: finds the time of every word of a known text in a recording."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 
 @dataclass(frozen=True)
 class Alignment:
-    """When a text was spoken.
+    """A text with the times at which it is spoken.
 
     segments: a line of the text each, with words and characters in seconds from the start of the recording; duration:
     seconds that were read, from ``start`` on; notes: what a user may want to know of how the recording was read;
@@ -72,13 +72,13 @@ class Aligner:
         untranscribed: str = "lines",
         progress: Progress | None = None,
     ) -> Alignment:
-        """When the words of ``text`` are spoken in a recording.
+        """Find when the words of ``text`` are spoken in a recording.
 
         Args:
             recording: of any format and length: its path, a ``Recording``, or (samples, rate).
             text: lines, or a text whose lines are taken, of SRT and WebVTT the cues; each one with words is a segment.
             untranscribed: where speech that the text leaves out may be; see ``decoding.alignment.align_words``.
-            progress: called with seconds of audio that the model is through with.
+            progress: called with the seconds of audio that the model has processed since the last call.
 
         Raises:
             AudioError: the recording cannot be read or is below the model's receptive field.
@@ -97,7 +97,7 @@ class Aligner:
             raise InputError(f"{opened.name}: {error}") from error
         timeline = self.transcriber.timeline.starting_at(opened.start)
         segments = tuple(Segment.of([TimedWord.of(word, timeline) for word in line]) for line in found if line)
-        last = segments[-1].end - opened.start if segments else 0.0  # a header may state a little less than there is
+        last = segments[-1].end - opened.start if segments else 0.0  # the length in a header may be slightly too short
         notes = tuple(dict.fromkeys(opened.notes))
         language, seconds = self.transcriber.language, max(opened.duration, last)
         return Alignment(segments, seconds, language, opened.start, notes, opened.damage)
@@ -110,7 +110,7 @@ class Aligner:
         progress: Progress | None = None,
         **reading: Any,
     ) -> Alignment:
-        """The same for an utterance of a manifest; times count from the start of its recording.
+        """Align an utterance of a manifest; times count from the start of its recording.
 
         ``reading``: as ``Utterance.recording`` takes it.
 
@@ -131,7 +131,7 @@ def align(
     untranscribed: str = "lines",
     **options: Any,
 ) -> Alignment:
-    """When the words of ``text`` are spoken in one recording; for several, load an ``Aligner`` once.
+    """Find when the words of ``text`` are spoken in one recording; for several, load an ``Aligner`` once.
 
     Arguments and errors are those of ``Aligner`` and ``Aligner.align``.
     """

@@ -99,7 +99,7 @@ class InferencePart(Protocol):
         """Load a checkpoint for inference.
 
         Args:
-            source: folder, hub id, or a model that is open already.
+            source: folder, hub id, or a model that is already open.
             head: one of ``HEADS``.
             device: one of ``devices()``, or ``"auto"``.
             dtype: of the parameters.

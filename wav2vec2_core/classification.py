@@ -3,7 +3,7 @@
 Long recordings go through the transformer in windows. How their parts become one answer:
 
 - utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last linear layer, so
-  the mean of the windows' logits, weighted by their frames, is what it gives for all frames together;
+  the mean of the windows' logits, weighted by their frames, equals its logits for all frames together;
 - frame labels (``ForAudioFrameClassification``): windows overlap, and each frame's logits come from the middle of one;
 - speaker vectors (``ForXVector``): the mean of the windows' vectors, each scaled to length 1, weighted by their frames.
 """
@@ -89,7 +89,7 @@ class Classifier:
         return [named[index] for index in sorted(named)]
 
     def open(self, audio: Audio) -> Recording:
-        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        """Open a recording at the model's rate. Raises ``AudioError``, and ``InputError`` for anything else."""
         return self._loaded.open(audio)
 
     def probabilities(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
@@ -115,7 +115,7 @@ class Classifier:
         return [Label(self.labels[index], float(probabilities[index])) for index in order]
 
     def frame_probabilities(self, recording: Audio, progress: Progress | None = None) -> Iterator[np.ndarray]:
-        """(frames, labels) float64 in pieces that follow each other; softmax or sigmoid as ``probabilities``.
+        """(frames, labels) float64 in consecutive pieces; softmax or sigmoid as ``probabilities``.
 
         Raises:
             AudioError: the recording cannot be used.
@@ -177,7 +177,7 @@ class Classifier:
     def _windows(
         self, recording: Audio, window: Window, progress: Progress | None
     ) -> Iterator[tuple[FeatureWindow, np.ndarray]]:
-        """Every window of a recording and what the model made of it."""
+        """Yield every window of a recording with the model's output."""
         opened = self.open(recording)
         statistics = self._loaded.statistics(opened)
         apply = self.model.embed if self.head == SPEAKERS else self.model.contextualize
@@ -201,7 +201,7 @@ class Classifier:
 
 @dataclass
 class _Track:
-    """A label that holds. start: its first frame; total: its probabilities, added up."""
+    """A label in progress. start: its first frame; total: the sum of its probabilities."""
 
     start: int
     total: float = 0.0

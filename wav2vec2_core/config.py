@@ -397,7 +397,7 @@ class Wav2Vec2Config(ConfigFiles):
             )
 
     def take_gradient_checkpointing(self) -> bool:
-        """Whether a model shall start with gradient checkpointing; the field is gone then, as the model says it."""
+        """Whether a model must start with gradient checkpointing; the field is gone then, as the model says it."""
         return bool(self.extra.pop("gradient_checkpointing", False))
 
     def validate(self) -> None:

@@ -77,7 +77,7 @@ class ConfigFiles(Pretrained):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """From the ``config.json`` of a model that is open already. Raises ``CheckpointError`` and ``ConfigError``."""
+        """From the ``config.json`` of a model that is already open. Raises ``CheckpointError`` and ``ConfigError``."""
         return cls.from_dict(source.config_values(), **overrides)
 
     def to_diff_dict(self) -> dict[str, Any]:

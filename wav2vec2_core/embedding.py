@@ -1,4 +1,4 @@
-"""Hidden states of recordings of any length, to files, in bounded memory."""
+"""Hidden states of recordings of any length, written to files in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EMBEDDING_FORMATS = ("npz", "safetensors")
 
 
 class Embedder:
-    """A model's hidden states for recordings of any length; a model with any head will do."""
+    """Computes hidden states of recordings of any length, with a model of any head."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Embedder:
             model: folder or hub id.
             layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
             backend, device, dtype, local_files_only: as ``Transcriber`` takes them.
-            window: how the transformer sees long recordings.
+            window: how long recordings are cut for the transformer.
 
         Raises:
             CheckpointError, BackendError: the model or the back end cannot be used.
@@ -73,26 +73,26 @@ class Embedder:
         self.hop = config.inputs_to_logits_ratio
 
     def frames(self, level: SignalStatistics) -> int:
-        """Frames of a recording whose level was gathered."""
+        """Number of frames of a recording with these statistics."""
         return self.model.config.num_frames(level.count, add_adapter=False)
 
     def open(self, audio: Audio) -> Recording:
-        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        """Open a recording at the model's rate. Raises ``AudioError``, and ``InputError`` for anything else."""
         return self._loaded.open(audio)
 
     def level(self, recording: Audio) -> SignalStatistics:
-        """The first reading of a recording. Raises ``AudioError``."""
+        """Compute the statistics of a recording, its first reading. Raises ``AudioError``."""
         return self._loaded.statistics(self.open(recording))
 
     def blocks(
         self, recording: Audio, level: SignalStatistics | None = None, progress: Progress | None = None
     ) -> Iterator[np.ndarray]:
-        """Hidden states in pieces that follow each other: (len(layers), frames, hidden) float32 each.
+        """Hidden states in consecutive pieces: (len(layers), frames, hidden) float32 each.
 
         Args:
             recording: its path, a ``Recording``, or (samples, rate).
-            level: of it, where it is known already.
-            progress: called with the seconds that are done.
+            level: its statistics, if already computed.
+            progress: called with the seconds processed since the last call.
 
         Raises:
             AudioError: the recording cannot be read, or is shorter than one frame.
@@ -119,7 +119,7 @@ class Embedder:
 
         Raises:
             AudioError: the recording cannot be used.
-            InputError: the target has another end.
+            InputError: the target has another suffix.
             OutputError: the file cannot be written.
         """
         opened = self.open(recording)
@@ -134,7 +134,7 @@ class Embedder:
 
 
 def measured(recording: Audio, model: InferenceModel, extractor: Wav2Vec2FeatureExtractor) -> SignalStatistics:
-    """The statistics of a recording that has a frame at least. Raises ``AudioError``."""
+    """The statistics of a recording of at least one frame. Raises ``AudioError``."""
     loaded = LoadedModel(model, extractor, Timeline.of(model.config, extractor.sampling_rate))
     return loaded.statistics(loaded.open(recording))
 
@@ -146,7 +146,7 @@ def write_embeddings(
     blocks: Iterable[np.ndarray],
     facts: dict[str, int],
 ) -> None:
-    """Write arrays that come in pieces; on the way they are beside the target, not in memory.
+    """Write arrays that arrive in pieces; they are buffered in files beside the target, not in memory.
 
     Args:
         target: ends in ``.npz`` or ``.safetensors``; appears complete or not at all.
@@ -156,7 +156,7 @@ def write_embeddings(
         facts: numbers to keep beside the arrays.
 
     Raises:
-        InputError: the target has another end.
+        InputError: the target has another suffix.
         OutputError: it cannot be written.
     """
     target = Path(target)

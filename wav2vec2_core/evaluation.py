@@ -1,4 +1,4 @@
-"""How well recordings are transcribed: hypotheses for a manifest, scored against its texts."""
+"""Evaluation: hypotheses for a manifest, scored against its texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wav2vec2_core.transcription import Result, Transcriber
 
 @dataclass(frozen=True)
 class Scored:
-    """An utterance with its texts as they were compared, and their differences."""
+    """An utterance with its normalised texts and their differences."""
 
     utterance: Utterance
     reference: str

@@ -188,7 +188,7 @@ class Wav2Vec2FeatureExtractor(Pretrained):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
+        """Read the files of a model that is already open; ``overrides`` are arguments of the constructor."""
         return cls.from_dict(cls._file_of(source), **overrides)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What every pipeline shares: a model that is loaded once, and recordings that are read for it."""
+"""Shared by all pipelines: a model that is loaded once, and the recordings read for it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows, too_short
 from wav2vec2_core.source import ModelSource
 
-#: What a pipeline takes for a recording: the path of a file, samples with their rate in hertz, or a ``Recording``.
+#: A recording as pipelines accept it: the path of a file, samples with their rate in hertz, or a ``Recording``.
 Audio = str | os.PathLike[str] | tuple[np.ndarray, int] | Recording
 
-#: Called with seconds of audio, as often as some are done.
+#: Called with the seconds of audio processed since the last call.
 Progress = Callable[[float], None]
 
 #: Recordings, or blocks of a long one, that are read while the model runs.
@@ -31,7 +31,7 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready, with what makes its input of a recording and seconds of its frames."""
+    """A loaded model with its feature extractor and its timeline."""
 
     model: InferenceModel
     extractor: Wav2Vec2FeatureExtractor
@@ -49,7 +49,7 @@ class LoadedModel:
         language: str | None = None,
         extractor: Wav2Vec2FeatureExtractor | None = None,
     ) -> Self:
-        """Load a model for inference from a source that is open already.
+        """Load a model for inference from a source that is already open.
 
         Args:
             source: of ``open_model``; a hub is asked for the list of the model's files once.
@@ -60,7 +60,7 @@ class LoadedModel:
             extractor: the model's, where it was read already.
 
         Raises:
-            CheckpointError, InputError, BackendError: the model or the back end cannot be used, and why.
+            CheckpointError, InputError, BackendError: the model or the back end cannot be used.
         """
         inference = load_backend(backend).inference
         extractor = extractor or Wav2Vec2FeatureExtractor.from_source(source)
@@ -68,7 +68,7 @@ class LoadedModel:
         return cls(model, extractor, Timeline.of(model.config, extractor.sampling_rate))
 
     def open(self, audio: Audio) -> Recording:
-        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        """Open a recording at the model's rate. Raises ``AudioError``, and ``InputError`` for anything else."""
         return Recording.wrap(audio).at(self.extractor.sampling_rate)
 
     def statistics(self, recording: Recording) -> SignalStatistics:

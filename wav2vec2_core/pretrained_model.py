@@ -124,7 +124,7 @@ class PretrainedModel(Pretrained):
     @classmethod
     @abstractmethod
     def from_source(cls, source: ModelSource | None, **options: Any) -> Self:
-        """As ``from_pretrained``, of a model that is open already, and without the warning about new parameters."""
+        """As ``from_pretrained``, of a model that is already open, and without the warning about new parameters."""
 
     @classmethod
     def configuration(cls, source: ModelSource | None, config: Any, overrides: Mapping[str, Any]) -> Wav2Vec2Config:
@@ -222,7 +222,7 @@ class PretrainedModel(Pretrained):
 
     @abstractmethod
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        """Freeze the convolutional feature encoder, as is usual in fine-tuning."""
 
     def freeze_feature_extractor(self) -> None:
         """The older name of ``freeze_feature_encoder``."""

@@ -130,7 +130,7 @@ class Wav2Vec2Processor(Pretrained):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
+        """Read the files of a model that is already open; ``overrides`` are arguments of the constructor."""
         audio = {name: overrides.pop(name) for name in _EXTRACTOR if name in overrides}
         return cls(
             feature_extractor=Wav2Vec2FeatureExtractor.from_source(source, **audio),

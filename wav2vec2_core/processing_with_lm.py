@@ -177,7 +177,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """Read the files of a model that is open already.
+        """Read the files of a model that is already open.
 
         ``overrides`` are ``alpha``, ``beta``, ``unk_score_offset`` and ``score_boundary`` of the decoder, and arguments
         of the constructors of the feature extractor and the tokenizer.

@@ -1,4 +1,4 @@
-"""Text of a stream while it is spoken, in bounded memory.
+"""Transcription of a stream as it arrives, in bounded memory.
 
 Frames of the feature encoder are those of one pass over all samples so far: nothing is computed twice or at a border.
 What depends on the whole recording uses what has been heard so far: normalisation, and statistics of group norm.
@@ -6,7 +6,7 @@ Where a model needs neither (layer norm in its feature encoder and ``do_normaliz
 statistics of the stream are known beforehand, the frames are exactly those of one pass over the whole.
 
 The transformer sees ``past`` seconds before and ``ahead`` seconds after the frames that become final, instead of
-everything: text is stable once the audio has gone on for ``ahead`` seconds and the decoder holds no more doubt.
+everything: text is stable once ``ahead`` more seconds have arrived and the decoder has made it final.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wav2vec2_core.transcription import Transcriber
 
 @dataclass(frozen=True)
 class StreamUpdate:
-    """What one call of ``feed`` brought.
+    """The result of one call of ``feed``.
 
     stable: text that is final since the last call; partial: text after all stable text, which may still change;
     words: of ``stable``, with frames from the start of the stream.
@@ -43,7 +43,7 @@ Heard = StreamUpdate
 
 
 class StreamingTranscriber:
-    """Transcribes one stream; make a new one for the next, with the same ``Transcriber``."""
+    """Transcribes one stream; create a new one, with the same ``Transcriber``, for the next."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class StreamingTranscriber:
 
         Args:
             transcriber: model, processor and decoder.
-            past, ahead: seconds that the transformer sees on either side of what becomes final.
-            step: seconds of new audio for which the transformer runs anew.
-            level: of the whole stream, where it is known; otherwise gathered as the stream comes.
+            past, ahead: seconds of context before and after the frames that become final.
+            step: seconds of new audio after which the transformer runs again.
+            level: statistics of the whole stream, if known; otherwise updated as samples arrive.
 
         Raises:
             InputError: a number of seconds is negative, or ``step`` is 0.
@@ -89,7 +89,7 @@ class StreamingTranscriber:
 
     @property
     def seconds(self) -> float:
-        """Where what has become final ends, from the start of the recording."""
+        """End of the final text, in seconds from the start of the recording."""
         return self.timeline.seconds(self._final // self._unit)
 
     def feed(self, samples: np.ndarray) -> StreamUpdate:
@@ -144,7 +144,7 @@ class StreamingTranscriber:
         yield self.finish()
 
     def finish(self) -> StreamUpdate:
-        """The stream has ended: what was not stable yet. The stream takes no more samples."""
+        """End the stream; returns the text that was not stable yet. No more samples are accepted."""
         stable: list[Word] = []
         if not self._finished:
             self._finished = True

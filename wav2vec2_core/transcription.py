@@ -1,4 +1,4 @@
-"""From recordings of any length to text with any back end: read, normalise, run the model, decode."""
+"""Transcription of recordings of any length with any back end: read, normalise, run the model, decode."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from wav2vec2_core.pipeline import AHEAD, Audio, LoadedModel, Progress
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import open_model
 
-#: The small digits model inside the package, used where no model is named.
+#: The small digits model in the package, the default.
 EMBEDDED_MODEL = Path(__file__).parent / "assets" / "demo-digits"
 #: Seconds of short recordings that go through the model together.
 BATCH_SECONDS = 60.0
-_DECODING = 32  # recordings that may wait for a decoder with their logits
+_DECODING = 32  # recordings whose logits may wait for a decoder
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in one recording.
+    """The transcript of one recording.
 
     text: as the decoder writes it; words: with frames, in scripts without spaces a letter each; timeline: turns frames
     into seconds from the start of the recording, also where only a stretch of it was read; duration: seconds that were
@@ -99,7 +99,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one recording: a transcript, or the error that says why there is none.
+    """The result for one recording: a transcript, or the error that prevented it.
 
     path: of its file, ``None`` for samples and bytes; name: of the recording, for people; notes: what a user may want
     to know of how it was read, a line each.
@@ -121,20 +121,20 @@ class Result:
 
     @classmethod
     def unopened(cls, audio: object, error: Exception) -> Self:
-        """The result for what could not be opened."""
+        """The result for a recording that could not be opened."""
         path = Path(audio) if isinstance(audio, str | os.PathLike) else None
         name = "recording" if path is None else str(path)
         return cls(path, error=_error_about(name, error), name=name)
 
     def unwrap(self) -> Transcript:
-        """The transcript; raises the error where there is none."""
+        """Returns the transcript or raises the error."""
         if self.transcript is None:
             raise self.error or AudioError(f"{self.name} has no transcript")
         return self.transcript
 
 
 def _error_about(name: str, error: Exception) -> Wav2Vec2Error:
-    """The error in our words: whatever a recording causes is the error of that recording alone."""
+    """Convert any exception to one of our errors: it concerns this recording only."""
     if isinstance(error, Wav2Vec2Error):
         return error
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
@@ -145,7 +145,7 @@ def _error_about(name: str, error: Exception) -> Wav2Vec2Error:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A recording that was read once.
+    """A recording after its first reading.
 
     samples: in all; waveform: normalised, of a recording that goes in one pass; level: of a longer one.
     """
@@ -178,17 +178,17 @@ class Transcriber:
         """Load a model.
 
         Args:
-            model: folder or hub id; by default one that hears English digits.
+            model: folder or hub id; by default one for English digits.
             backend: ``torch``, ``tf`` or ``flax``.
             device, dtype: as the back end names them.
             language: an MMS vocabulary and adapter.
             local_files_only: do not ask the hub.
-            decoding: makes words of logits; by default with the language model that the model has, greedy if none.
-            window: how the transformer sees long recordings.
-            batch_seconds: of audio that goes through the model at a time.
+            decoding: how logits become text; by default with the model's own language model, greedy if it has none.
+            window: how long recordings are cut for the transformer.
+            batch_seconds: seconds of audio per batch.
 
         Raises:
-            CheckpointError, InputError, BackendError: the model, language or back end cannot be used, and why.
+            CheckpointError, InputError, BackendError: the model, language or back end cannot be used.
         """
         if not batch_seconds > 0:
             raise InputError(f"batch_seconds={batch_seconds} must be more than 0")
@@ -226,7 +226,7 @@ class Transcriber:
         jobs: int = 1,
         progress: Progress | None = None,
     ) -> Iterator[Result]:
-        """Transcribe recordings in their order; one that cannot be used does not stop the others.
+        """Transcribe recordings in their order; one that fails does not stop the others.
 
         While the model runs, a thread reads the next recordings and ``jobs`` threads decode the last ones.
 
@@ -234,7 +234,7 @@ class Transcriber:
             recordings: any number of them, as ``transcribe`` takes them, or functions that open one; they are asked for
                 a few ahead. Whatever opening, reading or decoding one raises is its result.
             jobs: threads for decoding.
-            progress: called with seconds of audio that the model is through with.
+            progress: called with the seconds of audio that the model has processed since the last call.
         """
         if jobs < 1:
             raise InputError(f"jobs={jobs} must be 1 or more")
@@ -254,15 +254,15 @@ class Transcriber:
             decoders.shutdown(cancel_futures=True)
 
     def open(self, audio: Audio) -> Recording:
-        """A recording at the model's rate. Raises ``AudioError``, and ``InputError`` for what is no recording."""
+        """Open a recording at the model's rate. Raises ``AudioError``, and ``InputError`` for anything else."""
         return self._loaded.open(audio)
 
     def logits(self, recording: Audio, *, progress: Progress | None = None) -> Iterator[np.ndarray]:
-        """The logits of a recording of any length: (frames, vocab) float32 each, pieces that follow each other.
+        """The logits of a recording of any length: (frames, vocab) float32 each, consecutive pieces.
 
         Args:
             recording: as ``transcribe`` takes it.
-            progress: called with seconds of audio that the caller is through with.
+            progress: called with the seconds of audio that the caller has consumed since the last call.
 
         Raises:
             AudioError: as ``transcribe``.
@@ -335,7 +335,7 @@ class Transcriber:
     def _run(
         self, batch: Sequence[_Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
     ) -> Iterator[Future[Result]]:
-        """Short recordings in one pass; errors keep their place among them."""
+        """Run short recordings in one batch; errors keep their position."""
         waveforms = [item.waveform for item in batch if isinstance(item, _Prepared) and item.waveform is not None]
         logits = iter(self.model.logits(waveforms) if waveforms else [])
         for item in batch:

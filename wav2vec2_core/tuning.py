@@ -1,4 +1,4 @@
-"""The weights of a language model, alpha and beta, that transcribe a development set best."""
+"""Tuning the language model weights alpha and beta on a development set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wav2vec2_core.transcription import Transcriber
 #: optimisation with the weight of a 4-gram within [0, 5] and the word score within [-5, 5].
 TRIALS = 128
 ALPHA_RANGE, BETA_RANGE = (0.0, 5.0), (-5.0, 5.0)
-#: Part of the trials that is spread over the ranges; the others close in on the best one so far.
+#: Share of the trials spread over the ranges; the others narrow down on the best one so far.
 SPREAD = 0.4
 #: Steps of two irrational rotations: the plane fills evenly, however many trials there are (R2 sequence).
 ROTATION = np.array([0.7548776662466927, 0.5698402909980532])
@@ -77,7 +77,7 @@ def tune_model(
 
     Raises:
         CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
-            ``tune``; InputError also where the texts are plainly written in another way than the model writes.
+            ``tune``; InputError also if the texts are clearly written in another convention than the model's output.
     """
     chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
     processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True, **chosen)
@@ -123,7 +123,7 @@ def _compared(references: Sequence[str], heard: Sequence[str], written: Callable
 
 
 def _check_writing(references: Sequence[str], heard: Sequence[str], written: Callable[[str], str]) -> None:
-    """Refuse references of which no word is heard only because they are written in another way."""
+    """Refuse references that match no word only because they are written in another convention."""
 
     def hits(form: Callable[[str], str]) -> int:
         errors = _compared(references, heard, form)
@@ -149,7 +149,7 @@ def tune(
     written: Callable[[str], str] = str,
     progress: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
-    """Try weights of the language model; the logits are decoded anew with each pair.
+    """Try pairs of language model weights; the logits are decoded with each pair.
 
     The decoder's own weights come first. Two fifths of the trials then cover ``ALPHA_RANGE`` and ``BETA_RANGE``
     evenly; each later one lies in a box around the best so far, which shrinks from half the ranges to a fiftieth. The
@@ -157,8 +157,8 @@ def tune(
 
     Args:
         logits: (frames, vocab) each. references: what was said.
-        threads: decode so many recordings at once.
-        written: both texts as they are compared.
+        threads: number of recordings decoded at once.
+        written: normalises both texts before comparison.
 
     Returns:
         The trials, fewest errors first; of equal ones, the earlier first.

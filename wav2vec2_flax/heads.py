@@ -136,7 +136,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
 
         Raises:
-            InputError: a shape breaks a rule, training has no key, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, training has no key, or distractors come without ``mask_time_indices``.
         """
         body_key, dropout_key, own_gumbel_key = layers.split(self.training_key(train, dropout_rng), 3)
         outputs = self.wav2vec2(
@@ -269,7 +269,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, a label is not below ``vocab_size``, or training has no key.
+            InputError: a shape is invalid, a label is not below ``vocab_size``, or training has no key.
         """
         body_key, dropout_key = layers.split(self.training_key(train, dropout_rng), 2)
         outputs = self.wav2vec2(
@@ -348,7 +348,7 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
 
 
 class _Classifier(FlaxWav2Vec2PreTrainedModel):
-    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+    """Base of the classification heads: they read the last hidden states or a learned mixture of all."""
 
     def build_body(self, config: Wav2Vec2Config, types: Precision) -> None:
         """Create the body and the mixture weights."""
@@ -393,7 +393,7 @@ class _Classifier(FlaxWav2Vec2PreTrainedModel):
         return {"loss": self.loss_sum(output["logits"], batch["labels"])}
 
     def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
-        """What the loss is the mean of: the sum, and the number of labels that count. Raises ``InputError``."""
+        """The sum of which the loss is the mean, and the number of labels that count. Raises ``InputError``."""
         raise NotImplementedError
 
 
@@ -428,7 +428,7 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, a label is not below ``num_labels``, or training has no key.
+            InputError: a shape is invalid, a label is not below ``num_labels``, or training has no key.
         """
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
@@ -485,7 +485,7 @@ class FlaxWav2Vec2ForAudioFrameClassification(_Classifier):
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, or training has no key.
+            InputError: a shape is invalid, or training has no key.
         """
         options["mask_time_indices"] = mask_time_indices
         hidden, outputs = self.encode(input_values, attention_mask, output_hidden_states, **options)
@@ -526,7 +526,7 @@ class TDNNLayer(nnx.Module):
 
 
 class AMSoftmaxLoss(nnx.Module):
-    """Holds the direction of each training speaker."""
+    """Holds a direction vector for each training speaker."""
 
     def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
         self.weight = layers.parameter((config.xvector_output_dim, config.num_labels or 0), types)
@@ -536,7 +536,7 @@ class AMSoftmaxLoss(nnx.Module):
         return _mean(self.loss_sum(embeddings, labels))
 
     def loss_sum(self, embeddings: Array, labels: Array) -> tuple[Array, Array]:
-        """The sum that the loss is the mean of, and the number of speakers that count."""
+        """The sum of which the loss is the mean, and the number of speakers that count."""
         logits = losses.am_softmax_logits(embeddings, layers.value(self.weight), labels)
         return losses.cross_entropy_sum(logits, labels.reshape(-1))
 
@@ -574,7 +574,7 @@ class FlaxWav2Vec2ForXVector(_Classifier):
             others: as in ``FlaxWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, an utterance is too short, a label is not below ``num_labels``, or
+            InputError: a shape is invalid, an utterance is too short, a label is not below ``num_labels``, or
                 training has no key.
         """
         options["mask_time_indices"] = mask_time_indices
@@ -604,7 +604,7 @@ class FlaxWav2Vec2ForXVector(_Classifier):
         return self.feature_extractor(jnp.concatenate(layers.masked_mean_and_std(hidden, mask), axis=-1))
 
     def scores(self, hidden: Array, lengths: Array | None) -> Array:
-        """What the classifier makes of ``vectors``, in the same shape."""
+        """The classifier's output for ``vectors``, in the same shape."""
         return self.classifier(self.vectors(hidden, lengths))
 
     def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:

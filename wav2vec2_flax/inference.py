@@ -55,7 +55,7 @@ def load_model(
     """Load a checkpoint so that padding never changes a number.
 
     Args:
-        source: folder, hub id, or a model that is open already.
+        source: folder, hub id, or a model that is already open.
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: one of ``devices()``, or a platform such as ``"gpu"`` or ``"tpu"``; ``"auto"`` for JAX's default device.
         dtype: of the computation and the parameters.
@@ -122,7 +122,7 @@ class InferenceModel:
             return encode_in_tiles(self.config, self._encoder, waveforms, statistics)
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
+        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
 
         Raises:
             InputError: features have another shape.
@@ -137,7 +137,7 @@ class InferenceModel:
         """(frames, conv_dim[-1]) each -> (len(layers), frames, hidden) float32 each.
 
         Args:
-            features: as ``encode`` gives them.
+            features: as ``encode`` returns them.
             layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
 
         Raises:

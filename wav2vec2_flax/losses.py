@@ -97,7 +97,7 @@ def contrastive_loss(logits: Array, same: Array, mask: Array) -> Array:
 
 
 def codevector_perplexity(probabilities: Array, mask: Array | None) -> Array:
-    """Codevectors in effective use, added up over groups: between groups (collapsed) and groups * entries (uniform).
+    """Effective number of codevectors, summed over groups: from groups (collapsed) to groups * entries (uniform).
 
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
     over all where None.
@@ -110,7 +110,7 @@ def codevector_perplexity(probabilities: Array, mask: Array | None) -> Array:
 
 
 def diversity_loss(perplexity: Array, codevectors: int, mask: Array) -> Array:
-    """Share of the codebook that is not in use (paper equation 4, as in fairseq), times the number of masked frames."""
+    """Unused share of the codebook (paper equation 4, as in fairseq), times the number of masked frames."""
     return (codevectors - perplexity) / codevectors * mask.sum()
 
 
@@ -121,7 +121,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def cross_entropy_sum(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """The sum that ``cross_entropy`` is made of, and the number of labels that count."""
+    """The sum of which ``cross_entropy`` is the mean, and the number of labels that count."""
     counted = labels != -100
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     surprise = -jnp.take_along_axis(jax.nn.log_softmax(wide, axis=-1), jnp.where(counted, labels, 0)[:, None], axis=1)[

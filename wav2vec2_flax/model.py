@@ -43,7 +43,7 @@ class ConvLayer(nnx.Module):
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(batch, frames, channels) -> (batch, frames', channels').
 
-        ``lengths``: (batch,) valid frames of the result, for a group norm that shall leave out padding.
+        ``lengths``: (batch,) valid frames of the result, for a group norm that must ignore padding.
         """
         x = self.conv(x)
         if self.layer_norm is not None:
@@ -99,7 +99,7 @@ class PositionalConvEmbedding(nnx.Module):
 
     def __call__(self, hidden: Array) -> Array:
         """(batch, frames, hidden) -> (batch, frames, hidden)."""
-        return self.activation(self.conv(hidden)[:, : hidden.shape[1]])  # an even kernel gives one frame too many
+        return self.activation(self.conv(hidden)[:, : hidden.shape[1]])  # an even kernel yields one frame too many
 
 
 class Attention(nnx.Module):
@@ -331,7 +331,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
 
         Raises:
-            InputError: a shape breaks a rule, an utterance is shorter than one frame, or training has no key.
+            InputError: a shape is invalid, an utterance is shorter than one frame, or training has no key.
         """
         config = self.config
         key = self.training_key(train, dropout_rng)

@@ -69,7 +69,7 @@ class ModelInfo:
 
 
 class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
-    """What the body and all heads share: construction, parameters, files, freezing, rematerialisation.
+    """Base class of the body and all heads: construction, parameters, files, freezing, rematerialisation.
 
     A model is a flax.nnx module and a JAX pytree: pass it to ``jax.jit``, split it, differentiate it. Or use it as a
     function of its parameters, as transformers' Flax models:
@@ -154,7 +154,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
 
     @property
     def dtype(self) -> Any:
-        """What the model computes with."""
+        """The type that the model computes with."""
         return jnp.dtype(self.types.dtype)
 
     @property
@@ -300,7 +300,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
         return write_adapter(folder, language, tensors)
 
     def init_adapter_layers(self, seed: int = 0) -> None:
-        """Give the attention adapters, and in a CTC model ``lm_head``, new first values, to train another language.
+        """Give the attention adapters, and in a CTC model ``lm_head``, new initial values, to train another language.
 
         Raises:
             InputError: the model has no adapters.
@@ -334,15 +334,15 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
         self.info = dataclasses.replace(self.info, frozen=frozenset(frozen))
 
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        """Freeze the convolutional feature encoder, as is usual in fine-tuning."""
         self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
-        """Keep everything but the head as it is in training."""
+        """Freeze everything but the head."""
         self._freeze("base_model")
 
     def freeze_all_but_adapters(self) -> None:
-        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        """Freeze everything but ``adapter_parameters``. Raises ``InputError`` for a model without adapters."""
         self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
 
     def _freeze(self, part: str) -> None:

@@ -127,7 +127,7 @@ def eval_step(model: FlaxWav2Vec2PreTrainedModel) -> Callable[[Params, Batch], d
 
 @dataclass(frozen=True)
 class Handle:
-    """A step that the device may still be at; ``Trainer.fetch`` waits for it."""
+    """A step that may still be running on the device; ``Trainer.fetch`` waits for it."""
 
     sums: Sums
     gradient_norm: Array
@@ -199,7 +199,7 @@ class Trainer:
         return Handle(sums, norm, values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
-        """What a step gave: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
+        """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
         found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
         norm = float(handle.gradient_norm)
         refused = float(not np.isfinite(norm))
@@ -211,7 +211,7 @@ class Trainer:
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
     def logits(self, batch: NumpyBatch) -> list[np.ndarray]:
-        """What the head makes of each row, without padding, float32."""
+        """The head's scores for each row, without padding, float32."""
         arrays = checked_batch(self.config, self.model.head, batch)
         values = arrays["input_values"]
         mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
@@ -224,7 +224,7 @@ class Trainer:
         return write_state(folder, *self._state())
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
-        """Take over a state; nothing changes where it is of another run.
+        """Load a state; nothing changes if it belongs to another run.
 
         Raises:
             CheckpointError: there is no state, or it is damaged.
@@ -241,7 +241,7 @@ class Trainer:
         self.model.save_pretrained(folder, self._nested(self.params))
 
     def close(self) -> None:
-        """Nothing to let go of on one device."""
+        """Nothing to release on one device."""
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Batch) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""

@@ -125,7 +125,7 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
 
         Raises:
-            InputError: a shape breaks a rule, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, or distractors come without ``mask_time_indices``.
         """
         outputs = self.wav2vec2(
             input_values,
@@ -253,7 +253,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
             others: as in ``TFWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, or a label is not below ``vocab_size``.
+            InputError: a shape is invalid, or a label is not below ``vocab_size``.
         """
         outputs = self.wav2vec2(
             input_values,
@@ -333,7 +333,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
 
 
 class _Classifier(TFWav2Vec2PreTrainedModel):
-    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+    """Base of the classification heads: they read the last hidden states or a learned mixture of all."""
 
     def build_body(self, config: Wav2Vec2Config) -> None:
         """Create the body and the mixture weights."""
@@ -381,7 +381,7 @@ class _Classifier(TFWav2Vec2PreTrainedModel):
         return {"loss": self.loss_sum(output["logits"], batch["labels"])}
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the loss is the mean of: the sum, and the number of labels that count. Raises ``InputError``."""
+        """The sum of which the loss is the mean, and the number of labels that count. Raises ``InputError``."""
         raise NotImplementedError
 
 
@@ -422,7 +422,7 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
             others: as in ``TFWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, or a label is not below ``num_labels``.
+            InputError: a shape is invalid, or a label is not below ``num_labels``.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -492,7 +492,7 @@ class TFWav2Vec2ForAudioFrameClassification(_Classifier):
             others: as in ``TFWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule.
+            InputError: a shape is invalid.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -543,7 +543,7 @@ class TDNNLayer(layers.Layer):
 
 
 class AMSoftmaxLoss(layers.Layer):
-    """Holds the direction of each training speaker."""
+    """Holds a direction vector for each training speaker."""
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(name="objective")
@@ -555,7 +555,7 @@ class AMSoftmaxLoss(layers.Layer):
         return _mean(self.loss_sum(embeddings, labels))
 
     def loss_sum(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum that the loss is the mean of, and the number of speakers that count."""
+        """The sum of which the loss is the mean, and the number of speakers that count."""
         logits = losses.am_softmax_logits(embeddings, tf.convert_to_tensor(self.weight), labels)
         return losses.cross_entropy_sum(logits, tf.reshape(labels, (-1,)))
 
@@ -601,7 +601,7 @@ class TFWav2Vec2ForXVector(_Classifier):
             others: as in ``TFWav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, an utterance is too short, or a label is not below ``num_labels``.
+            InputError: a shape is invalid, an utterance is too short, or a label is not below ``num_labels``.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -639,7 +639,7 @@ class TFWav2Vec2ForXVector(_Classifier):
         return self.feature_extractor(tf.concat(layers.masked_mean_and_std(hidden, mask), axis=-1))
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """What the classifier makes of ``vectors``, in the same shape."""
+        """The classifier's output for ``vectors``, in the same shape."""
         return self.classifier(self.vectors(hidden, lengths))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,7 @@ def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
 
 
 def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
-    """Codevectors in effective use, added up over groups: between groups (collapsed) and groups * entries (uniform).
+    """Effective number of codevectors, summed over groups: from groups (collapsed) to groups * entries (uniform).
 
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
     over all where None.
@@ -189,7 +189,7 @@ def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:
-    """Share of the codebook that is not in use (paper equation 4, as in fairseq), times the number of masked frames."""
+    """Unused share of the codebook (paper equation 4, as in fairseq), times the number of masked frames."""
     return (codevectors - perplexity) / codevectors * tf.reduce_sum(tf.cast(mask, perplexity.dtype))
 
 
@@ -203,7 +203,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum that ``cross_entropy`` is made of, and the number of labels that count."""
+    """The sum of which ``cross_entropy`` is the mean, and the number of labels that count."""
     labels = tf.cast(labels, tf.int32)
     counted = labels != -100
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(

@@ -44,7 +44,7 @@ class ConvLayer(layers.Layer):
     def call(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, frames, channels) -> (batch, frames', channels').
 
-        ``lengths``: (batch,) valid frames of the result, for a group norm that shall leave out padding.
+        ``lengths``: (batch,) valid frames of the result, for a group norm that must ignore padding.
         """
         x = self.conv(x)
         if self.layer_norm is not None:
@@ -335,7 +335,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             training: whether dropout and masking are on.
 
         Raises:
-            InputError: a shape breaks a rule, or an utterance is shorter than one frame.
+            InputError: a shape is invalid, or an utterance is shorter than one frame.
         """
         config = self.config
         layers.check_waveforms(config, input_values, attention_mask)

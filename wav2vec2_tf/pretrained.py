@@ -34,7 +34,7 @@ from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
 
 
 class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
-    """What the body and all heads share: construction, files, freezing; ``KerasSteps`` adds what ``fit`` needs.
+    """Base class of the body and all heads: construction, files, freezing; ``KerasSteps`` adds what ``fit`` needs.
 
     ``Cls(config)`` gives a new model whose first values depend on ``keras.utils.set_random_seed`` alone.
 
@@ -197,7 +197,7 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
         return write_adapter(folder, language, tensors)
 
     def init_adapter_layers(self) -> None:
-        """Give the attention adapters, and in a CTC model ``lm_head``, new first values, to train another language.
+        """Give the attention adapters, and in a CTC model ``lm_head``, new initial values, to train another language.
 
         Raises:
             InputError: the model has no adapters.
@@ -205,7 +205,7 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
         fill_weights(self, initial_values(adapter_table(self.config, self.head), layers.draw_seed()))
 
     def adapter_parameters(self) -> dict[str, keras.Variable]:
-        """What adapter-only training leaves trainable, by name. Raises ``InputError`` for a model without adapters."""
+        """Parameters of adapter-only training, by name. Raises ``InputError`` for a model without adapters."""
         return {name: find_variable(self, name)[0] for name in adapter_table(self.config, self.head)}
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
@@ -230,15 +230,15 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
             find_variable(self, name)[0].trainable = name in chosen
 
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        """Freeze the convolutional feature encoder, as is usual in fine-tuning."""
         self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
-        """Keep everything but the head as it is in training."""
+        """Freeze everything but the head."""
         self._freeze("base_model")
 
     def freeze_all_but_adapters(self) -> None:
-        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        """Freeze everything but ``adapter_parameters``. Raises ``InputError`` for a model without adapters."""
         self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
 
     def _freeze(self, part: str) -> None:

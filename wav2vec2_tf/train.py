@@ -35,7 +35,7 @@ from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
 
 @dataclass(frozen=True)
 class Handle:
-    """A step that the device may still be at; ``Trainer.fetch`` waits for it."""
+    """A step that may still be running on the device; ``Trainer.fetch`` waits for it."""
 
     sums: Sums
     gradient_norm: Tensor
@@ -108,7 +108,7 @@ class Trainer:
         return Handle(sums, self._update(gradients, clip), values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
-        """What a step gave: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
+        """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
         found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
         norm = float(handle.gradient_norm)
         refused = float(not np.isfinite(norm))
@@ -120,7 +120,7 @@ class Trainer:
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
     def logits(self, batch: Batch) -> list[np.ndarray]:
-        """What the head makes of each row, without padding, float32."""
+        """The head's scores for each row, without padding, float32."""
         arrays = checked_batch(self.config, self.model.head, batch)
         values = arrays["input_values"]
         mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
@@ -133,7 +133,7 @@ class Trainer:
         return write_state(folder, *self._state())
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
-        """Take over a state; nothing changes where it is of another run.
+        """Load a state; nothing changes if it belongs to another run.
 
         Raises:
             CheckpointError: there is no state, or it is damaged.
@@ -149,7 +149,7 @@ class Trainer:
         self.model.save_pretrained(folder)
 
     def close(self) -> None:
-        """Nothing to let go of on one device."""
+        """Nothing to release on one device."""
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""

@@ -1,4 +1,4 @@
-"""Packs of a shape that comes again and again, replayed as CUDA graphs: one launch instead of some two hundred.
+"""Packs of recurring shapes, replayed as CUDA graphs: one launch instead of about two hundred.
 
 Windows of a long recording and of a stream have one shape, and a transformer over half a minute in half precision takes
 a GPU about as long as a processor takes to launch its kernels one by one. A graph holds the launches of one shape.

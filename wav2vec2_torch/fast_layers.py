@@ -106,7 +106,7 @@ class PositionalConvolution:
 
     def _direct(self, hidden: Tensor) -> Tensor:
         made = F.conv1d(hidden.T[None], self.weight, self.bias, padding=self.kernel // 2, groups=self.groups)
-        return made[0, :, : len(hidden)].T  # an even kernel gives one frame too many
+        return made[0, :, : len(hidden)].T  # an even kernel yields one frame too many
 
     def _by_fourier(self, hidden: Tensor, lengths: Sequence[int], spectrum: Tensor) -> Tensor:
         size, before = self.size, self.kernel // 2

@@ -117,7 +117,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used in eval mode.
 
         Raises:
-            InputError: a shape breaks a rule, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, or distractors come without ``mask_time_indices``.
         """
         outputs = self.wav2vec2(
             input_values,
@@ -240,7 +240,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             others: as in ``Wav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, or a label is not below ``vocab_size``.
+            InputError: a shape is invalid, or a label is not below ``vocab_size``.
         """
         outputs = self.wav2vec2(
             input_values,
@@ -321,7 +321,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
 
 class _Classifier(Wav2Vec2PreTrainedModel):
-    """What the classification heads share: the states they read are the last ones or a learned mixture of all."""
+    """Base of the classification heads: they read the last hidden states or a learned mixture of all."""
 
     wav2vec2: Wav2Vec2Model
     layer_weights: nn.Parameter | None
@@ -369,7 +369,7 @@ class _Classifier(Wav2Vec2PreTrainedModel):
         return {"loss": self.loss_sum(output["logits"], batch["labels"].to(output["logits"].device))}
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the loss is the mean of: the sum, and the number of labels that count. Raises ``InputError``."""
+        """The sum of which the loss is the mean, and the number of labels that count. Raises ``InputError``."""
         raise NotImplementedError
 
 
@@ -408,7 +408,7 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
             others: as in ``Wav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, or a label is not below ``num_labels``.
+            InputError: a shape is invalid, or a label is not below ``num_labels``.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -474,7 +474,7 @@ class Wav2Vec2ForAudioFrameClassification(_Classifier):
             others: as in ``Wav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule.
+            InputError: a shape is invalid.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -522,7 +522,7 @@ class TDNNLayer(nn.Module):
 
 
 class AMSoftmaxLoss(nn.Module):
-    """Holds the direction of each training speaker."""
+    """Holds a direction vector for each training speaker."""
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
@@ -533,7 +533,7 @@ class AMSoftmaxLoss(nn.Module):
         return _mean(self.loss_sum(embeddings, labels))
 
     def loss_sum(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum that the loss is the mean of, and the number of speakers that count."""
+        """The sum of which the loss is the mean, and the number of speakers that count."""
         return losses.cross_entropy_sum(losses.am_softmax_logits(embeddings, self.weight, labels), labels.flatten())
 
 
@@ -574,7 +574,7 @@ class Wav2Vec2ForXVector(_Classifier):
             others: as in ``Wav2Vec2Model``.
 
         Raises:
-            InputError: a shape breaks a rule, an utterance is too short, or a label is not below ``num_labels``.
+            InputError: a shape is invalid, an utterance is too short, or a label is not below ``num_labels``.
         """
         hidden, outputs = self.encode(
             input_values,
@@ -610,7 +610,7 @@ class Wav2Vec2ForXVector(_Classifier):
         return self.feature_extractor(torch.cat(layers.masked_mean_and_std(hidden, mask), dim=-1))
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """What the classifier makes of ``vectors``, in the same shape."""
+        """The classifier's output for ``vectors``, in the same shape."""
         return self.classifier(self.vectors(hidden, lengths))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def load_model(
     """Load a checkpoint so that padding never changes a number.
 
     Args:
-        source: folder, hub id, or a model that is open already.
+        source: folder, hub id, or a model that is already open.
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: as torch names it; ``"auto"`` for the first CUDA device, else the CPU.
         dtype: of the parameters. ``int8``, on the CPU: linear layers and convolutions in 8 bits, the rest in float32.
@@ -159,7 +159,7 @@ class InferenceModel:
 
     @torch.inference_mode()
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` gives; full attention.
+        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
 
         Raises:
             InputError: features have another shape.
@@ -174,7 +174,7 @@ class InferenceModel:
         """(frames, conv_dim[-1]) each -> (len(layers), frames, hidden) float32 each.
 
         Args:
-            features: as ``encode`` gives them.
+            features: as ``encode`` returns them.
             layers: 0 is the transformer's input, n the output of its n-th layer; negative numbers count from the last.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Primitives of the model. What is peculiar to PyTorch lives here and only here.
+"""Primitives of the model. PyTorch's peculiarities live here and only here.
 
 Shapes: convolutions work on ``(batch, channels, frames)``, everything else on ``(batch, frames, features)``.
 """
@@ -257,13 +257,13 @@ _unseen: ContextVar[bool] = ContextVar("unseen", default=False)
 
 
 def is_tracing() -> bool:
-    """True where values are not to be looked at, only shapes: torch compiles or exports, or ``values_unseen``."""
+    """Whether only shapes may be inspected, not values: torch compiles or exports, or ``values_unseen``."""
     return torch.compiler.is_compiling() or _unseen.get()
 
 
 @contextmanager
 def values_unseen() -> Iterator[None]:
-    """Run a model on values that were checked before: looking at them would wait for a GPU."""
+    """Run a model on values that were already checked: inspecting them would wait for a GPU."""
     token = _unseen.set(True)
     try:
         yield

@@ -40,7 +40,7 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, channels, frames) -> (batch, channels', frames').
 
-        ``lengths``: (batch,) valid frames of the result, for a group norm that shall leave out padding.
+        ``lengths``: (batch,) valid frames of the result, for a group norm that must ignore padding.
         """
         x = self.conv(x)
         if self.layer_norm is not None:
@@ -102,7 +102,7 @@ class PositionalConvEmbedding(nn.Module):
         """(batch, frames, hidden) -> (batch, frames, hidden)."""
         positions = self.conv(hidden.transpose(1, 2))[
             :, :, : hidden.shape[1]
-        ]  # an even kernel gives one frame too many
+        ]  # an even kernel yields one frame too many
         return self.activation(positions).transpose(1, 2)
 
 
@@ -329,7 +329,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
 
         Raises:
-            InputError: a shape breaks a rule, or an utterance is shorter than one frame.
+            InputError: a shape is invalid, or an utterance is shorter than one frame.
         """
         config = self.config
         check_waveforms(config, input_values.shape, None if attention_mask is None else attention_mask.shape)

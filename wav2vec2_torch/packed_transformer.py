@@ -1,4 +1,4 @@
-"""What follows the feature encoder, for inference: utterances packed one after the other, without padding.
+"""The model after the feature encoder, for inference: utterances packed one after the other, without padding.
 
 The numbers are those of ``model.Wav2Vec2Model`` for each utterance alone.
 """
@@ -24,7 +24,7 @@ Observer = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where the utterances of a pack lie.
+    """The positions of the utterances in a pack.
 
     lengths: frames of each; blocks: rows that linear layers work on at a time; ends: (utterances + 1,) where each
     begins and ends, on the GPU, for the kernel that takes all of them, ``None`` where there is no such kernel.

@@ -34,7 +34,7 @@ from wav2vec2_torch.weights import export_weights, fill_weights
 
 
 class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
-    """What the body and all heads share: construction, files, freezing, gradient checkpointing.
+    """Base class of the body and all heads: construction, files, freezing, gradient checkpointing.
 
     ``Cls(config)`` gives a new model in training mode whose first values depend on ``torch.manual_seed`` alone.
 
@@ -74,12 +74,12 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model computes with."""
+        """The type that the model computes with."""
         return next(self.parameters()).dtype
 
     @property
@@ -197,7 +197,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         return write_adapter(folder, language, tensors)
 
     def init_adapter_layers(self) -> None:
-        """Give the attention adapters, and in a CTC model ``lm_head``, new first values, to train another language.
+        """Give the attention adapters, and in a CTC model ``lm_head``, new initial values, to train another language.
 
         Raises:
             InputError: the model has no adapters.
@@ -205,7 +205,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         fill_weights(self, initial_values(adapter_table(self.config, self.head), layers.draw_seed()))
 
     def adapter_parameters(self) -> dict[str, Tensor]:
-        """What adapter-only training leaves trainable, by name. Raises ``InputError`` for a model without adapters."""
+        """Parameters of adapter-only training, by name. Raises ``InputError`` for a model without adapters."""
         return {name: self.get_parameter(name) for name in adapter_table(self.config, self.head)}
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
@@ -219,7 +219,7 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
         return frozenset(name for name, value in self.named_parameters() if value.requires_grad and name in rows)
 
     def set_trainable(self, names: Collection[str]) -> None:
-        """Let training change these parameters and keep the others as they are (``requires_grad``).
+        """Make exactly these parameters trainable (``requires_grad``).
 
         ``names``: of ``parameter_table()``, such as ``wav2vec2_core.parameters.trainable_names`` computes. Parameters
         that were added to the model from outside stay as they are. Raises ``InputError`` for an unknown name.
@@ -230,15 +230,15 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
                 value.requires_grad_(name in chosen)
 
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutional feature encoder as it is in training, as usual in fine-tuning."""
+        """Freeze the convolutional feature encoder, as is usual in fine-tuning."""
         self._freeze("feature_encoder")
 
     def freeze_base_model(self) -> None:
-        """Keep everything but the head as it is in training."""
+        """Freeze everything but the head."""
         self._freeze("base_model")
 
     def freeze_all_but_adapters(self) -> None:
-        """Train ``adapter_parameters`` and nothing else. Raises ``InputError`` for a model without adapters."""
+        """Freeze everything but ``adapter_parameters``. Raises ``InputError`` for a model without adapters."""
         self.set_trainable(trainable_names(self.config, self.head, frozen="all_but_adapters"))
 
     def _freeze(self, part: str) -> None:

@@ -32,7 +32,7 @@ from wav2vec2_torch.weights import fill_weights, to_array, to_tensor
 
 @dataclass(frozen=True)
 class Handle:
-    """A step that the device may still be at; ``Trainer.fetch`` waits for it."""
+    """A step that may still be running on the device; ``Trainer.fetch`` waits for it."""
 
     sums: Sums
     gradient_norm: Tensor
@@ -82,7 +82,7 @@ class Trainer:
         return Handle(_added(collected), self._update(values.clip), values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
-        """What a step gave: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
+        """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
         found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
         norm = float(handle.gradient_norm)
         refused = float(not np.isfinite(norm))
@@ -96,7 +96,7 @@ class Trainer:
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> list[np.ndarray]:
-        """What the head makes of each row, without padding, float32."""
+        """The head's scores for each row, without padding, float32."""
         self.model.eval()
         arrays = checked_batch(self.config, self.model.head, batch)
         given = {name: arrays[name] for name in ("input_values", "attention_mask") if name in arrays}
@@ -112,7 +112,7 @@ class Trainer:
         return write_state(folder, *self._state())
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
-        """Take over a state; nothing changes where it is of another run.
+        """Load a state; nothing changes if it belongs to another run.
 
         Raises:
             CheckpointError: there is no state, or it is damaged.
@@ -137,7 +137,7 @@ class Trainer:
         self.model.save_pretrained(folder)
 
     def close(self) -> None:
-        """Nothing to let go of on one device."""
+        """Nothing to release on one device."""
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""

@@ -1,4 +1,4 @@
-"""Recordings: opened, decoded in blocks of mono float32, resampled; found by name, read ahead, or raw from a stream."""
+"""Recordings: opening, decoding to blocks of mono float32, resampling, finding by name, prefetching, raw streams."""
 
 from wav2vec2_core.audio.reading import Damage
 from wav2vec2_core.audio.recording import Recording, audio_duration, read_audio

@@ -1,4 +1,4 @@
-"""The length of a FLAC stream by its last frame, for headers that do not state it or state too little."""
+"""The length of a FLAC stream from its last frame, for headers that do not state it or state too little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file's headers say before anything is decoded: its parts, what each promises, and what is missing.
+"""Reading a file's headers before decoding: its parts, the guaranteed length of each, and what is missing.
 
 A length counts as a promise only where the format guarantees it. Writers to a pipe cannot know it and leave a number
 that means "unknown"; others estimate it from the bit rate. Files that were joined have a part for each.

@@ -1,7 +1,7 @@
-"""Containers that need PyAV (mp4, m4a, mkv, webm, aac ...), decoded in a process of their own.
+"""Containers that need PyAV (mp4, m4a, mkv, webm, aac ...), decoded in a separate process.
 
-A decoder written in C can crash on a damaged file. It then takes down the process of ``media_worker``, which is started
-again for the next file; that one file is an error. A process that is idle is used again, by whatever thread needs one.
+A decoder written in C can crash on a damaged file. Only the process of ``media_worker``
+then ends, which is an error for that file, and a new one is started for the next file. Idle processes are reused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wav2vec2_core.audio.part import Part
 from wav2vec2_core.audio.reading import Reading, Run, check_form
 from wav2vec2_core.errors import AudioError
 
-_PATIENCE = 120.0  # seconds without a sign of life, after which a decoder hangs
+_PATIENCE = 120.0  # seconds without a sign of life after which a decoder counts as hung
 _MOST_IDLE = 2
 _TAIL = 2.0  # seconds decoded behind a stretch, for the resampling
 
@@ -145,7 +145,7 @@ class _Worker:
                 view = view[os.write(self._to, view) :]
 
     def answer(self) -> tuple[str, bytes]:
-        """The next answer. Raises ``EOFError`` where the process has ended, ``TimeoutError`` where it hangs."""
+        """The next answer. Raises ``EOFError`` if the process has ended, ``TimeoutError`` if it hangs."""
         header = self._exactly(5)
         return chr(header[0]), self._exactly(int.from_bytes(header[1:], "little"))
 
@@ -168,7 +168,7 @@ class _Worker:
         return self._process.wait()
 
     def fate(self) -> str:
-        """How it ended by itself."""
+        """Describe how the process ended by itself."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -45,15 +45,15 @@ _SCALES = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "s64": 1 / 92
 
 
 class RefusedError(Exception):
-    """The request cannot be done; the message ends a sentence that begins with the name of the recording."""
+    """The request cannot be fulfilled; the message completes a sentence that starts with the recording's name."""
 
 
 class StoppedError(Exception):
-    """Nobody waits for the rest."""
+    """The remaining answers are no longer wanted."""
 
 
 class Answers:
-    """Writes answers; looks between them for a wish to stop."""
+    """Writes answers and checks for stop requests in between."""
 
     def __init__(self, source: int, target: int) -> None:
         self._source, self._target = source, target
@@ -199,7 +199,7 @@ def main() -> None:
     answers = Answers(source, target)
     while letter := os.read(source, 1):
         if letter != b"q":
-            continue  # a wish to stop what has ended already
+            continue  # a stop request for a finished reading
         request = json.loads(_exactly(source, struct.unpack("<I", _exactly(source, 4))[0]))
         data = _exactly(source, request["bytes"]) if request.get("bytes") else None
         try:

@@ -1,4 +1,4 @@
-"""From channels to mono: one of them, or their average. Imports numpy alone: the decoding process loads it too."""
+"""Mixing channels to mono: one of them, or their average. Imports only numpy: the decoding process loads it too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 #: Samples that are mixed in one way. Readers begin at multiples of it, so that a stretch is mixed as the whole is.
 PIECE = 2048
-_CANCELLED = 1e-3  # of the channels' mean power that is left where they cancel each other
+_CANCELLED = 1e-3  # share of the channels' mean power that remains where they cancel each other
 _QUIET = 1e-8  # power of a channel below which silence is silence: -80 dB of full scale
 
 
@@ -45,7 +45,7 @@ class Mixer:
         return self._mix(block, PIECE)
 
     def flush(self) -> np.ndarray:
-        """The samples that were held back."""
+        """The remaining samples."""
         if not self._held:
             return np.zeros(0, np.float32)
         block = np.concatenate(self._held)

@@ -31,7 +31,7 @@ _BIT_RATES = (
 
 @dataclass(frozen=True)
 class _Form:
-    """What must not change within a stream."""
+    """The properties that must not change within a stream."""
 
     layer: int
     is_mpeg1: bool
@@ -46,7 +46,7 @@ class _Form:
 
 @dataclass
 class _Run:
-    """Frames that follow each other and are decoded as one stream."""
+    """Consecutive frames that are decoded as one stream."""
 
     begin: int
     form: int

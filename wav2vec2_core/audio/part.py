@@ -1,4 +1,4 @@
-"""A part of a file: what a decoder reads as a file of its own."""
+"""A part of a file, which a decoder reads as a separate file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of bytes that a decoder reads as a file of its own.
+    """A range of bytes that a decoder reads as a separate file.
 
     Attributes:
         begin, end: offsets in the file.
@@ -16,7 +16,7 @@ class Part:
         is_promise: whether the length that the decoder states is guaranteed by the format.
         length: samples of each channel where the headers of all frames tell, whatever the decoder states.
         missing: "is truncated: ..." where the headers promise what the file does not hold.
-        note: what a user should know of it, for a sentence that begins with the name.
+        note: a note for the user; completes a sentence that starts with the recording's name.
         left_over: bytes behind it that no decoder reads, other than tags and zeros.
         is_media: a container that only PyAV reads.
     """

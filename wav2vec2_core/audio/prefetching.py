@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 _END = object()
-_PATIENCE = 0.1  # seconds between looks at whether anybody still waits for the items
+_PATIENCE = 0.1  # seconds between checks whether the items are still wanted
 
 
 def prefetched(items: Iterable[Item], ahead: int) -> Generator[Item]:
     """The same items, made by a thread that is at most ``ahead`` of them ahead.
 
-    An exception of ``items`` is raised where it belongs in their order. Closing the generator ends the thread.
+    An exception of ``items`` is raised at its position in the order. Closing the generator ends the thread.
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
     stopped = threading.Event()

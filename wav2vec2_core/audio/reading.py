@@ -1,4 +1,4 @@
-"""One reading of a recording: what is asked of the readers, and what they find on the way."""
+"""One reading of a recording: the options of the readers, and what they report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Run:
 
 @dataclass
 class Reading:
-    """What is asked, and what was found.
+    """The options of a reading, and its notes and damage.
 
     Attributes:
         name: of the recording, for messages.
@@ -86,7 +86,7 @@ class Reading:
 
 
 def check_form(name: str, rate: int, channels: int) -> None:
-    """Refuse what no recording of speech has, before anything is allocated for it. Raises ``AudioError``."""
+    """Refuse impossible rates and channel counts before anything is allocated. Raises ``AudioError``."""
     if not _LOWEST_RATE <= rate <= MAX_RATE:
         raise AudioError(
             f"{name} states a rate of {rate} Hz, a recording has {_LOWEST_RATE} to {MAX_RATE}: export it again"
@@ -106,7 +106,7 @@ def check_finite(name: str, block: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def any_error_as_audio_error(name: str) -> Iterator[None]:
-    """Whatever a decoder raises is an ``AudioError`` that names the recording: no list of its errors is complete."""
+    """Convert any exception of a decoder to an ``AudioError`` that names the recording."""
     try:
         yield
     except Wav2Vec2Error:

@@ -61,7 +61,7 @@ class Recording:
 
         Raises:
             AudioError: the file is missing, empty or unreadable.
-            InputError: an option breaks its rule.
+            InputError: an option is invalid.
         """
         recording = cls.__new__(cls)
         recording._take(
@@ -85,7 +85,7 @@ class Recording:
 
         Raises:
             AudioError: samples are not finite.
-            InputError: the shape, the rate or an option breaks its rule.
+            InputError: the shape, the rate or an option is invalid.
         """
         recording = cls.__new__(cls)
         recording._take(ArraySource(samples, rate, name), name, start=start, end=end, **options)
@@ -99,7 +99,7 @@ class Recording:
 
         Raises:
             AudioError: there are no bytes.
-            InputError: an option breaks its rule.
+            InputError: an option is invalid.
         """
         if not data:
             raise AudioError(f"{name} is empty: record or download it again")
@@ -135,20 +135,20 @@ class Recording:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the last reading, one sentence each."""
+        """Notes on the last reading, one sentence each."""
         return self._reading.notes
 
     @property
     def damage(self) -> Damage | None:
-        """What the last reading could not read, with ``on_damage="keep"``; ``None`` where it read all."""
+        """What the last reading could not read, with ``on_damage="keep"``; ``None`` if it read everything."""
         return self._reading.damage
 
     @property
     def duration(self) -> float:
-        """Seconds of the stretch, from the header where that states a length, without decoding the rest.
+        """Duration of the stretch in seconds, from the header if it states a length, without decoding the rest.
 
         Raises:
-            AudioError: as ``read_audio``; damage that only decoding shows goes unnoticed here.
+            AudioError: as ``read_audio``, except for damage that only decoding reveals.
         """
         seconds, _ = self._facts()
         end = seconds if self.end is None else min(self.end, seconds)
@@ -262,7 +262,7 @@ def audio_duration(path: str | os.PathLike[str]) -> float:
     """Length of a recording in seconds, from its header where that states one, without decoding the rest.
 
     Raises:
-        AudioError: as ``read_audio``; damage that only decoding shows goes unnoticed here.
+        AudioError: as ``read_audio``, except for damage that only decoding reveals.
     """
     seconds = Recording(path).duration
     if seconds <= 0:
@@ -276,7 +276,7 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def is_address(name: str | os.PathLike[str]) -> bool:
-    """Whether this looks like ``https://...``, also after a ``Path`` has taken one stroke away."""
+    """Whether this looks like ``https://...``, also after a ``Path`` has removed one slash."""
     return re.match(r"[a-z][a-z0-9+.-]+:/", str(name), re.IGNORECASE) is not None
 
 

@@ -143,7 +143,7 @@ class _Stream:
 
     @property
     def has_more(self) -> bool:
-        """Whether samples of the next chunk have come."""
+        """Whether samples of the next chunk have arrived."""
         return self._fed > self._room - self._chunks.context
 
     def feed(self, block: np.ndarray) -> tuple[int, np.ndarray]:

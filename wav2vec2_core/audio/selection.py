@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, patterns, standard input) to recordings and where their results go."""
+"""Finding the recordings that a user names (files, folders, patterns, stdin) and the paths of their results."""
 
 from __future__ import annotations
 

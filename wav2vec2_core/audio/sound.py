@@ -17,7 +17,7 @@ from wav2vec2_core.audio.reading import Reading, Run, check_finite, check_form
 from wav2vec2_core.audio.scanning import Window
 from wav2vec2_core.errors import AudioError
 
-_BLOCK = 1 << 18  # samples of all channels decoded at a time: a header that promises the moon does not cost memory
+_BLOCK = 1 << 18  # samples of all channels decoded at a time: an absurd length in a header costs no memory
 _SMALL_BLOCK = 1 << 14  # behind a stretch
 _BEHIND = 0.2  # seconds read with a stretch; the resampler wants them
 _NO_LENGTH = 1 << 40  # samples that libsndfile states where it knows none

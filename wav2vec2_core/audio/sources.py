@@ -1,4 +1,4 @@
-"""Where samples come from: a file, its bytes, or an array. Each knows its runs, and its length and channels."""
+"""Sources of samples: a file, its bytes, or an array. Each provides its runs, length and channels."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ArraySource:
 
 
 class _Counted:
-    """Blocks, and how many samples of them have gone by, from ``begin`` on."""
+    """Counts the samples of blocks as they are consumed, from ``begin`` on."""
 
     def __init__(self, blocks: Iterator[np.ndarray], begin: int) -> None:
         self.blocks, self.samples = blocks, begin

@@ -1,4 +1,4 @@
-"""Manifests, and how recordings are put into batches."""
+"""Manifests, and batches of recordings."""
 
 from wav2vec2_core.data.bucketing import similar_lengths
 from wav2vec2_core.data.collate import pad_batch, unpad_scores

@@ -1,4 +1,4 @@
-"""Which recordings share a batch."""
+"""Grouping recordings into batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 #: How far a length may be moved, as a share of it, before lengths are sorted for an epoch: so neighbours change.
 _JITTER = 0.1
-#: Kinds of draws that a seed is used for are told apart by the last number of their entropy.
+#: Distinguishes the kinds of draws from one seed: the last number of their entropy.
 _ORDER_OF_EPOCH = 1
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a manifest a CTC model can learn from, found before training starts, and why not the others."""
+"""Checks, before training starts, which rows of a manifest a CTC model can be trained on, and why not on the others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 #: Reasons why a row is left out of training.
 UNREADABLE, NO_TEXT, TOO_SHORT = "unreadable", "no text", "shorter than a frame"
 UNKNOWN_LETTERS, TOO_MUCH_TEXT, TOO_LONG = "unknown letters", "more text than frames", "longer than a micro-batch"
-#: Those with which a row cannot even be scored.
+#: Reasons for which a row cannot even be scored.
 UNSCORABLE = frozenset({UNREADABLE, NO_TEXT, TOO_SHORT})
-_AT_A_TIME = 256  # recordings that wait for the reading threads
+_AT_A_TIME = 256  # recordings queued for the reading threads
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Checked:
 
 
 def name_of(utterance: Utterance) -> str:
-    """What messages call a row: its file, and where in it."""
+    """The name of a row in messages: its file and position."""
     return f"{utterance.path}" + (f" at {utterance.offset:g} s" if utterance.offset else "")
 
 
@@ -85,7 +85,7 @@ def check_rows(
         tokenizer, config: of the model to be trained.
         sampling_rate: of its feature extractor, in hertz.
         longest_seconds: longer rows are left out, where given.
-        progress: is told how many more rows are done.
+        progress: called with the number of rows checked since the last call.
     """
     rows: list[Row] = []
     scorable: list[Row] = []
@@ -155,7 +155,7 @@ def _check_length(row: Row, longest_seconds: float, sampling_rate: int) -> Findi
 
 
 def _unknown_letters(text: str, tokenizer: Wav2Vec2CTCTokenizer) -> str:
-    """The letters of a text that the vocabulary lacks; nothing where it has all."""
+    """The letters of a text that are not in the vocabulary; empty if all are."""
     known = tokenizer.get_vocab()
     unknown = sorted({token for token in tokenizer.tokenize(text) if token not in known})
     if not unknown:
@@ -168,7 +168,7 @@ def _unknown_letters(text: str, tokenizer: Wav2Vec2CTCTokenizer) -> str:
 
 
 def check_not_empty(checked: Checked, manifest: object, rows: Sequence[Row]) -> None:
-    """Refuse a manifest of which no row is left. Raises ``InputError``."""
+    """Refuse a manifest without usable rows. Raises ``InputError``."""
     if not rows:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in checked.reasons.most_common())
         raise InputError(f"no row of {manifest} can be used: {reasons}; see wav2vec2 data check")

@@ -1,4 +1,4 @@
-"""Waveforms as one padded array, and back; batches of training with all their random draws."""
+"""Padding waveforms into one array and back; training batches with all their random draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wav2vec2_core.masking import feature_mask, layer_keep, time_mask
 
 
 def pad_batch(waveforms: Sequence[np.ndarray], rows: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Waveforms as one array with zeros after each, and the mask that tells them from the zeros.
+    """Waveforms as one array with zeros after each, and the mask that marks valid samples.
 
     Args:
         waveforms: (samples,) each.
@@ -30,7 +30,7 @@ def pad_batch(waveforms: Sequence[np.ndarray], rows: int, samples: int) -> tuple
 
 
 def unpad_scores(scores: np.ndarray, waveforms: Sequence[np.ndarray], config: Wav2Vec2Config) -> list[np.ndarray]:
-    """What a model made of each waveform: its own frames of (rows, frames, ...), or its vector of (rows, size)."""
+    """The scores of each waveform: its valid frames of (rows, frames, ...), or its vector of (rows, size)."""
     scores = scores[: len(waveforms)]
     if scores.ndim == 2:  # one vector for each utterance
         return list(scores)
@@ -38,7 +38,7 @@ def unpad_scores(scores: np.ndarray, waveforms: Sequence[np.ndarray], config: Wa
     return [row[:count].copy() for row, count in zip(scores, frames, strict=True)]
 
 
-#: Kinds of draws that a seed is used for are told apart by the last number of their entropy.
+#: Distinguishes the kinds of draws from one seed: the last number of their entropy.
 _MASKS, _LAYERS = 2, 3
 
 

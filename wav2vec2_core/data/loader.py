@@ -1,4 +1,4 @@
-"""The batches of a training run: those of step n are a function of the seed and n, so a run goes on at any step."""
+"""The batches of a training run. Those of step n are a function of the seed and n, so a run can resume at any step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AHEAD = 2  # steps read while the model computes
 
 @dataclass(frozen=True)
 class StepData:
-    """What one process computes in one optimizer update.
+    """The data of one process for one optimizer update.
 
     number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: utterances of all
     processes together; seconds: of audio, of all processes together; names: of this process's rows, for messages.

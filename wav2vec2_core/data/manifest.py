@@ -18,7 +18,7 @@ from wav2vec2_core.files import write_text
 if TYPE_CHECKING:
     from wav2vec2_core.audio import Recording
 
-#: Columns, or keys, that name a recording; the first that is there counts.
+#: Columns, or keys, that name a recording; the first one present is used.
 PATH_COLUMNS = ("audio_filepath", "path", "file", "file_name", "filename", "audio", "audio_path", "wav")
 #: Columns, or keys, that hold its transcript.
 TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_text")
@@ -31,7 +31,7 @@ _FAIRSEQ_RATE = 16_000  # hertz; fairseq trains on nothing else
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording, or a stretch of one, and what is said in it.
+    """A recording, or a stretch of one, and its text.
 
     path: where the recording is; text: ``None`` where the manifest does not say; offset: seconds from the start of the
     recording; duration: seconds, ``None`` for all that follows; samples: of the whole recording at its own rate, where

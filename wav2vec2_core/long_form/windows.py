@@ -203,7 +203,7 @@ def logit_blocks(
     level: SignalStatistics | None = None,
     batch_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
-    """The logits of a recording of any length, in pieces that follow each other, in bounded memory.
+    """The logits of a recording of any length, in consecutive pieces, in bounded memory.
 
     Args:
         model: a CTC model or another one with a vector for each frame.
@@ -211,7 +211,7 @@ def logit_blocks(
         blocks: (samples,) float32 each at the model's rate; read twice unless ``level`` is given, so a ``Recording`` or
             a list of arrays, not a generator.
         window: how the transformer sees it; the default where ``None``.
-        level: of the whole recording, where it is known already.
+        level: statistics of the whole recording, if already computed.
         batch_seconds: windows up to as many seconds go through the transformer together, at least one.
 
     Returns:

@@ -421,7 +421,7 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """Read the files of a model that is open already; ``overrides`` are arguments of the constructor."""
+        """Read the files of a model that is already open; ``overrides`` are arguments of the constructor."""
         return cls(**read_arguments(source, overrides))
 
     def save_pretrained(

@@ -102,7 +102,7 @@ class Trainer(Protocol):
         ...
 
     def logits(self, batch: Batch) -> list[np.ndarray]:
-        """What the head makes of each row, without padding, float32."""
+        """The head's scores for each row, without padding, float32."""
         ...
 
     def save_state(self, folder: Path) -> Callable[[], None]:
