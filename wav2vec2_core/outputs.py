@@ -23,7 +23,8 @@ class ModelOutput(dict[str, Any], SeenByTransformers):
     passes_for = ("transformers.utils.generic", "ModelOutput")
 
     def __init_subclass__(cls) -> None:
-        cls.field_names = tuple(name for name in cls.__annotations__ if name != "field_names")
+        annotated = vars(cls).get("__annotations__", {})
+        cls.field_names = tuple(name for name in annotated if name != "field_names") or cls.field_names
 
     def __init__(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **named: Any) -> None:
         values = dict(fields, **named)

@@ -76,11 +76,14 @@ def _uniform(low: float, high: float) -> Init:
 def parameter_table(config: Wav2Vec2Config, head: str = "Model") -> dict[str, Parameter]:
     """Every parameter of ``Wav2Vec2<head>`` by checkpoint name, in the order of the forward pass.
 
+    ``config`` may be a ``transformers.Wav2Vec2Config``.
+
     Raises:
         InputError: ``head`` is not one of ``HEADS``.
     """
     if head not in HEADS:
         raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
+    config = Wav2Vec2Config.of(config)
     prefix = "" if head == "Model" else BODY_PREFIX
     rows = list(_body(config, prefix))
     rows += {

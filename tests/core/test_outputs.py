@@ -50,3 +50,11 @@ def test_rebuilt_from_a_mapping_and_pickled(kind):
     again = pickle.loads(pickle.dumps(output))
     assert again == output
     assert type(again) is kind
+
+
+def test_a_subclass_without_fields_of_its_own_keeps_them():
+    class Mine(CausalLMOutput):
+        pass
+
+    assert Mine.field_names == CausalLMOutput.field_names
+    assert Mine(logits=1).logits == 1

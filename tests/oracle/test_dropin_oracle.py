@@ -12,6 +12,7 @@ from tokenizer_cases import Case, outcome, same_split_as_longest_match
 from wav2vec2_core import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wav2vec2_core.audio import read_audio
 from wav2vec2_core.errors import ConfigError, InputError
+from wav2vec2_core.parameters import parameter_table
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 from wav2vec2_torch import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, Wav2Vec2ForXVector
 
@@ -68,6 +69,7 @@ def test_what_any_configuration_has():
 def test_a_configuration_of_transformers_makes_the_same_model(kind, tmp_path):
     config = transformers.Wav2Vec2Config(**SMALL, num_labels=3, tdnn_dim=[8] * 5, xvector_output_dim=6)
     ours = kind(config).eval()
+    assert ours.parameter_table() == parameter_table(config, ours.head)
     ours.save_pretrained(tmp_path)
     theirs = getattr(transformers, kind.__name__).from_pretrained(tmp_path).eval()
     assert ours.num_parameters() == theirs.num_parameters()
@@ -292,3 +294,13 @@ def test_what_is_refused_is_refused_at_its_line():
     with pytest.raises(ConfigError, match="vocab_size=99 cannot be set"):
         model.config.vocab_size = 99
     model.config.ctc_zero_infinity = True  # as scripts do
+
+
+def test_compilation_beside_transformers(audio):
+    model = Wav2Vec2ForCTC.from_pretrained(EMBEDDED_MODEL)
+    values = torch.from_numpy(audio[0])[None]
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager", fullgraph=True)(values)
+        assert isinstance(compiled, transformers.utils.ModelOutput)
+        assert type(compiled) is type(model(values))
+        assert torch.equal(compiled.logits, model(values).logits)

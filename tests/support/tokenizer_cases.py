@@ -184,11 +184,9 @@ def _longest(theirs, text):
     return [cut for cut in cuts if cut] == [cut for cut in theirs.tokens_trie.split(text) if cut]
 
 
-FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-
-
 def flags(decoder):
-    return {index: tuple(getattr(token, flag) for flag in FLAGS) for index, token in decoder.items()}
+    """Id -> content and flags of an added token."""
+    return {index: tuple(getattr(token, name) for name in ("content", *FLAGS)) for index, token in decoder.items()}
 
 
 def plain(value):

@@ -89,3 +89,12 @@ def test_places_of_results(tree):
     (tree / "b.flac").write_bytes(b"x")
     with pytest.raises(InputError, match=r"b\.flac and .*b\.wav would both be"):
         output_paths(find_sources([str(tree)]), Path("out"), ["txt"])
+
+
+@pytest.mark.parametrize(
+    "name", ["https://example.com/speech.mp3", "http://example.com/a.wav?x=1", "s3://bucket/a.flac"]
+)
+def test_addresses_are_said_to_be_addresses(name):
+    (source,) = find_sources([name])
+    with pytest.raises(AudioError, match="is an address, only files are read: download it"):
+        source.recording()
