@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from wav2vec2_core.checkpoint import open_checkpoint
+from wav2vec2_core.checkpoint.writing import copy_model
 from wav2vec2_core.decoding.alphabet import DELIMITER, UNKNOWN, Alphabet
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import atomic_path, make_folder
@@ -81,10 +81,10 @@ def attach_to_model(
     if not folder.samefile(source.require("config.json").parent):
         spoken = processor.tokenizer.target_lang
         adapter = None if spoken is None else source.find(f"adapter.{spoken}.safetensors", f"adapter.{spoken}.bin")
-        weights = [*open_checkpoint(source).files, *([] if adapter is None else [adapter])]
-        for file in (source.require("config.json"), *weights):
-            with atomic_path(folder / file.name) as target:
-                shutil.copyfile(file, target)
+        copy_model(source, folder)
+        if adapter is not None:
+            with atomic_path(folder / adapter.name) as target:
+                shutil.copyfile(adapter, target)
         processor.save_pretrained(folder)
     return folder, attach(language_model, folder, processor.tokenizer, words)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window
 from wav2vec2_core.pipeline import Audio, LoadedModel, Progress, exact_window
 from wav2vec2_core.source import open_model
+from wav2vec2_core.temporaries import temporary_folder
 
 #: Ends of the names of files that ``write_embeddings`` writes.
 EMBEDDING_FORMATS = ("npz", "safetensors")
@@ -163,8 +163,8 @@ def write_embeddings(
     kind = target.suffix.removeprefix(".")
     if kind not in EMBEDDING_FORMATS:
         raise InputError(f"{target.name} ends in neither .npz nor .safetensors: choose one of them")
-    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(dir=target.parent, prefix=".layers-") as folder:
-        parts = [Path(folder, f"{name}.npy") for name in names]
+    with atomic_path(target) as temporary, temporary_folder(target.with_name("layers")) as folder:
+        parts = [folder / f"{name}.npy" for name in names]
         with ExitStack() as stack:
             files = [stack.enter_context(part.open("wb")) for part in parts]
             for file in files:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wav2vec2_core.checkpoint.opening import FLAX, READ_FIRST, SAFETENSORS, TORCH
+from wav2vec2_core.checkpoint.opening import FLAX, READ_FIRST, SAFETENSORS, TORCH, open_checkpoint
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.saving import saving
+from wav2vec2_core.source import ModelSource
 from wav2vec2_core.weight_files.arrays import ArrayLike
 from wav2vec2_core.weight_files.flax_msgpack import write_flax_file
 from wav2vec2_core.weight_files.safetensors_file import check_tensors, write_safetensors
@@ -139,6 +141,21 @@ def write_tf_checkpoint(
     with _replacing_weights(folder, config, TF_H5) as stage:
         write_tf_file(stage / TF_H5, tensors, head)
     return Path(folder, TF_H5)
+
+
+def copy_model(source: ModelSource, folder: str | os.PathLike[str]) -> None:
+    """Copy ``config.json`` and the weights of a model as they are; those of an earlier model are replaced together.
+
+    Raises:
+        CheckpointError: the model has no weights, or they are damaged.
+        OutputError: a file cannot be copied.
+    """
+    files = open_checkpoint(source).files
+    single = next(name for name in READ_FIRST if Path(name).suffix == files[0].suffix)
+    index = None if files[0].name == single else source.require(f"{single}.index.json")
+    with saving(folder, lambda name: any(_belongs_to(name, kind) for kind in READ_FIRST)) as stage:
+        for file in (source.require("config.json"), *files, *([] if index is None else [index])):
+            shutil.copyfile(file, stage / file.name)
 
 
 def parse_size(size: int | str) -> int:

@@ -14,13 +14,14 @@ from typing import BinaryIO
 import numpy as np
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.files import atomic_path, make_folder
+from wav2vec2_core.files import atomic_path, make_folder, reporting_writes
 from wav2vec2_core.language_model.corpus import SYMBOLS, Corpus, read_corpus
 from wav2vec2_core.language_model.counting import BYTES_PER_NGRAM, Store
 from wav2vec2_core.language_model.kenlm_binary import MAX_ORDER
 from wav2vec2_core.language_model.kneser_ney import Estimator
 from wav2vec2_core.language_model.line_blocks import LineBlocks
 from wav2vec2_core.language_model.tables import write_binary
+from wav2vec2_core.temporaries import temporary_folder
 
 #: Suffixes of files that are written as KenLM binaries.
 BINARY_SUFFIXES = (".bin", ".binary")
@@ -80,8 +81,8 @@ def estimate(
         raise InputError(f"discount_fallback is {discount_fallback}: D1 is within 0 and 1, D2 0 and 2, D3 0 and 3")
     if temporary is not None:
         make_folder(temporary)
-    with tempfile.TemporaryDirectory(dir=temporary, prefix="ngrams-") as name, atomic_path(output) as target:
-        folder = Path(name)
+    work = Path(tempfile.gettempdir() if temporary is None else temporary)
+    with reporting_writes(work), temporary_folder(work / "ngrams") as folder, atomic_path(output) as target:
         corpus = read_corpus(
             texts, folder / "ids", skip_symbols=skip_symbols, progress=lambda part: progress("reading", part)
         )

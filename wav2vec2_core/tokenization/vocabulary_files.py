@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wav2vec2_core.errors import CheckpointError
-from wav2vec2_core.files import make_folder, read_json, write_json
+from wav2vec2_core.files import make_folder, read_json, reporting_writes, write_json
 from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization.added_tokens import AddedToken
 from wav2vec2_core.tokenization.vocabulary import ADDITIONAL, SPECIAL_TOKENS
@@ -96,7 +96,9 @@ def write_files(
     for name, document in documents.items():
         write_json(folder / name, document)
     if not own:
-        (folder / "added_tokens.json").unlink(missing_ok=True)  # of an earlier save: it would add those tokens again
+        stale = folder / "added_tokens.json"  # of an earlier save: it would add those tokens again
+        with reporting_writes(stale):
+            stale.unlink(missing_ok=True)
     names = [str(folder / name) for name in documents]
     return (*names, *tokenizer.save_vocabulary(folder))
 
