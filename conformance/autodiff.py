@@ -17,7 +17,7 @@ Backward = Callable[[np.ndarray], np.ndarray]
 
 
 class Tensor:
-    """A float64 array and, where tracked, how its gradient flows back to what it was computed from.
+    """A float64 array and, if tracked, how its gradient propagates to its inputs.
 
     Operators broadcast as in numpy and accept arrays and numbers, which are constants.
     """
@@ -189,7 +189,7 @@ def pad_frames(x: Tensor, amount: int) -> Tensor:
 
 
 def windows(x: Tensor, kernel: int, stride: int = 1, dilation: int = 1) -> Tensor:
-    """What a convolution sees: (batch, frames, channels) -> (batch, frames', kernel, channels)."""
+    """The windows of a convolution: (batch, frames, channels) -> (batch, frames', kernel, channels)."""
     batch, frames, channels = x.shape
     count = (frames - dilation * (kernel - 1) - 1) // stride + 1
     data = np.ascontiguousarray(x.data)
@@ -222,7 +222,7 @@ def _node(data: np.ndarray, *inputs: tuple[Tensor, Backward]) -> Tensor:
 
 
 def _fold(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum the gradient of a broadcast result back to the shape of what was broadcast."""
+    """Sum the gradient of a broadcast result over the broadcast axes."""
     if gradient.shape == shape:
         return gradient
     extra = gradient.ndim - len(shape)
@@ -231,7 +231,7 @@ def _fold(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _in_order(last: Tensor) -> list[Tensor]:
-    """Every tracked tensor under ``last``, inputs before what is computed from them."""
+    """Every tracked tensor that ``last`` depends on, in topological order."""
     order: list[Tensor] = []
     seen = {id(last)}
     stack: list[tuple[Tensor, int]] = [(last, 0)]

@@ -20,7 +20,7 @@ from wav2vec2_core.errors import BackendError, InputError
 from wav2vec2_core.training.steps import StepValues, Trainer
 
 Arrays = dict[str, np.ndarray]
-#: What a device of the command is called in the frameworks' own lists.
+#: Name of the command's device -> its names in the frameworks' own lists.
 PLATFORMS = {"cpu": ("cpu",), "gpu": ("cuda", "gpu", "mps"), "tpu": ("tpu",)}
 #: Fields of an output that are one array.
 SCALARS_AND_ARRAYS = (
@@ -46,7 +46,7 @@ class BackendModel(Protocol):
     config: Wav2Vec2Config
 
     def fill(self, values: Mapping[str, np.ndarray]) -> None:
-        """Give parameters new values, in place; what was compiled stays compiled."""
+        """Set parameter values in place, without recompiling."""
         ...
 
     def weights(self) -> Arrays:
@@ -62,7 +62,7 @@ class BackendModel(Protocol):
         ...
 
     def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
-        """``forward`` in training mode, and what the input of each dropout was multiplied with, in their order.
+        """``forward`` in training mode, and the factors applied by each dropout, in order.
 
         What attention drops of its weights is (batch, heads, frames, frames). The draws are seeded.
         """
@@ -79,7 +79,7 @@ class BackendModel(Protocol):
         """Objectives before each of ``count`` steps of gradient descent with ``MOMENTUM``, and the parameters after.
 
         By the back end's own ``train.Trainer`` with the framework's own optimizer: v = momentum * v + gradient;
-        parameter = parameter - rate * v. The model keeps its first values.
+        parameter = parameter - rate * v. The model's values are not changed.
         """
         ...
 
@@ -153,7 +153,7 @@ ABILITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Named:
-    """What a plan needs to know of a back end."""
+    """The properties of a back end that a plan needs."""
 
     name: str
     modes: Sequence[str]
@@ -222,7 +222,7 @@ def has_loss(call: Mapping[str, Any]) -> bool:
 
 
 def targets_of(config: Wav2Vec2Config, head: str, call: Mapping[str, Any]) -> float:
-    """What the sum of losses is divided by to be the loss that a call returns, of which the reference has gradients."""
+    """The divisor of the summed losses that yields the loss of a call, which the reference differentiates."""
     labels = call.get("labels")
     if labels is None or (head == "ForCTC" and config.ctc_loss_reduction != "mean"):
         return 1.0

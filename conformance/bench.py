@@ -1,4 +1,4 @@
-"""A back end beside the reference: what both computed for a case, each thing once, however many checks look at it."""
+"""Results of a back end and of the reference for a case, each computed once for all checks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def inference_call(case: Case) -> dict[str, Any]:
 
 
 class Expected:
-    """What the reference computes for a case, each part when it is first asked for."""
+    """Results of the reference for a case, each computed on first use."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -60,7 +60,7 @@ class Expected:
 
     @cached_property
     def rounded(self) -> Arrays:
-        """``inference`` of the parameters as bfloat16 stores them: what a model in that type is a model of."""
+        """``inference`` with the parameters rounded to bfloat16, as a bfloat16 model has them."""
         from ml_dtypes import bfloat16
 
         rounded = {name: array.astype(bfloat16).astype(np.float32) for name, array in self.parameters.items()}
@@ -156,7 +156,7 @@ class Bench:
         return expected.case == self._case and "gradients" in self._kept
 
     def _once(self, case: Case, key: Any, compute: Callable[[], T]) -> T:
-        """``compute()``, or what it gave before for this case."""
+        """``compute()``, or its cached result for this case."""
         if case is not self._case and case != self._case:
             self._case, self._kept = case, {}
         if key not in self._kept:

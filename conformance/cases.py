@@ -1,4 +1,4 @@
-"""What is checked: every head of every family of models, tiny, and two models of full size. Deterministic.
+"""The cases: every head of every model family, tiny, and two full-size models. Deterministic.
 
 A case says everything about a computation: configuration, parameters, waveforms, labels and the draws of a training
 step. Every parameter is random, norms and biases too: a fresh model has zero biases, which hide mistakes.
@@ -151,7 +151,7 @@ class Case:
 
     @property
     def has_loss(self) -> bool:
-        """Whether a training step has a loss; ``reference.gradients`` says what is differentiated otherwise."""
+        """Whether a training step has a loss; otherwise see ``reference.gradients`` for what is differentiated."""
         return self.head != "Model" and not (self.head == "ForPreTraining" and self.config.add_adapter)
 
     def unseen(self) -> list[str]:

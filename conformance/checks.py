@@ -1,4 +1,4 @@
-"""The checks of one back end against the reference. Each gives every array it compared, in the order of computation.
+"""The checks of one back end against the reference. Each returns all compared arrays, in the order of computation.
 
 A check that finds nothing to compare fails; limits come from ``tolerances.py`` alone.
 """
@@ -138,7 +138,7 @@ def check_steps(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_batch(bench: Bench, expected: Expected) -> Compared:
-    """Each utterance of a padded batch has the numbers that it has alone: logits, or what the head gives instead."""
+    """Each utterance of a padded batch has the same result as alone: logits, or the head's output."""
     case = expected.case
     model = bench.model(expected)
     together = model.forward(inference_call(case))
@@ -182,7 +182,7 @@ def check_tiles(bench: Bench, expected: Expected) -> Compared:
 
 
 def check_agreement(one: Bench, other: Bench, expected: Expected) -> Compared:
-    """Two back ends give the same losses, final numbers and, where they were computed, gradients."""
+    """Two back ends return the same losses, results and, if computed, gradients."""
     case = expected.case
     first, second = one.training(expected), other.training(expected)
     finals = {name: array.astype(np.float64) for name, array in first.items() if name in FINALS or name in LOSSES}

@@ -41,7 +41,7 @@ def run_command(
     json_file: Path | None,
     html_file: Path | None,
 ) -> bool:
-    """Run the suite; tables go to stdout, progress to stderr. True where everything is as it should.
+    """Run the suite; tables go to stdout, progress to stderr. True if every check passes.
 
     Args:
         backends: names; all that are installed where empty. One that was named and is missing is an error.

@@ -30,11 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def backend_names(config: pytest.Config) -> list[str]:
-    """The back ends asked for."""
+    """The requested back ends."""
     return [name.strip() for name in str(config.getoption("--backends")).split(",") if name.strip()]
 
 
 @pytest.fixture(scope="session")
 def laboratory(request: pytest.FixtureRequest) -> Laboratory:
-    """All back ends asked for, and what they computed last. Raises ``BackendError`` for one that is missing."""
+    """The requested back ends with their latest results. Raises ``BackendError`` for one that is missing."""
     return Laboratory.of(backend_names(request.config))

@@ -1,4 +1,4 @@
-"""Dropout in every place, at its rate and scale: what a back end drew is noted, and the reference is given the same.
+"""Dropout in every place, at its rate and scale: a back end's draws are recorded and passed to the reference.
 
 A back end's own primitive drops from ones; what it leaves is what the input is multiplied with, and goes into the
 reference under the name of the place where it belongs. A dropout that is missing, moved or scaled wrongly changes the

@@ -48,7 +48,7 @@ def parameter_faults(expected: Expected) -> Iterator[Fault]:
 
 
 def invisible(expected: Expected, name: str) -> str | None:
-    """Why no number shows a fault of this parameter, where none does."""
+    """The reason why no result shows a fault of this parameter, or None."""
     unseen = expected.case.unseen()
     return next((reason for end, reason in INVISIBLE.items() if name in unseen and name.endswith(end)), None)
 
@@ -68,7 +68,7 @@ def first_wrong_stage(model: BackendModel, expected: Expected, fault: Fault) -> 
 
 @dataclass(frozen=True)
 class Caught:
-    """What saw a mutation. seen: check -> first wrong stage, of every check that failed."""
+    """The checks that detected a mutation. seen: check -> first wrong stage, of every check that failed."""
 
     mutation: str
     seen: dict[str, str]

@@ -1,4 +1,4 @@
-"""Files travel: what one back end saves, another loads bit for bit, in every format that the first one writes."""
+"""Exchanging files: what one back end saves, another loads bit for bit, in every format that the first can write."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class FlaxBackend:
             return FlaxModel(_class_of(head).from_pretrained(folder), self.modes[0], self.device)
 
     def versions(self) -> dict[str, str]:
-        """JAX and what stands on it, and the device."""
+        """JAX, its libraries and the device."""
         import flax
 
         libraries = {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}

@@ -1,4 +1,4 @@
-"""Runs tasks and keeps what they found. Nothing is skipped: what cannot run has failed."""
+"""Runs tasks and collects their results. Nothing is skipped: a task that cannot run has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a back end's sources declare, so that three of them can be compared: files, classes, methods, arguments."""
+"""Compares what the sources of the three back ends declare: files, classes, methods, arguments."""
 
 from __future__ import annotations
 

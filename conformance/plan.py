@@ -1,4 +1,4 @@
-"""Which checks run on which cases. Everything is checked for every head and family; what is slow, for fewer."""
+"""Which checks run on which cases: all on every head and family, slow ones on fewer."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def _pooled_frames(config: Wav2Vec2Config, values: np.ndarray, mask: np.ndarray 
 
 
 def _states(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None) -> Tensor:
-    """What a classifier reads, (batch, frames, hidden): the last states, or all of them mixed by learned shares."""
+    """The input of a classifier, (batch, frames, hidden): the last states, or a learned mixture of all."""
     hidden, _, states = body(run, values, mask)
     if not run.config.use_weighted_layer_sum:
         return hidden

@@ -1,4 +1,4 @@
-"""What a run of the suite found, as tables for a terminal and as JSON."""
+"""The results of a run of the suite, as tables for a terminal and as JSON."""
 
 from __future__ import annotations
 

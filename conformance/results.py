@@ -1,4 +1,4 @@
-"""What a check found: one record with the first wrong stage, and how stages are compared."""
+"""The result of a check, with the first wrong stage, and the comparison of stages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StageError:
 
     @property
     def wrong(self) -> bool:
-        """Whether the error is above the limit; what is not a number is wrong."""
+        """Whether the error is above the limit or not a number."""
         return not (np.isfinite(self.error) and self.error <= self.limit)
 
 
@@ -69,7 +69,7 @@ class Result:
 
     @property
     def explanation(self) -> str:
-        """What a reader needs beside the numbers."""
+        """Additional information for the reader."""
         if self.id in XFAILS:
             return XFAILS[self.id] if self.verdict == XFAIL else "expected to fail and passes: remove it from xfails.py"
         return self.note or self.telling.note
@@ -112,7 +112,7 @@ def compare(
 
 
 def equal(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> tuple[StageError, ...]:
-    """As ``compare``, bit for bit, names too: an array that nobody expected is wrong. Errors are numbers of values."""
+    """Like ``compare``, but bit for bit and including names: an unexpected array is wrong. Errors count values."""
     compared = []
     for name in {**expected, **found}:
         if name not in found or name not in expected:

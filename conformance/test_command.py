@@ -1,4 +1,4 @@
-"""The command on a real checkpoint and real recordings: what it prints and writes, and that it fails where it must."""
+"""The command on a real checkpoint and real recordings: its output, its files, and its failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite notices every fault of a parameter and every mistake in the code, but for what no number can show."""
+"""The suite detects every parameter fault and code mistake, except those that cannot change a result."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_faults_of_parameters(laboratory: Laboratory, faulty: tuple[str, str]) -
 
 
 def _excused(expected: Expected, fault: Fault) -> bool:
-    """No number shows it, and there is a reason; a swap is excused only where neither parameter is seen."""
+    """Whether a fault cannot change a result, for a stated reason; a swap only if that holds for both parameters."""
     names = [fault.parameter]
     if fault.kind.startswith("swapped with "):
         names.append(fault.kind.removeprefix("swapped with "))

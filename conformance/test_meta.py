@@ -150,7 +150,7 @@ def test_a_missing_back_end_is_an_error() -> None:
 
 
 class Broken:
-    """A back end that throws, or gives wrong numbers."""
+    """A back end that raises an exception or returns wrong results."""
 
     name, modes, file_kinds = "broken", ("eager",), ("safetensors",)
 

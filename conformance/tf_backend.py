@@ -105,7 +105,7 @@ class TfModel:
         return {name: _numpy(tensor) for name, tensor in results.items()}
 
     def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
-        """Stages and outputs of a seeded training step, and what each dropout multiplied with."""
+        """Stages and outputs of a seeded training step, and the factors applied by each dropout."""
         drawn: list[Tensor] = []
         original = keras.layers.Dropout.call
 

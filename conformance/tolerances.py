@@ -1,4 +1,4 @@
-"""How far a back end may be from the reference: ONE table, with reasons. A check that needs more has found something.
+"""Limits of the difference between a back end and the reference: ONE table, with reasons. Limits are never loosened.
 
 Every error is the largest absolute difference divided by the largest absolute value of the reference array it is
 compared with, so no error cancels another and no small value is excused. Parameters whose gradient is 0 in exact

@@ -106,7 +106,7 @@ class TorchModel:
         return {**stages, **{name: _numpy(tensor) for name, tensor in output_arrays(output).items()}}
 
     def dropped(self, call: Mapping[str, Any], *, attentions: bool) -> tuple[Arrays, list[np.ndarray]]:
-        """Stages and outputs of a seeded training step, and what each dropout multiplied with."""
+        """Stages and outputs of a seeded training step, and the factors applied by each dropout."""
         drawn: list[Tensor] = []
         torch.manual_seed(0)
         with (

@@ -36,7 +36,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compiled case needs.
+    """The resources that a compiled case needs.
 
     name: of the case.
     memory: bytes of the chip's memory for parameters, inputs, outputs, gradients, intermediate results and program.

@@ -98,7 +98,7 @@ def _gradients(model: Any, case: Case, output: Any) -> dict[str, np.ndarray]:
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Keep what is double from being made float32."""
+    """Keep double-precision values from being cast to float32."""
     import torch
     from torch.nn import functional
 
@@ -116,7 +116,7 @@ def double_precision() -> Iterator[None]:
 
 @contextmanager
 def given(model: Any, randomness: Randomness) -> Iterator[None]:
-    """Let a model in training mode use these draws instead of its own."""
+    """Make a model in training mode use these draws instead of its own."""
     import torch
     from torch.nn import functional
 

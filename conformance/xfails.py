@@ -1,4 +1,4 @@
-"""Checks that are known to fail, as data: each with its reason, and each must fail, or it is to be removed from here.
+"""Checks that are known to fail, as data, each with its reason. A check that passes must be removed from here.
 
 An id is ``back end/check/case``, such as ``tf/gradients/ForCTC-base-padded``: what the command of the suite prints.
 """
