@@ -7,6 +7,7 @@ then ends, which is an error for that file, and a new one is started for the nex
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -29,6 +30,7 @@ from wav2vec2_core.errors import AudioError
 
 _PATIENCE = 120.0  # seconds without a sign of life after which a decoder counts as hung
 _MOST_IDLE = 2
+_PIPE = 1 << 20  # bytes
 _TAIL = 2.0  # seconds decoded behind a stretch, for the resampling
 
 
@@ -135,6 +137,10 @@ class _Worker:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with contextlib.suppress(OSError, AttributeError, ImportError):  # fewer turns between the two processes
+            import fcntl
+
+            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
 
     def ask(self, request: dict[str, Any], data: bytes | None) -> None:

@@ -41,7 +41,6 @@ _ALIVE = 2.0  # seconds between signs of life
 # Containers whose clock begins at 0, and those where it begins with the first of their streams. Others have no clock.
 _FROM_ZERO = ("mov", "matroska", "avi")
 _FROM_FIRST = ("mpegts", "mpeg", "flv", "asf", "ogg", "nut", "rm", "mxf")
-_SCALES = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "s64": 1 / 9223372036854775808}
 
 
 class RefusedError(Exception):
@@ -80,15 +79,20 @@ class Answers:
 
 
 class Output:
-    """Collects the mono samples of runs and sends them in blocks."""
+    """Collects the samples of runs, and mixes and sends them in blocks."""
 
     def __init__(self, answers: Answers, channel: str | int, until: float | None) -> None:
         self._answers, self._channel, self._until = answers, channel, until
         self._form: tuple[int, int] | None = None
         self._mixer: Any = None
         self._waiting: list[Any] = []
+        self._count = 0
         self.seconds = 0.0  # sent and waiting
         self.cancelled = 0.0
+
+    @property
+    def is_enough(self) -> bool:
+        return self._until is not None and self.seconds > self._until
 
     def begin(self, rate: int, channels: int) -> None:
         """A run of this form, unless it goes on."""
@@ -106,30 +110,34 @@ class Output:
             left -= _BLOCK
 
     def add(self, samples: Any) -> None:
-        """(samples, channels) float32."""
+        """(samples, channels) of any type."""
         rate, channels = self._form or (1, 1)
-        if (MIXING.channel_number(self._channel) or 0) >= channels:
+        if not len(samples) or (MIXING.channel_number(self._channel) or 0) >= channels:
             return  # the other side refuses the run
+        if self._waiting and samples.dtype != self._waiting[0].dtype:
+            self._mix()
+        self._waiting.append(samples)
+        self._count += len(samples)
         self.seconds += len(samples) / rate
-        self._waiting.append(self._mixer.feed(samples))
-        if sum(map(len, self._waiting)) >= _BLOCK:
-            self._send()
-
-    @property
-    def is_enough(self) -> bool:
-        return self._until is not None and self.seconds > self._until
+        if self._count >= _BLOCK:
+            self._mix()
 
     def flush(self) -> None:
+        """Send what waits."""
         if self._mixer is not None:
-            self._waiting.append(self._mixer.flush())
-            self._send()
+            self._mix()
+            self._send(self._mixer.flush())
             self.cancelled += self._mixer.cancelled / (self._form or (1, 1))[0]
             self._mixer.cancelled = 0
 
-    def _send(self) -> None:
-        if sum(map(len, self._waiting)):
-            self._answers.send("B", numpy.concatenate(self._waiting).data.cast("B"))
-        self._waiting = []
+    def _mix(self) -> None:
+        if self._waiting:
+            block, self._waiting, self._count = numpy.concatenate(self._waiting), [], 0
+            self._send(self._mixer.feed(_floats(block)))
+
+    def _send(self, samples: Any) -> None:
+        if len(samples):
+            self._answers.send("B", samples.data.cast("B"))
         self._answers.look()
 
 
@@ -263,7 +271,7 @@ def _read(answers: Answers, container: Any, stream: Any, request: dict[str, Any]
         rate, samples = frame.sample_rate, _samples(frame)
         output.begin(rate, samples.shape[1])
         clock.goes_on(rate)
-        gap = clock.gap(_time(frame))
+        gap = clock.gap(frame.time)
         if gap > 0:
             if output.seconds and gap > _GAP:
                 answers.tell("N", f"has no sound for {gap:.2f} s at second {output.seconds:.2f}")
@@ -333,22 +341,25 @@ def _frames(container: Any, stream: Any, answers: Answers) -> Iterator[Any]:
 
 
 def _samples(frame: Any) -> Any:
-    """(samples, channels) float32 of a frame."""
+    """(samples, channels) of a frame, in its own type."""
     channels = frame.layout.nb_channels
-    if frame.format.is_planar and channels > _PLANES:
-        packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate).resample(frame)
-        values, kind = numpy.concatenate([part.to_ndarray() for part in packed], axis=1), "flt"
-    else:
-        values, kind = frame.to_ndarray(), frame.format.name.removesuffix("p")
-    values = values.T if len(values) == channels and values.shape[0] != 1 else values.reshape(-1, channels)
-    if kind == "u8":
-        values = values.astype(numpy.float32) - 128
-    values = values.astype(numpy.float32, copy=False)
-    if kind in _SCALES:
-        return values * numpy.float32(_SCALES[kind])
-    if not numpy.isfinite(values).all():
-        raise RefusedError("holds samples that are NaN or infinite: export it again")
-    return values
+    if not frame.format.is_planar:
+        return frame.to_ndarray().reshape(-1, channels)
+    if channels <= _PLANES:
+        return frame.to_ndarray().T
+    packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate).resample(frame)
+    return numpy.concatenate([part.to_ndarray() for part in packed], axis=1).reshape(-1, channels)
+
+
+def _floats(samples: Any) -> Any:
+    """Samples of any type as float32 of full scale 1."""
+    if samples.dtype.kind == "f":
+        if not numpy.isfinite(samples).all():
+            raise RefusedError("holds samples that are NaN or infinite: export it again")
+        return samples.astype(numpy.float32, copy=False)
+    if samples.dtype == numpy.uint8:
+        return (samples.astype(numpy.float32) - 128) / 128
+    return samples.astype(numpy.float32) * numpy.float32(0.5 ** (8 * samples.dtype.itemsize - 1))
 
 
 def _stated(container: Any, stream: Any) -> float | None:
@@ -380,7 +391,7 @@ def _duration(answers: Answers, container: Any, stream: Any) -> float | None:
     for packet in [*last, None] if clock.counts else ():
         with contextlib.suppress(EOFError, FFmpegError):
             for frame in packet.decode() if packet is not None else stream.codec_context.decode(None):
-                if not clock.reaches(_time(frame), frame.samples / frame.sample_rate) and packet is None:
+                if not clock.reaches(frame.time, frame.samples / frame.sample_rate) and packet is None:
                     clock.now += frame.samples / frame.sample_rate
     return max(0.0, clock.now)
 
@@ -395,9 +406,9 @@ def _lasts(packet: Any, stream: Any) -> tuple[float, int]:
     return float((packet.duration or 0) * packet.time_base), 0
 
 
-def _time(thing: Any) -> float | None:
-    """When a packet or a frame begins, in seconds."""
-    return None if thing.pts is None or thing.time_base is None else float(thing.pts * thing.time_base)
+def _time(packet: Any) -> float | None:
+    """When a packet begins, in seconds."""
+    return None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
 
 
 def _exactly(source: int, count: int) -> bytes:

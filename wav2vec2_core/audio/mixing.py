@@ -58,12 +58,22 @@ class Mixer:
             mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)
         else:
             mono = block.mean(axis=1, dtype=np.float64).astype(np.float32)
-        mixed, every = mono.reshape(-1, piece), block.reshape(-1, piece * channels)
-        left = np.einsum("ij,ij->i", mixed, mixed)
-        power = np.einsum("ij,ij->i", every, every) / channels
+        mixed = mono.reshape(-1, piece)
+        left, power = _energies(mixed), _all_energies(block, piece) / channels
         for index in np.flatnonzero((left < _CANCELLED * power) & (power > _QUIET * piece)):
             here = block[index * piece : (index + 1) * piece]
             levels = np.einsum("ij,ij->j", here, here)
             mixed[index] = here[:, np.argmax(levels >= levels.max() / 2)]
             self.cancelled += piece
         return mono
+
+
+def _energies(pieces: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", pieces, pieces)
+
+
+def _all_energies(block: np.ndarray, piece: int) -> np.ndarray:
+    """Of all channels together, for every piece; one pass over the memory however it lies."""
+    if block.flags.c_contiguous:
+        return _energies(block.reshape(-1, piece * block.shape[1]))
+    return np.sum([_energies(channel.reshape(-1, piece)) for channel in block.T], axis=0)
