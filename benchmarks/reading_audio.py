@@ -51,7 +51,7 @@ def plain_sound(path: Path) -> Iterator[np.ndarray]:
 
 def plain_media(path: Path) -> Iterator[np.ndarray]:
     """PyAV in this process."""
-    with path.open("rb") as file, av.open(file) as container:
+    with path.open("rb") as file, av.open(file, "r") as container:
         stream = container.streams.audio[0]
         resampled = soxr.ResampleStream(stream.rate, RATE, 1, dtype="float32", quality="HQ")
         floats, waiting = av.AudioResampler(format="fltp", rate=stream.rate), []
@@ -63,6 +63,7 @@ def plain_media(path: Path) -> Iterator[np.ndarray]:
 
 
 def ratio(path: Path, plain: Callable[[Path], Iterator[np.ndarray]]) -> str:
+    """Both times and what they are to each other."""
     ours, theirs = [], []
     for _ in range(TURNS):
         theirs.append(processor_time(lambda: list(plain(path))))
@@ -71,6 +72,7 @@ def ratio(path: Path, plain: Callable[[Path], Iterator[np.ndarray]]) -> str:
 
 
 def formats(folder: Path, seconds: float) -> None:
+    """Long recordings, a line for each format."""
     for rate in (16_000, 44_100):
         mono = tone(seconds, rate)
         pair = np.stack([mono, tone(seconds, rate, 300.0, seed=1)])
@@ -95,14 +97,14 @@ def short_files(folder: Path, count: int) -> None:
     for _ in range(TURNS):
         theirs.append(processor_time(lambda: [list(plain_media(path)) for path in paths]))
         ours.append(processor_time(lambda: [list(Recording(path)) for path in paths]))
-    print(
-        f"{count} m4a files of 4 s: {min(ours):.3f} s, PyAV in this process {min(theirs):.3f} s (its import not counted)"
-    )
+    here = f"PyAV in this process {min(theirs):.3f} s (its import not counted)"
+    print(f"{count} m4a files of 4 s: {min(ours):.3f} s, {here}")
 
 
 def stretches(folder: Path) -> None:
+    """Four seconds anywhere in half an hour."""
+    path = folder / "half an hour.flac"
     for rate, channels in ((16_000, 1), (44_100, 1), (48_000, 2)):
-        path = folder / "half an hour.flac"
         block = tone(60.0, rate)
         with soundfile.SoundFile(path, "w", rate, channels) as file:
             for index in range(30):

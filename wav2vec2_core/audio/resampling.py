@@ -16,7 +16,7 @@ import numpy as np
 from wav2vec2_core.errors import InputError
 
 MAX_RATE = 1_048_575  # hertz, the highest that FLAC can state
-_CHUNK = 40_000  # samples at the higher rate that a chunk holds at least: a new stream costs 50 microseconds
+_CHUNK = 80_000  # samples at the higher rate that a chunk holds at least: a new stream costs 50 microseconds
 _CONTEXT = 200  # samples at the lower rate around a chunk; the filter reaches less than 100
 
 
