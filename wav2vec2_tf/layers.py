@@ -189,13 +189,16 @@ class WeightNormConv1d(Layer):
         weight = direction * (self.weight_g / norm)
         before = self.kernel // 2
         after = before - (self.kernel + 1) % 2
-        x = tf.pad(x, [[0, 0], [before, after], [0, 0]])
+        x, dtype = tf.pad(x, [[0, 0], [before, after], [0, 0]]), x.dtype
+        if weight.shape[1] < 16 and x.dtype == tf.bfloat16:
+            # oneDNN in TensorFlow 2.21 computes so narrow groups wrongly on processors with AMX.
+            x, weight = tf.cast(x, tf.float32), tf.cast(weight, tf.float32)
         parts = [(x, weight)]
         if self.one_by_one:
             parts = zip(tf.split(x, self.groups, axis=2), tf.split(weight, self.groups, axis=2), strict=True)
         convolved = [tf.nn.conv1d(part, kernel, stride=1, padding="VALID") for part, kernel in parts]
         # Not bias_add: graphs fuse it with the convolution, and some processors have no such kernel for groups.
-        return tf.concat(convolved, axis=2) + tf.convert_to_tensor(self.bias)
+        return tf.cast(tf.concat(convolved, axis=2), dtype) + tf.convert_to_tensor(self.bias)
 
 
 @functools.cache

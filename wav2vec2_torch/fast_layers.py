@@ -105,7 +105,7 @@ class PositionalConvolution:
         return self._by_fourier(hidden, lengths, self.spectrum).to(hidden.dtype)
 
     def _direct(self, hidden: Tensor) -> Tensor:
-        made = F.conv1d(hidden.T[None], self.weight, self.bias, padding=self.kernel // 2, groups=self.groups)
+        made = layers.grouped_conv1d(hidden.T[None], self.weight, self.bias, self.groups)
         return made[0, :, : len(hidden)].T  # an even kernel yields one frame too many
 
     def _by_fourier(self, hidden: Tensor, lengths: Sequence[int], spectrum: Tensor) -> Tensor:

@@ -127,7 +127,22 @@ class WeightNormConv1d(nn.Module):
         """(batch, channels, frames) -> (batch, channels, frames + 1) for an even kernel, same frames for an odd one."""
         norm = torch.linalg.vector_norm(self.weight_v, dim=(0, 1), keepdim=True)
         weight = self.weight_v * (self.weight_g / norm)
-        return F.conv1d(x, weight, self.bias, padding=weight.shape[2] // 2, groups=self.groups)
+        return grouped_conv1d(x, weight, self.bias, self.groups)
+
+
+def grouped_conv1d(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    """Grouped convolution with half a kernel of padding: (batch, channels, frames) -> the same, a frame more if even.
+
+    On processors with AMX, groups of fewer than 16 channels come out wrong in bfloat16 (oneDNN in PyTorch 2.13), and so
+    are computed in float32. Released models have 48 channels and more in a group.
+    """
+    padding = weight.shape[2] // 2
+    half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    if half and weight.shape[1] < 16 and x.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            wide = F.conv1d(_widened(x), _widened(weight), _widened(bias), padding=padding, groups=groups)
+        return wide.to(x.dtype)
+    return F.conv1d(x, weight, bias, padding=padding, groups=groups)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------

@@ -109,6 +109,21 @@ def test_layers_are_dropped_at_the_configured_rate():
     assert 50 <= dropped <= 110  # 80 expected of 320, deviation 7.7
 
 
+@pytest.mark.parametrize("channels", [2, 8, 12, 16, 48])
+def test_groups_of_any_width_in_bfloat16(channels):
+    generator = np.random.default_rng(0)
+    wide = layers.WeightNormConv1d(4 * channels, 8, 4)
+    for variable in wide.weights:
+        variable.assign(tf.round(16 * generator.standard_normal(variable.shape)) / 16)
+    with layers.dtype_policy("bfloat16"):
+        narrow = layers.WeightNormConv1d(4 * channels, 8, 4)
+    narrow.set_weights([weight.numpy() for weight in wide.weights])
+    x = (generator.integers(-32, 32, (2, 30, 4 * channels)) / 16).astype(np.float32)
+    found = narrow(tf.cast(x, tf.bfloat16))
+    assert found.dtype == tf.bfloat16
+    assert relative(found, wide(x)) <= 2e-2
+
+
 def test_the_last_norm_follows_a_dropped_layer():
     model = tiny(**{**QUIET, **NORMS["layer-pre"]})
     output = model(waveforms(), layer_keep=np.array([True, False]), output_hidden_states=True)

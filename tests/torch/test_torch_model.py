@@ -94,6 +94,19 @@ def test_half_precision(norm, masked, dtype):
     assert relative(narrow.loss, wide.loss) <= 2e-2
 
 
+@pytest.mark.parametrize("channels", [2, 8, 15, 16, 48])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_groups_of_any_width_in_bfloat16(channels, autocast):
+    x, weight = torch.randn(2, 4 * channels, 30).bfloat16(), torch.randn(4 * channels, channels, 8).bfloat16()
+    bias = torch.randn(4 * channels).bfloat16()
+    exact = layers.grouped_conv1d(x.double(), weight.double(), bias.double(), 4)
+    assert exact.shape == (2, 4 * channels, 31)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        given = (x.float(), weight.float(), bias.float()) if autocast else (x, weight, bias)
+        found = layers.grouped_conv1d(*given, 4)
+    assert relative(found.double(), exact) <= 1e-2
+
+
 def test_group_norm_statistics_do_not_overflow_in_half_precision():
     norm = layers.ChannelGroupNorm(2).half()
     values = 300 * torch.randn(1, 2, 4000, generator=torch.Generator().manual_seed(0)).half()  # squares exceed 65504
