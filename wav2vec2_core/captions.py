@@ -62,7 +62,7 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one caption shows. start, end: seconds; speaker: who says it, where several are told apart."""
+    """The content of one caption. start, end: seconds; speaker: its name, if speakers are distinguished."""
 
     start: float
     end: float

@@ -1,4 +1,4 @@
-"""What the models of every back end have in common: loading, saving, and what programs ask of a model.
+"""Base class of every back end's models: loading, saving, and the interface that training programs use.
 
 A back end adds how its own modules are made, filled and read (``from_source``, ``arrays``, ``is_trainable``).
 """

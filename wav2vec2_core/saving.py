@@ -136,7 +136,7 @@ def _begin(stage: Path, folder: Path) -> None:
                 raise
         else:
             return
-        with locked(pending) as is_there:  # its process is through with it, or was killed
+        with locked(pending) as is_there:  # its process has finished with it, or was killed
             if is_there:
                 unfinished = PendingSave.of(folder)
                 if unfinished is not None:

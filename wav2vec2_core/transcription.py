@@ -374,7 +374,7 @@ class Transcriber:
         return Result.of(item.recording, self._transcript(item, text, words))
 
     def _long_logits(self, item: _Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
-        """The logits of a long recording, piece by piece; one is through with when the next is asked for."""
+        """Yield the logits of a long recording in pieces; requesting the next counts the last as processed."""
         done = 0.0
         for logits in logit_blocks(
             self.model,

@@ -1,4 +1,4 @@
-"""What a group norm after the first convolution needs to know of a whole recording, gathered block by block.
+"""Statistics of a whole recording for the group norm after the first convolution, updated block by block.
 
 The output of a convolution over windows w is linear in them, so its mean and variance over the recording follow
 exactly from the windows' mean and covariance: mean(a.w + b) = a.mean(w) + b, var(a.w + b) = a.cov(w).a. Known

@@ -122,7 +122,7 @@ class InferenceModel:
             return encode_in_tiles(self.config, self._encoder, waveforms, statistics)
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
+        """Run the rest of the model: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
 
         Raises:
             InputError: features have another shape.

@@ -52,7 +52,7 @@ def ctc_loss(logits: Array, lengths: Array, labels: Array, *, blank: int, reduct
 def ctc_loss_sum(
     logits: Array, lengths: Array, labels: Array, *, blank: int, reduction: str, zero_infinity: bool
 ) -> tuple[Array, Array]:
-    """What ``ctc_loss`` adds up, and what a mean over several batches is to be divided by; arguments as there.
+    """The sum of ``ctc_loss``, and the divisor of a mean over several batches; arguments as in ``ctc_loss``.
 
     Returns:
         The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;

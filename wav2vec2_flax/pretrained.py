@@ -308,7 +308,7 @@ class FlaxWav2Vec2PreTrainedModel(nnx.Module, PretrainedModel):
         fill_weights(self, initial_values(adapter_table(self.config, self.head), seed))
 
     def adapter_parameters(self) -> dict[str, Array]:
-        """What adapter-only training leaves trainable, by checkpoint name.
+        """The parameters that adapter-only training updates, by checkpoint name.
 
         Raises ``InputError`` for a model without adapters.
         """

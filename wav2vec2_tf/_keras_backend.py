@@ -17,7 +17,7 @@ if _chosen != "tensorflow":  # importing Keras would load that framework, or fai
 # Where TensorFlow is imported already this comes too late, and the groups are computed one by one.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import tensorflow  # noqa: E402, F401  first: where it is missing, the error shall say so
+import tensorflow  # noqa: E402, F401  first: if it is missing, the error must say so
 
 _remedy = 'set KERAS_BACKEND=tensorflow before Keras is imported, or "backend": "tensorflow" in ~/.keras/keras.json'
 try:

@@ -48,7 +48,7 @@ def export_saved_model(
     Inputs: ``waveforms`` (batch, samples) float32, and ``lengths`` (batch,) int32, the samples before the padding.
     Output: ``logits`` (batch, frames, vocab) or (batch, labels), and with frames their number, ``frames`` (batch,);
     ``last_hidden_state`` or ``projected_states`` of models without logits. Load the model with
-    ``masked_group_norm=True`` if padding shall change nothing.
+    ``masked_group_norm=True`` if padding must not change results.
 
     Args:
         model: any head.

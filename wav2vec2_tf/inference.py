@@ -110,7 +110,7 @@ class InferenceModel:
             )
 
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
+        """Run the rest of the model: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
 
         Raises:
             InputError: features have another shape.
@@ -191,7 +191,7 @@ class InferenceModel:
         return hidden if getattr(model, "layer_weights", None) is None else model.mixed(states)
 
     def _scores(self, features: Tensor) -> Tensor:
-        """What the head makes of (1, frames, conv_dim[-1])."""
+        """The head's scores for features (1, frames, conv_dim[-1])."""
         model: Any = self.model
         return tf.cast(model.scores(self._read(features), None), tf.float32)
 

@@ -59,7 +59,7 @@ def ctc_loss(
 def ctc_loss_sum(
     logits: Tensor, lengths: Tensor, labels: Tensor, *, blank: int, reduction: str, zero_infinity: bool
 ) -> tuple[Tensor, Tensor]:
-    """What ``ctc_loss`` adds up, and what a mean over several batches is to be divided by; arguments as there.
+    """The sum of ``ctc_loss``, and the divisor of a mean over several batches; arguments as in ``ctc_loss``.
 
     Returns:
         The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;

@@ -149,5 +149,5 @@ class CudaRecorder:
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """What records on ``device``; ``None`` where that is no CUDA device."""
+    """The recorder for ``device``; ``None`` if it is not a CUDA device."""
     return CudaRecorder(device) if device.type == "cuda" else None

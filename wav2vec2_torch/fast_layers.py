@@ -134,7 +134,7 @@ def has_varlen(weight: Tensor, head_dim: int) -> bool:
 
 
 def ends_of(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Where utterances begin and end, as ``attend`` wants it: (utterances + 1,) int32."""
+    """Start and end of each utterance, as ``attend`` requires: (utterances + 1,) int32."""
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 

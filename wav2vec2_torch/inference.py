@@ -159,7 +159,7 @@ class InferenceModel:
 
     @torch.inference_mode()
     def contextualize(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What follows the feature encoder: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
+        """Run the rest of the model: (frames, conv_dim[-1]) each -> what ``logits`` returns; full attention.
 
         Raises:
             InputError: features have another shape.

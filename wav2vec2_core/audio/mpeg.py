@@ -211,7 +211,7 @@ def _is_frame(scan: Scan, offset: int, count: int) -> bool:
 
 
 def _next_frame(scan: Scan, offset: int) -> int | None:
-    """Where the next frames are, tags and whatever else between them skipped."""
+    """The offset of the next frames, skipping tags and other bytes."""
     while offset < scan.size:
         offset = skip_tag(scan, offset)
         if _is_frame(scan, offset, 1) and _is_frame(scan, offset, 2):

@@ -1,4 +1,4 @@
-"""What belongs to a model beside its weights: vocabulary, feature extractor, language model, model card, adapters."""
+"""The files of a model beside its weights: vocabulary, feature extractor, language model, model card, adapters."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _FRAMES = 8
 
 @dataclass(kw_only=True)
 class Receipt:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
         source, source_format, target, target_format: from where to where.

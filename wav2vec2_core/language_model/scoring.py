@@ -1,4 +1,4 @@
-"""What a language model makes of a text."""
+"""The scores of a language model for a text."""
 
 from __future__ import annotations
 

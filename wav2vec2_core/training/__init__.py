@@ -1,1 +1,1 @@
-"""What training shares between the back ends. Losses, gradients and optimizers are theirs, in ``wav2vec2_*.train``."""
+"""Training code shared by the back ends. Losses, gradients and optimizers are theirs, in ``wav2vec2_*.train``."""

@@ -190,7 +190,7 @@ class RunFolder:
 
 
 def verify(checkpoint: SavedCheckpoint) -> str | None:
-    """What is wrong with the files of a checkpoint, or nothing."""
+    """Describe what is wrong with the files of a checkpoint; empty if nothing is."""
     try:
         listed = read_json(checkpoint.folder / _SEAL)["files"]
         for name, digest in listed.items():

@@ -90,7 +90,7 @@ class Trainer(Protocol):
         ...
 
     def fetch(self, handle: Any) -> dict[str, float]:
-        """What a step gave; waits for it.
+        """The results of a step; waits for it.
 
         ``loss`` and the other terms of the head: sums of this process's batches, divided by ``targets``; ``count``:
         what there was of targets in them; ``gradient_norm``: before clipping; ``refused``: 1 where nothing changed.
