@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.batching import as_numpy
-from wav2vec2_core.errors import CheckpointError, InputError
+from wav2vec2_core.errors import CheckpointError, InputError, brief
 from wav2vec2_core.weight_files.arrays import WeightFile, numpy_dtype
 from wav2vec2_core.weight_files.flax_msgpack import FlaxFile
 from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile
@@ -24,6 +24,7 @@ CANONICAL_ENDINGS = {
     ".parametrizations.weight.original1": ".weight_v",
     "mask_time_emb_vector": "masked_spec_embed",  # transformers < 4.6
 }
+_MOST_AXES = 32  # numpy 1 has no more
 #: Parts of names that torch.compile, FullyShardedDataParallel and checkpointing put in for a module of their own.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -60,8 +61,13 @@ class Checkpoint:
         self.dtypes: dict[str, str] = {}
         self._places: dict[str, tuple[WeightFile, str]] = {}
         for file in files:
-            for stored in file.shapes:
+            for stored, shape in file.shapes.items():
                 name = canonical_name(stored)
+                if len(shape) > _MOST_AXES:
+                    raise CheckpointError(
+                        f"{file.path} has {brief(stored)} with {len(shape)} axes, {_MOST_AXES} are possible: "
+                        "it is damaged, download or copy it again"
+                    )
                 if name in self._places:
                     other_file, other = self._places[name]
                     raise CheckpointError(

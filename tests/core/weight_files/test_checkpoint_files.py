@@ -454,3 +454,11 @@ def test_names_of_wrapped_modules(tmp_path, wrapped):
     checkpoint = opened(tmp_path)
     assert {*checkpoint.shapes} == {"conv.weight", "lm_head.bias", "module_of_mine.weight"}
     assert checkpoint.read("lm_head.bias").tolist() == [1, 1]
+
+
+def test_more_axes_than_arrays_have(tmp_path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}).encode()
+    header += b" " * (-len(header) % 8)
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match="'w' with 70 axes, 32 are possible"):
+        opened(tmp_path)
