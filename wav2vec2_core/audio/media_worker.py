@@ -242,7 +242,7 @@ def _track(container: Any, wanted: int | str | None, answers: Answers) -> Any:
     streams = list(container.streams.audio)
     if not streams:
         raise RefusedError("holds no audio: name a recording, or a video with sound")
-    default = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    default = next((stream for stream in streams if _is_default(stream)), streams[0])
     names = [stream.metadata.get("language", "") for stream in streams]
     listed = ", ".join(f"{index}{f' ({name[:12]})' if name else ''}" for index, name in enumerate(names[:16]))
     if wanted is None:
@@ -257,6 +257,11 @@ def _track(container: Any, wanted: int | str | None, answers: Answers) -> Any:
     if not 0 <= index < len(streams):
         raise RefusedError(f"has no audio track {str(wanted)[:20]!r:.100}: it has {listed}")
     return streams[index]
+
+
+def _is_default(stream: Any) -> bool:
+    """By the lowest bit of the stream's disposition, which older releases of PyAV do not know."""
+    return bool(getattr(getattr(stream, "disposition", 0), "value", 0) & 1)
 
 
 def _read(answers: Answers, container: Any, stream: Any, request: dict[str, Any]) -> None:
@@ -342,7 +347,8 @@ def _frames(container: Any, stream: Any, answers: Answers) -> Iterator[Any]:
 
 def _samples(frame: Any) -> Any:
     """(samples, channels) of a frame, in its own type."""
-    channels = frame.layout.nb_channels
+    layout = frame.layout
+    channels = layout.nb_channels if hasattr(layout, "nb_channels") else len(layout.channels)  # PyAV before 13
     if not frame.format.is_planar:
         return frame.to_ndarray().reshape(-1, channels)
     if channels <= _PLANES:
@@ -444,7 +450,6 @@ if __name__ == "__main__":
     import av
     import numpy
     from av.error import FFmpegError
-    from av.stream import Disposition
 
     MIXING, SCANNING = _beside("mixing"), _beside("scanning")
     main()
