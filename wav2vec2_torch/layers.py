@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -229,7 +229,7 @@ def draw(function: Callable[..., np.ndarray], *args: Any, device: torch.device, 
 
 def _draw_between_graphs(*args: Any, **options: Any) -> Tensor:
     # Marked here and not at import: ``torch.compiler.disable`` imports the compiler, which takes longer than torch.
-    return torch.compiler.disable(_draw)(*args, **options)
+    return cast("Callable[..., Tensor]", torch.compiler.disable(_draw))(*args, **options)
 
 
 @contextmanager

@@ -33,13 +33,15 @@ def _check_backend(name: str) -> bool:
     try:
         backend = load_backend(name)
         devices = backend.inference.devices()
+        summaries = []
         for device in devices:
             model = backend.inference.load_model(EMBEDDED_MODEL, device=device)
             model.logits([np.zeros(16_000, np.float32)])
+            summaries.append(model.summary())
     except Wav2Vec2Error as error:
         _row(False, f"back end {name}", str(error).splitlines()[0])
         return False
-    _row(True, f"back end {name}", f"ran the embedded model on {', '.join(devices)}: {model.summary()}")
+    _row(True, f"back end {name}", f"ran the embedded model on {', '.join(devices)}: {summaries[0]}")
     return True
 
 
