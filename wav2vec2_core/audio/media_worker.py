@@ -36,7 +36,7 @@ _MOST_BEFORE = 5.0  # seconds of sound before the clock's zero that are left out
 _MOST_PADDING = 4096  # samples behind the stated end that an encoder may add
 _LAST_PACKETS = 8  # decoded for the length of a recording: the last packet's own is often unknown
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-_PLANES = 8  # PyAV knows the first 8 planes of a frame and reads the others past the end of their table
+_PLANES = 8  # of this many or more PyAV reads planes past the end of their table: it looks for a null behind the last
 _ALIVE = 2.0  # seconds between signs of life
 # Containers whose clock begins at 0, and those where it begins with the first of their streams. Others have no clock.
 _FROM_ZERO = ("mov", "matroska", "avi")
@@ -351,7 +351,7 @@ def _samples(frame: Any) -> Any:
     channels = layout.nb_channels if hasattr(layout, "nb_channels") else len(layout.channels)  # PyAV before 13
     if not frame.format.is_planar:
         return frame.to_ndarray().reshape(-1, channels)
-    if channels <= _PLANES:
+    if channels < _PLANES:
         return frame.to_ndarray().T
     packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate).resample(frame)
     return numpy.concatenate([part.to_ndarray() for part in packed], axis=1).reshape(-1, channels)

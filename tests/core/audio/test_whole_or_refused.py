@@ -300,11 +300,12 @@ def test_many_channels_through_pyav(count, layout):
     assert np.allclose(samples, 0.25)
 
 
-def test_channels_that_stand_one_after_the_other():
-    """PyAV reads the ninth plane of a frame and those after it past its table of them."""
-    values = np.stack([tone(0.5) * (index + 1) / 16 for index in range(16)])
-    data = many_channels("aac", values, "hexadecagonal")
-    levels = [Recording.from_bytes(data, channel=index).read().std() for index in range(16)]
+@pytest.mark.parametrize(("count", "layout"), [(6, "5.1"), (8, "7.1"), (16, "hexadecagonal")])
+def test_channels_that_stand_one_after_the_other(count, layout):
+    """PyAV looks for a null behind the last plane of a frame: of 8 planes or more it reads past its table of them."""
+    values = np.stack([tone(0.5) * (index + 1) / 16 for index in range(count)])
+    data = many_channels("aac", values, layout)
+    levels = [Recording.from_bytes(data, channel=index).read().std() for index in range(count)]
     assert sorted(np.round(levels, 2)) == pytest.approx(sorted(np.round(values.std(1), 2)), abs=0.03)
 
 
