@@ -10,36 +10,43 @@ from wav2vec2_core.audio.scanning import Scan
 
 _TAIL = 1 << 16  # bytes looked at first; a frame of few channels is smaller
 _WHOLE_TAIL = 1 << 21
+_FEW_BYTES = 4096
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")  # begins the header of a frame
 _SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
-def flac_samples(scan: Scan, start: int, end: int) -> int | None:
-    """Samples of each channel up to the end of the last frame before ``end``; ``None`` where none is found.
+def flac_samples(scan: Scan, start: int, end: int) -> tuple[int, int] | None:
+    """Samples of each channel up to the end of the last frame before ``end``, and how many bytes lie behind it.
 
     ``start``: of the stream. Frames are found by their headers, which have a checksum; the last two must follow each
-    other, so that no chance pattern is taken for one.
+    other, so that no chance pattern is taken for one. The last one is taken to be as large as the largest.
+    ``None`` where none is found.
     """
     info = scan.at(start + 8, 34)
     if len(info) < 34:
         return None
-    largest = int.from_bytes(info[2:4], "big")
+    largest, most_bytes = int.from_bytes(info[2:4], "big"), int.from_bytes(info[7:10], "big")
     for size in (_TAIL, _WHOLE_TAIL):
-        tail = scan.at(max(start + 42, end - size), min(size, end - start - 42))
-        frames = _frames(tail, largest)
-        for (first, length), (second, last) in reversed(list(pairwise(frames))):
+        begin = max(start + 42, end - size)
+        frames = _frames(scan.at(begin, min(size, end - start - 42)), largest)
+        for (_, first, length), (offset, second, last) in reversed(list(pairwise(frames))):
             if first + length == second:
-                return second + last
-        if len(frames) == 1 and frames[0][0] == 0:
-            return frames[0][1]
+                return second + last, _behind(end - begin - offset, most_bytes)
+        if len(frames) == 1 and frames[0][1] == 0:
+            return frames[0][2], _behind(end - begin - frames[0][0], most_bytes)
     return None
 
 
-def _frames(data: bytes, largest: int) -> list[tuple[int, int]]:
-    """First sample and length of what looks like a frame's header; ``largest``: samples of a frame of fixed size."""
-    headers = (data[match.start() : match.start() + 16] for match in _SYNC.finditer(data))
-    found = (_frame(header, largest) for header in headers if len(header) > 6)
-    return [frame for frame in found if frame is not None]
+def _behind(size: int, most_bytes: int) -> int:
+    """Bytes behind a frame, 0 unless they are too many for a wrong statement of the largest frame's size."""
+    return size - most_bytes if most_bytes and size - most_bytes > _FEW_BYTES else 0
+
+
+def _frames(data: bytes, largest: int) -> list[tuple[int, int, int]]:
+    """Offset, first sample and length of what looks like a frame's header; ``largest``: samples of a fixed size."""
+    headers = ((match.start(), data[match.start() : match.start() + 16]) for match in _SYNC.finditer(data))
+    found = ((offset, _frame(header, largest)) for offset, header in headers if len(header) > 6)
+    return [(offset, *frame) for offset, frame in found if frame is not None]
 
 
 def _frame(header: bytes, largest: int) -> tuple[int, int] | None:

@@ -69,6 +69,8 @@ def _part(scan: Scan, begin: int) -> Part | list[Part] | Iterator[Part]:
         return _flv(scan, begin)
     if start[4:8] in _ISO_BOXES:
         return _iso(scan, begin)
+    if scan.at(begin, 20) == b"Creative Voice File\x1a":  # libsndfile takes headers of blocks for samples
+        return Part(begin, scan.size, is_media=True)
     if scan.at(skip_tag(scan, begin), 8) in _FLAC_STREAMINFO:
         return _flac(scan, begin)
     return mpeg_parts(scan, begin) or [Part(begin, scan.size)]
@@ -219,20 +221,31 @@ def _caf(scan: Scan, begin: int) -> Part:
 
 def _flac(scan: Scan, begin: int) -> Iterator[Part]:
     """A total of 0 samples means "unknown": then the last frame tells. Returns where the next part begins."""
-    start = skip_tag(scan, begin)
+    start, end = skip_tag(scan, begin), scan.size
+    if scan.at(end - 128, 3) == b"TAG":
+        end -= 128
     stated = scan.number(start + 21, 5)
     total = stated & _FLAC_UNKNOWN
-    if total and (flac_samples(scan, start, scan.size) or 0) <= total:
-        yield Part(begin, scan.size)
-        total = -1
-    following = min((at for mark in _FLAC_STREAMINFO if (at := scan.find(mark, start + 42)) >= 0), default=scan.size)
+    if total:
+        found, behind = flac_samples(scan, start, end) or (0, 0)
+        if found <= total:
+            following = None if found == total and not behind else _flac_follows(scan, start)
+            yield Part(begin, following or end, left_over=behind if found == total and not following else 0)
+            total = -1
+    following = _flac_follows(scan, start) or scan.size
     if total >= 0:
-        found = flac_samples(scan, start, following)
+        until = following if following < scan.size else end
+        samples, behind = flac_samples(scan, start, until) or (None, 0)
         if following < scan.size:
-            found = total or found
-        written = (stated - total + (found or _FLAC_UNKNOWN)).to_bytes(5, "big")
-        yield Part(begin, following, ((start + 21, written),), is_promise=found is not None)
+            samples = total or samples
+        written = (stated - total + (samples or _FLAC_UNKNOWN)).to_bytes(5, "big")
+        yield Part(begin, until, ((start + 21, written),), is_promise=samples is not None, left_over=behind)
     return following
+
+
+def _flac_follows(scan: Scan, start: int) -> int | None:
+    """Where another FLAC stream begins behind the one at ``start``."""
+    return min((at for mark in _FLAC_STREAMINFO if (at := scan.find(mark, start + 42)) >= 0), default=None)
 
 
 # ---- containers that only PyAV reads --------------------------------------------------------------------------------
@@ -260,10 +273,15 @@ def _iso(scan: Scan, begin: int) -> Part:
         if size == 0:
             offset = scan.size
             break
-        if size < 8:
+        if size < 8 or (offset + size > scan.size and not _is_box(header[4:8])):
             break
         offset += size
     return _media(scan, begin, offset)
+
+
+def _is_box(kind: bytes) -> bool:
+    """Whether a box of this kind stands at the top of a file; text behind the last one reads as a box of gigabytes."""
+    return kind in _ISO_BOXES or kind in (b"sidx", b"mfra", b"meta", b"uuid", b"emsg", b"prft", b"pdin", b"udta")
 
 
 def _is_start_of_other(header: bytes) -> bool:

@@ -55,6 +55,7 @@ class _Run:
     promised: int | None = None
     first: int = 0  # where its frames of sound begin, or the one before them that states their number
     has_mark: bool = False
+    count_at: int = 0  # where that number stands
     cut: int = 0  # bytes that its last frame lacks
     garbage: int = 0  # bytes behind it that are neither frames nor tags
 
@@ -79,13 +80,16 @@ def mpeg_parts(scan: Scan, begin: int) -> list[Part]:
         form, is_last = forms[run.form], index == len(runs) - 1
         prefix = b"" if run.promised is not None else _mark(scan.at(run.begin, 4), run.frames, form)
         length = max(1, run.frames * form.samples - (_DELAY if prefix else 0))
-        missing = None
+        missing, patches = None, ()
+        if run.promised == run.frames + 1 and not run.cut:  # the frame that states the number is counted too
+            patches = ((run.count_at, run.frames.to_bytes(4, "big")),)
         if run.promised is not None and run.frames + 1 < run.promised:
             missing = f"is truncated: it promises {run.promised} frames and holds {run.frames}"
         found.append(
             Part(
                 begin if index == 0 and not prefix else run.first,
                 scan.size if is_last and _is_tag(scan, run.end) else run.end,
+                patches=patches,
                 prefix=prefix,
                 is_promise=run.promised is not None,
                 length=None if run.promised is not None else length,
@@ -129,6 +133,7 @@ def _walk(scan: Scan, offset: int) -> _Run:
     run = _Run(offset, value >> 16)
     promised, size, run.has_mark = _promise(buffer, value)
     run.promised = promised
+    run.count_at = offset + (50 if buffer[36:40] == b"VBRI" else 12 + _side(_table()[1][value >> 16]))
     limit = promised if promised else 1 << 62
     stated_end = offset + size if size else 1 << 62
     form, frames, get = value >> 16, 0, lengths.get

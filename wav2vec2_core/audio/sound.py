@@ -82,6 +82,8 @@ def sound_length(sound: Any, part: Part) -> int | None:
     """Samples of a part by its headers, ``None`` where they do not say."""
     if part.length is not None:
         return part.length
+    if sound.subtype.startswith("MPEG") and sound.format != "MP3":  # in wav: chunk "fact" counts padding too
+        return None
     return sound.frames if part.is_promise and sound.frames < _NO_LENGTH else None
 
 
@@ -114,7 +116,12 @@ def _blocks(sound: Any, part: Part, reading: Reading, begin: int, before: float)
 def _check_end(sound: Any, part: Part, reading: Reading, found: int, before: float, error: Exception | None) -> None:
     """Whether all of a part was read."""
     length, seconds = sound_length(sound, part), before + found / sound.samplerate
-    if error is not None:
+    if error is not None and part.length is None and length is not None and found >= length:
+        if not part.left_over:  # decoders look beyond the last sample
+            reading.note(
+                f"{reading.name}: what lies behind second {seconds:.2f} is no part of its sound and is not read"
+            )
+    elif error is not None:
         of = f"it promises {length} samples and {found}" if length is not None else f"{found} samples"
         reading.harm(f"is damaged or truncated: {of} can be decoded", seconds, error)
     elif part.missing is not None:

@@ -206,6 +206,74 @@ def test_a_tag_behind_an_mp3_is_no_sound():
     assert_whole(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + data + b"TAG" + b"x" * 125, lengths(data)[1])
 
 
+def encoded(samples, form, codec, rate):
+    """Mono samples in a container of PyAV's."""
+    av = pytest.importorskip("av", reason="PyAV comes with the media extra")
+    file = io.BytesIO()
+    with av.open(file, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray((samples[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_noted"), [(b"TAG" + b"x" * 125, False), (b"junk" * 700, True), (bytes(3000), True)]
+)
+def test_what_follows_the_last_sample_of_a_flac_does_not_make_it_damaged(tail, is_noted):
+    recording = Recording.from_bytes(write_sound(tone(1.0), "flac") + tail)
+    assert len(recording.read()) == RATE
+    assert [("is no part of its sound" in note) for note in recording.notes] == [True] * is_noted
+
+
+def test_flac_and_something_else_joined_is_refused():
+    assert "joined from different files" in refusal(write_sound(tone(0.5), "flac") + write_sound(tone(20.0), "mp3"))
+
+
+def test_flac_of_other_block_sizes_joined():
+    """Frames are numbered: in the blocks of the first stream the numbers of the second mean nothing."""
+    first = encoded(tone(1.0, 44_100), "flac", "flac", 44_100)
+    data = first + encoded(tone(1.5, 22_050), "flac", "flac", 22_050)
+    assert_whole(data, 2.5)
+    recording = Recording.from_bytes(data)
+    recording.read()
+    assert recording.notes == []
+
+
+@pytest.mark.parametrize("kind", ["m4a", "fragmented mp4"])
+def test_text_behind_an_mp4_is_no_box(kind):
+    data = media(tone(1.0), kind)
+    recording = Recording.from_bytes(data + b"<html>not found</html>" * 9)
+    assert np.array_equal(recording.read(), Recording.from_bytes(data).read())
+    assert "198 bytes" in recording.notes[0]
+    assert "is truncated" in refusal(data[:-1])
+
+
+def test_an_mp3_that_counts_the_frame_with_the_count():
+    data = encoded(tone(1.0), "mp3", "libmp3lame", RATE)
+    at = max(data.find(b"Xing"), data.find(b"Info")) + 8
+    frames = int.from_bytes(data[at : at + 4], "big")
+    one_more = replaced(data, b"", at, (frames + 1).to_bytes(4, "big"))
+    assert np.array_equal(Recording.from_bytes(one_more).read(), Recording.from_bytes(data).read())
+    assert "is truncated" in refusal(replaced(data, b"", at, (frames + 2).to_bytes(4, "big")))
+
+
+def test_mp3_in_a_wav_whose_number_of_samples_counts_padding():
+    data = encoded(tone(1.0, 44_100), "wav", "libmp3lame", 44_100)
+    stated = int.from_bytes(data[data.index(b"fact") + 8 :][:4], "little")
+    assert_whole(replaced(data, b"fact", 8, (stated + 1500).to_bytes(4, "little")), 1.0, 0.1)
+
+
+def test_creative_voice_files_are_read_block_by_block():
+    data = encoded(tone(1.0, 44_100), "voc", "pcm_s16le", 44_100)
+    assert_whole(data, 1.0)
+    samples, rate = Recording.from_bytes(data).read(), RATE
+    assert np.argmax(np.abs(np.fft.rfft(samples))) * rate / len(samples) == pytest.approx(440, abs=2)
+    assert np.corrcoef(samples[100:15_000], Recording.of(tone(1.0, 44_100), 44_100).read()[100:15_000])[0, 1] > 0.99
+
+
 # ---- one clock ------------------------------------------------------------------------------------------------------
 
 
