@@ -106,4 +106,8 @@ def test_subtitles():
         "\ufeffWEBVTT\n\n00:01.000 --> 00:02.000\n<v A>a &amp; b</v>\n\n2\n00:00:03,5 --> 100:00:04,000\nc\n".encode()
     )
     for _ in range(ROUNDS):
-        assert all("\n" not in line for line in spoken_lines(mutated(chance, content).decode("utf-8", "replace")))
+        try:
+            lines = spoken_lines(mutated(chance, content).decode("utf-8", "replace"))
+        except Wav2Vec2Error as error:
+            lines = [str(error)]
+        assert all("\n" not in line for line in lines)

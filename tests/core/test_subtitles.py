@@ -3,6 +3,7 @@
 import pytest
 
 from wav2vec2_core.captions import Layout, Segment, TimedWord, render
+from wav2vec2_core.errors import InputError
 from wav2vec2_core.subtitles import spoken_lines
 
 
@@ -19,6 +20,18 @@ def test_srt_without_empty_lines():
     assert spoken_lines(text) == ["one", "two"]
 
 
+def test_no_line_of_srt_is_lost():
+    text = "\ufeff1\n00:00:01,000 --> 00:00:02,500\none\n\ntwo\n\n2\n00:00:02,500 --> 00:00:03,000\nthree\n"
+    assert spoken_lines(text) == ["one two", "three"]
+
+
+@pytest.mark.parametrize("times", ["00:00:02,500 -> 00:00:03,000", "00:00:02,500 --> ", "0:02 \u2013> 0:03"])
+@pytest.mark.parametrize("first", ["1\n00:00:01,000 --> 00:00:02,500\none\n\n", "WEBVTT\n\n", ""])
+def test_times_that_cannot_be_read_are_an_error(times, first):
+    with pytest.raises(InputError, match=rf"^line {first.count(chr(10)) + 2}, .*mend the times"):
+        spoken_lines(f"{first}2\n{times}\nfour\n")
+
+
 def test_webvtt():
     text = (
         "\ufeffWEBVTT - a title\nKind: captions\n\nNOTE\nnot said\n\nSTYLE\n::cue {color: red}\n\n"
@@ -29,7 +42,9 @@ def test_webvtt():
     assert spoken_lines("WEBVTT") == []
 
 
-@pytest.mark.parametrize("text", ["one\ntwo", "", "12\n13:00 a --> b", "WEBVTTX\none", "a <i>b</i> &amp; c", "1\n\n2"])
+@pytest.mark.parametrize(
+    "text", ["one\ntwo", "", "12\n13:00 a --> b", "WEBVTTX\none", "a <i>b</i> &amp; c", "1\n\n2", "3 -> 4"]
+)
 def test_other_texts_stay_as_they_are(text):
     assert spoken_lines(text) == text.splitlines()
 
