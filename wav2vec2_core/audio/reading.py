@@ -60,7 +60,7 @@ class Reading:
         """Raise ``AudioError`` with ``reason`` ("is truncated: ..."), or keep what was read and remember why."""
         if not self.keep:
             raise AudioError(
-                f"{self.name} {reason}; download or export it again, or keep what can be read (on-damage keep)"
+                f"{self.name} {reason}; download or export it again, or keep what can be read (--on-damage keep)"
             ) from cause
         if self.damage is None:
             self.damage = Damage(round(seconds, 3), reason)

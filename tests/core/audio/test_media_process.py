@@ -118,7 +118,8 @@ def test_a_forked_process_starts_its_own(long_file):
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in the background
 from wav2vec2_core.audio import Recording
 blocks = iter(Recording(sys.argv[1]))
 next(blocks)
