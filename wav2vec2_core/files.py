@@ -166,9 +166,9 @@ def flush(path: Path) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically. Raises ``OutputError``."""
+    """Write UTF-8 text atomically; half a character becomes its escape, such as ``\\ud800``. Raises ``OutputError``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -5,7 +5,15 @@ import stat
 import pytest
 
 from wav2vec2_core.errors import CheckpointError, OutputError
-from wav2vec2_core.files import atomic_folder, atomic_path, check_file_name, make_folder, write_json, write_text
+from wav2vec2_core.files import (
+    atomic_folder,
+    atomic_path,
+    check_file_name,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def test_write_replaces_whole_files(tmp_path):
@@ -90,3 +98,10 @@ def test_names_that_would_leave_their_folder(name):
 
 def test_plain_names_pass():
     assert check_file_name("model-00001-of-00002.safetensors", "shard") == "model-00001-of-00002.safetensors"
+
+
+def test_half_a_character_becomes_its_escape(tmp_path):
+    write_text(tmp_path / "text.srt", "a\ud800b\n")
+    assert (tmp_path / "text.srt").read_bytes() == b"a\\ud800b\n"
+    write_json(tmp_path / "vocab.json", {"\ud800": 1, "é": 2})
+    assert read_json(tmp_path / "vocab.json") == {"\ud800": 1, "é": 2}
