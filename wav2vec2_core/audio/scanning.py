@@ -17,8 +17,8 @@ class Scan:
         self.size = file.seek(0, os.SEEK_END)
 
     def at(self, offset: int, count: int) -> bytes:
-        """``count`` bytes from ``offset``; fewer at the end of the file."""
-        if offset >= self.size or count <= 0:
+        """``count`` bytes from ``offset``; fewer at the end of the file, none before its start."""
+        if not 0 <= offset < self.size or count <= 0:
             return b""
         self._file.seek(offset)
         return self._file.read(count)

@@ -232,6 +232,12 @@ def test_flac_and_something_else_joined_is_refused():
     assert "joined from different files" in refusal(write_sound(tone(0.5), "flac") + write_sound(tone(20.0), "mp3"))
 
 
+def test_a_flac_that_ends_behind_its_header():
+    data = write_sound(tone(0.5), "flac")
+    header = data[:42] if data[4] & 0x80 else data[: data.index(b"\xff\xf8")]
+    assert "is truncated: it promises" in refusal(header)
+
+
 def test_flac_of_other_block_sizes_joined():
     """Frames are numbered: in the blocks of the first stream the numbers of the second mean nothing."""
     first = encoded(tone(1.0, 44_100), "flac", "flac", 44_100)
