@@ -96,6 +96,7 @@ EXCEPTIONS: dict[str, str] = {
     # primitives and files of the framework: only what all have must have one name and meaning
     "*:layers.py:+*": "a framework's quirks live there",
     "*:layers.py:-draw": "keys in JAX, draw_on_host in TensorFlow",
+    "*:layers.py:-grouped_conv1d": "Keras and nnx have it in WeightNormConv1d; PyTorch's engine calls it too",
     "*:layers.py:-seeded": "keys in JAX; Keras layers have generators of their own, see seed_dropouts",
     "*:layers.py:-values_unseen": "the others compile a step, in which no value is seen",
     "*:layers.py:-checkpointed": "recomputation is a policy of JAX's, and not offered by Keras",

@@ -45,7 +45,8 @@ def ctc_loss(
     emissions = tf.transpose(tf.gather(log_probs, states, axis=2, batch_dims=1), (1, 0, 2))
     two_before = tf.pad(states, [[0, 0], [2, 0]], constant_values=blank)[:, : tf.shape(states)[1]]
     may_skip = (states != blank) & (states != two_before)  # a blank may be left out between different letters
-    losses = _path_loss(emissions, tf.cast(lengths, tf.int32), letter_counts, may_skip)
+    path_loss = _path_loss if tf.inside_function() else _eager_path_loss
+    losses = path_loss(emissions, tf.cast(lengths, tf.int32), letter_counts, may_skip)
 
     if zero_infinity:
         losses = tf.where(tf.math.is_inf(losses), tf.zeros_like(losses), losses)
@@ -72,7 +73,6 @@ def ctc_loss_sum(
     return tf.reduce_sum(losses), tf.reduce_sum(letters)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
 def _path_loss(emissions: Tensor, lengths: Tensor, letter_counts: Tensor, may_skip: Tensor) -> Tensor:
     """-log of the summed probability of all paths, (batch,); its gradient comes from the posteriors of the states.
 
@@ -119,6 +119,11 @@ def _path_loss(emissions: Tensor, lengths: Tensor, letter_counts: Tensor, may_sk
         return -log_likelihood, gradient
 
     return loss_of(emissions)
+
+
+# One graph for all lengths, for eager calls alone. Where the first call was traced within another graph, such as that
+# of ``fit``, gradients of later eager calls were NaN (TensorFlow 2.21).
+_eager_path_loss = tf.function(_path_loss, reduce_retracing=True, autograph=False)
 
 
 def _log_of(condition: Tensor) -> Tensor:

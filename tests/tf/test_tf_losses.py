@@ -1,5 +1,6 @@
 """The losses against slow, obvious computations."""
 
+import importlib.util
 import itertools
 import math
 
@@ -154,3 +155,23 @@ def test_masked_statistics():
 
 def test_regression():
     check_regression(TFWav2Vec2ForSequenceClassification, tf.constant, np.asarray)
+
+
+def test_ctc_has_gradients_in_eager_mode_after_a_graph():
+    """As after ``fit``: in a module of its own, in which nothing has run before."""
+    spec = importlib.util.spec_from_file_location("fresh_losses", losses.__file__)
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    logits, labels = tf.constant(normal(3, 30, 6)), tf.constant([[1, 2], [3, -100], [4, 4]])
+
+    def gradient(logits, labels):
+        lengths = tf.fill(tf.shape(logits)[:1], tf.shape(logits)[1])
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = fresh.ctc_loss(logits, lengths, labels, blank=0, reduction="sum", zero_infinity=False)
+        return tape.gradient(loss, logits)
+
+    signature = [tf.TensorSpec((None, None, 6)), tf.TensorSpec((None, None), tf.int32)]
+    in_graph = tf.function(gradient, input_signature=signature)(logits, labels)
+    for _ in range(2):
+        assert relative(gradient(logits, labels), in_graph) <= 1e-5
