@@ -291,3 +291,19 @@ def check_saving(make, tmp_path, load):
 
 
 __all__ = [name for name in dir() if name.startswith("check_")] + ["HEADS", "checked_batch", "noise_seeds"]
+
+
+#: What the steps of every back end's trainer must satisfy; each takes the back end's ``make``.
+STEPS = (
+    check_micro_batches,
+    check_targets_divide,
+    check_clipping,
+    check_frozen,
+    check_refusal,
+    check_noise,
+    check_half_precision,
+    check_frames_without_labels,
+    check_padding_of_logits,
+    check_pretraining,
+    check_bad_steps,
+)

@@ -16,22 +16,7 @@ def make(head, *, momentum=0.0, seed=0, **fields):
     return trainer, lambda: export_weights(model)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        cases.check_micro_batches,
-        cases.check_targets_divide,
-        cases.check_clipping,
-        cases.check_frozen,
-        cases.check_refusal,
-        cases.check_noise,
-        cases.check_half_precision,
-        cases.check_frames_without_labels,
-        cases.check_padding_of_logits,
-        cases.check_pretraining,
-        cases.check_bad_steps,
-    ],
-)
+@pytest.mark.parametrize("check", cases.STEPS)
 def test_steps(check):
     check(make)
 
