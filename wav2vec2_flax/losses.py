@@ -54,14 +54,17 @@ def ctc_loss_sum(
 ) -> tuple[Array, Array]:
     """The sum of ``ctc_loss``, and the divisor of a mean over several batches; arguments as in ``ctc_loss``.
 
+    A row without letters is filling: it adds nothing to either, and has no gradient.
+
     Returns:
         The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
         otherwise letters.
     """
     losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
     letters = (labels >= 0).sum(1)
+    losses = jnp.where(letters > 0, losses, 0.0)
     if reduction == "mean":
-        return (losses / jnp.maximum(letters, 1)).sum(), jnp.asarray(len(labels))
+        return (losses / jnp.maximum(letters, 1)).sum(), (letters > 0).sum()
     return losses.sum(), letters.sum()
 
 

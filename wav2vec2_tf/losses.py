@@ -62,14 +62,18 @@ def ctc_loss_sum(
 ) -> tuple[Tensor, Tensor]:
     """The sum of ``ctc_loss``, and the divisor of a mean over several batches; arguments as in ``ctc_loss``.
 
+    A row without letters is filling: it adds nothing to either, and has no gradient.
+
     Returns:
         The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
         otherwise letters.
     """
     losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
     letters = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
+    losses = tf.where(letters > 0, losses, tf.zeros_like(losses))
     if reduction == "mean":
-        return tf.reduce_sum(losses / tf.cast(tf.maximum(letters, 1), losses.dtype)), tf.shape(labels)[0]
+        spelled = tf.reduce_sum(tf.cast(letters > 0, tf.int32))
+        return tf.reduce_sum(losses / tf.cast(tf.maximum(letters, 1), losses.dtype)), spelled
     return tf.reduce_sum(losses), tf.reduce_sum(letters)
 
 

@@ -44,14 +44,17 @@ def ctc_loss_sum(
 ) -> tuple[Tensor, Tensor]:
     """The sum of ``ctc_loss``, and the divisor of a mean over several batches; arguments as in ``ctc_loss``.
 
+    A row without letters is filling: it adds nothing to either, and has no gradient.
+
     Returns:
         The sum and the number of what counts: for ``"mean"`` utterances, each with its loss divided by its letters;
         otherwise letters.
     """
     losses = ctc_loss(logits, lengths, labels, blank=blank, reduction="none", zero_infinity=zero_infinity)
     letters = (labels >= 0).sum(1)
+    losses = torch.where((letters > 0).to(losses.device), losses, 0.0)
     if reduction == "mean":
-        return (losses / letters.clamp(min=1).to(losses)).sum(), torch.tensor(len(labels))
+        return (losses / letters.clamp(min=1).to(losses)).sum(), (letters > 0).sum()
     return losses.sum(), letters.sum()
 
 

@@ -173,6 +173,30 @@ def check_frames_without_labels(make):
     assert total == pytest.approx(alone[0], rel=1e-5)
 
 
+def check_rows_without_letters(make):
+    """A row of CTC training whose labels are all negative is filling: no loss, no count, no gradient."""
+    for reduction in ("mean", "sum"):
+        found = []
+        for filling in (0, 2):
+            given = batch(rows=ROWS + filling)
+            given["input_values"][:ROWS], given["labels"][:ROWS] = batch()["input_values"], batch()["labels"]
+            given["labels"][ROWS:] = -100
+            trainer, weights = make("ForCTC", **{**STILL, "ctc_loss_reduction": reduction})
+            before = weights()
+            step = trainer.fetch(trainer.step([given], 0, StepValues(0.01, ROWS)))
+            found.append((step, changes(before, weights())))
+        (alone, moved), (filled, moved_filled) = found
+        assert filled["count"] == alone["count"]
+        assert filled["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert filled["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-4)
+        scale = max(np.abs(array).max() for array in moved.values())
+        assert all(np.abs(moved[name] - moved_filled[name]).max() <= 1e-4 * scale for name in moved)
+    given = {**batch(), "labels": np.full((ROWS, 4), -100)}
+    assert trainer.evaluate(given)["loss"] == (0, 0)
+    only = trainer.fetch(trainer.step([given], 1, StepValues(0.01, ROWS)))
+    assert (only["loss"], only["gradient_norm"], only["refused"]) == (0, 0, 0)
+
+
 def check_padding_of_logits(make):
     trainer, _ = make("ForCTC", **STILL)
     mask = np.ones((ROWS, SAMPLES), np.int32)
@@ -303,6 +327,7 @@ STEPS = (
     check_noise,
     check_half_precision,
     check_frames_without_labels,
+    check_rows_without_letters,
     check_padding_of_logits,
     check_pretraining,
     check_bad_steps,

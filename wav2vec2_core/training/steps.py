@@ -22,10 +22,10 @@ from wav2vec2_core.inputs import check_largest, check_shape, check_shortest, che
 #: Name of an argument -> array.
 #:
 #: ``input_values`` (rows, samples); ``attention_mask`` (rows, samples), 1 for samples and 0 for padding; ``labels``
-#: (rows, letters) for CTC, negative for padding, (rows,) classes or speakers, -100 for none, or (rows, frames, labels)
-#: one-hot, negative for none; ``mask_time_indices`` (rows, frames) bool; ``mask_feature_indices`` (rows, hidden) bool;
-#: ``layer_keep`` (layers,) bool; ``sampled_negative_indices`` (rows, frames, negatives); ``gumbel_noise``
-#: (rows, frames, groups, entries), drawn on the device where it is left out.
+#: (rows, letters) for CTC, negative for padding (a row without letters adds nothing), (rows,) classes or speakers, -100
+#: for none, or (rows, frames, labels) one-hot, negative for none; ``mask_time_indices`` (rows, frames) bool;
+#: ``mask_feature_indices`` (rows, hidden) bool; ``layer_keep`` (layers,) bool; ``sampled_negative_indices``
+#: (rows, frames, negatives); ``gumbel_noise`` (rows, frames, groups, entries), drawn on the device where left out.
 Batch = Mapping[str, np.ndarray]
 
 _FLOATS = ("input_values", "gumbel_noise")
