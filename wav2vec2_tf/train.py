@@ -128,6 +128,10 @@ class Trainer:
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(self._run(given).numpy(), rows, self.config)
 
+    def add_up(self, numbers: Sequence[float]) -> list[float]:
+        """The sum of each number over all processes."""
+        return [float(number) for number in numbers]
+
     def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
         """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
         return write_state(folder, *self._state())

@@ -11,7 +11,7 @@ from model_cases import QUIET, SAMPLES
 from wav2vec2_core import masking
 from wav2vec2_core.errors import CheckpointError, InputError, OutputError, ParameterMismatchError
 from wav2vec2_core.parameters import trainable_names
-from wav2vec2_core.training.steps import StepValues, checked_batch, noise_seeds
+from wav2vec2_core.training.steps import StepValues, checked_batch, filled_batch, noise_seeds
 
 #: No draw of any kind, and every row by itself.
 STILL = {**QUIET, "apply_spec_augment": False, "feat_extract_norm": "layer", "ctc_loss_reduction": "mean"}
@@ -173,28 +173,31 @@ def check_frames_without_labels(make):
     assert total == pytest.approx(alone[0], rel=1e-5)
 
 
-def check_rows_without_letters(make):
-    """A row of CTC training whose labels are all negative is filling: no loss, no count, no gradient."""
+def check_filling(make):
+    """Rows that fill up a batch have no loss, no count and no gradient, whatever the head."""
     for reduction in ("mean", "sum"):
         found = []
-        for filling in (0, 2):
-            given = batch(rows=ROWS + filling)
-            given["input_values"][:ROWS], given["labels"][:ROWS] = batch()["input_values"], batch()["labels"]
-            given["labels"][ROWS:] = -100
+        for rows in (ROWS, ROWS + 2):
             trainer, weights = make("ForCTC", **{**STILL, "ctc_loss_reduction": reduction})
-            before = weights()
+            before, given = weights(), filled_batch(batch(), rows)
+            assert len(given["labels"]) == rows
             step = trainer.fetch(trainer.step([given], 0, StepValues(0.01, ROWS)))
             found.append((step, changes(before, weights())))
         (alone, moved), (filled, moved_filled) = found
-        assert filled["count"] == alone["count"]
+        assert filled["count"] == alone["count"] > 0
         assert filled["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         assert filled["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-4)
         scale = max(np.abs(array).max() for array in moved.values())
         assert all(np.abs(moved[name] - moved_filled[name]).max() <= 1e-4 * scale for name in moved)
-    given = {**batch(), "labels": np.full((ROWS, 4), -100)}
-    assert trainer.evaluate(given)["loss"] == (0, 0)
-    only = trainer.fetch(trainer.step([given], 1, StepValues(0.01, ROWS)))
-    assert (only["loss"], only["gradient_norm"], only["refused"]) == (0, 0, 0)
+    nothing = filled_batch({**batch(), "labels": np.full((ROWS, 4), -100)}, ROWS + 2)
+    only = trainer.fetch(trainer.step([nothing], 1, StepValues(0.01, ROWS)))
+    assert (only["count"], only["loss"], only["gradient_norm"], only["refused"]) == (0, 0, 0, 0)
+    for head in HEADS[1:]:
+        trainer, _ = make(head, **STILL)
+        given = batch(head, config=trainer.config)
+        alone, filled = (trainer.evaluate(filled_batch(given, rows))["loss"] for rows in (ROWS, ROWS + 2))
+        assert filled[1] == alone[1] > 0
+        assert filled[0] == pytest.approx(alone[0], rel=1e-5)
 
 
 def check_padding_of_logits(make):
@@ -327,7 +330,7 @@ STEPS = (
     check_noise,
     check_half_precision,
     check_frames_without_labels,
-    check_rows_without_letters,
+    check_filling,
     check_padding_of_logits,
     check_pretraining,
     check_bad_steps,

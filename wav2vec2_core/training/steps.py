@@ -63,7 +63,13 @@ class StepValues:
 
 
 class Trainer(Protocol):
-    """A model, its optimizer and the place where they are: ``wav2vec2_<name>.train.Trainer(model, optimizer)``."""
+    """A model, its optimizer and the place where they are: ``wav2vec2_<name>.train.Trainer(model, optimizer)``.
+
+    A launcher may have started several processes; ``join_processes()`` of a back end's ``distributed`` connects them.
+    Each has a trainer, and each calls the same methods in the same order, with arrays of the same shapes
+    (``filled_batch``): parameters may lie in parts in all of them, so that any method may wait for the others. What a
+    method returns is equal in all of them unless it says otherwise.
+    """
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -82,40 +88,89 @@ class Trainer(Protocol):
     def step(self, micro: Sequence[Batch], number: int, values: StepValues) -> Any:
         """One optimizer update from the gradients of all micro-batches, without waiting for the device.
 
-        A step whose gradient is not finite changes nothing: ``fetch`` says so.
+        With several processes ``micro`` holds this one's rows; the gradient is that of the rows of all processes, and
+        so are its norm, clipping and refusal. A step whose gradient is not finite changes nothing: ``fetch`` says so.
 
         Raises:
             InputError: a batch breaks a rule.
+            BackendError: another process has ended.
         """
         ...
 
     def fetch(self, handle: Any) -> dict[str, float]:
         """The results of a step; waits for it.
 
-        ``loss`` and the other terms of the head: sums of this process's batches, divided by ``targets``; ``count``:
-        what there was of targets in them; ``gradient_norm``: before clipping; ``refused``: 1 where nothing changed.
+        ``loss`` and the other terms of the head: sums of the batches of all processes, divided by ``targets``;
+        ``count``: what there was of targets in them; ``gradient_norm``: before clipping; ``refused``: 1 where nothing
+        changed.
         """
         ...
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[float, float]]:
-        """Sum and count of every term of the loss, without dropout."""
+        """Sum and count of every term of the loss, without dropout; of this process's batch."""
         ...
 
     def logits(self, batch: Batch) -> list[np.ndarray]:
-        """The head's scores for each row, without padding, float32."""
+        """The head's scores for each row of this process's batch, without padding, float32."""
+        ...
+
+    def add_up(self, numbers: Sequence[float]) -> list[float]:
+        """The sum over all processes of each number, in float64. Every process gives as many, and waits for all others.
+
+        Raises:
+            BackendError: another process has ended.
+        """
         ...
 
     def save_state(self, folder: Path) -> Callable[[], None]:
-        """Write parameters and optimizer while steps go on; the result waits until they are there."""
+        """Write parameters and optimizer while steps go on; the result waits until they are there.
+
+        All processes name the same folder, on a disk that all of them see. What the result waits for are the files of
+        this process: the state is whole when it has returned in all of them.
+        """
         ...
 
     def load_state(self, folder: Path) -> None:
-        """Take over what ``save_state`` wrote. Raises ``CheckpointError``; nothing changes then."""
+        """Take over what ``save_state`` wrote, also with another number of processes.
+
+        Raises:
+            CheckpointError: there is no such state, or it belongs to another run; nothing changes then.
+        """
         ...
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the model as it is now, in the common format."""
+        """Write the model as it is now, in the common format: the first process does, with the parts of all."""
         ...
+
+    def close(self) -> None:
+        """Leave the other processes, and release what the trainer holds; no method may be called afterwards."""
+        ...
+
+
+def filled_batch(batch: Batch, rows: int) -> dict[str, np.ndarray]:
+    """A batch with as many rows as asked for: those that it lacks are silence without a label, and add nothing.
+
+    Args:
+        batch: of any head.
+        rows: at least as many as the batch has.
+
+    Raises:
+        InputError: labels of a regression, where every row counts.
+    """
+    missing = rows - len(batch["input_values"])
+    labels = batch.get("labels")
+    if missing > 0 and labels is not None and labels.ndim < 3 and np.issubdtype(labels.dtype, np.floating):
+        raise InputError(
+            f"labels of a regression count in every row, so {len(labels)} rows cannot become {rows}: choose batches "
+            "whose rows divide evenly among processes and devices"
+        )
+    fillings = {"labels": -100, "attention_mask": 1}
+    return {
+        name: array
+        if missing <= 0 or name == "layer_keep"
+        else np.concatenate([array, np.full((missing, *array.shape[1:]), fillings.get(name, 0), array.dtype)])
+        for name, array in batch.items()
+    }
 
 
 def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from model_cases import SAMPLES, TINY
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch, noise_seeds
+from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch, filled_batch, noise_seeds
 
 CONFIG = Wav2Vec2Config(**TINY)
 
@@ -99,3 +99,24 @@ def test_noise_differs_by_seed_step_micro_batch_and_process():
     assert len(drawn) == len(names)
     assert noise_seeds(3, 2, 1, 0, 4).dtype == np.uint32
     assert noise_seeds(3, 2, 1, 0, 4).tolist() == noise_seeds(3, 2, 1, 0, 4).tolist()
+
+
+def test_filling_is_silence_without_labels():
+    given = {
+        "input_values": values().astype(np.float32),
+        "attention_mask": np.ones((2, SAMPLES), np.int32),
+        "labels": np.ones((2, 3), np.int32),
+        "mask_time_indices": np.ones((2, 74), bool),
+        "layer_keep": np.array([True, False]),
+    }
+    filled = filled_batch(given, 4)
+    assert all(np.array_equal(filled[name][:2], array) for name, array in given.items())
+    assert not filled["input_values"][2:].any()
+    assert filled["attention_mask"][2:].all()
+    assert (filled["labels"][2:] == -100).all()
+    assert not filled["mask_time_indices"][2:].any()
+    assert {name: (len(array), array.dtype) for name, array in filled.items()} == {
+        name: (len(array) if name == "layer_keep" else 4, array.dtype) for name, array in given.items()
+    }
+    with pytest.raises(InputError, match="count in every row, so 2 rows cannot become 3"):
+        filled_batch({**given, "labels": np.array([0.5, 1.5])}, 3)
