@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.inputs import check_largest, check_shape, check_targets
@@ -24,10 +25,12 @@ from wav2vec2_core.outputs import (
     XVectorOutput,
 )
 from wav2vec2_core.parameters import ctc_input_size
+from wav2vec2_core.tokenization.vocabulary import Vocabulary
 from wav2vec2_flax import layers, losses
 from wav2vec2_flax.layers import Precision
 from wav2vec2_flax.model import FlaxWav2Vec2Model
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
+from wav2vec2_flax.weights import fill_weights, places, to_array
 
 
 def body(config: Wav2Vec2Config, types: Precision) -> FlaxWav2Vec2Model:
@@ -335,6 +338,29 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
             reduction=config.ctc_loss_reduction,
             zero_infinity=config.ctc_zero_infinity,
         )
+
+    def resize_vocabulary(self, old: Vocabulary, new: Vocabulary, *, seed: int = 0) -> tuple[str, ...]:
+        """Give the head another vocabulary: the letters that both have keep their rows, the others get first values.
+
+        ``config.vocab_size`` and ``config.pad_token_id`` follow: read ``params`` and make an optimizer state after
+        this, not before.
+
+        Args:
+            old, new: tokenizers of the vocabulary that the head has and of the one that it gets.
+            seed: of the first values, which are the same in every back end.
+
+        Returns:
+            The tokens that have kept their rows: see ``wav2vec2_core.checkpoint.shared_rows``.
+
+        Raises:
+            InputError: ``new`` has no blank.
+        """
+        found = places(self)
+        arrays = {name: to_array(found[name]) for name in HEAD}
+        resized = resize_head(self.config, arrays, old, new, seed=seed)
+        self._resize_vocabulary(resized.config)
+        fill_weights(self, resized.arrays.items())
+        return resized.kept
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         if config.vocab_size != self.config.vocab_size:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
 from wav2vec2_core.inputs import check_largest, check_targets
@@ -21,10 +22,12 @@ from wav2vec2_core.outputs import (
     XVectorOutput,
 )
 from wav2vec2_core.parameters import ctc_input_size
+from wav2vec2_core.tokenization.vocabulary import Vocabulary
 from wav2vec2_tf import layers, losses
 from wav2vec2_tf.layers import Size, Tensor
 from wav2vec2_tf.model import TFWav2Vec2Model
 from wav2vec2_tf.pretrained import FOLLOWED, TFWav2Vec2PreTrainedModel
+from wav2vec2_tf.weights import fill_weights, find_variable, to_array
 
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Tensor, Tensor]]
@@ -317,6 +320,27 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
             reduction=config.ctc_loss_reduction,
             zero_infinity=config.ctc_zero_infinity,
         )
+
+    def resize_vocabulary(self, old: Vocabulary, new: Vocabulary, *, seed: int = 0) -> tuple[str, ...]:
+        """Give the head another vocabulary: the letters that both have keep their rows, the others get first values.
+
+        ``config.vocab_size`` and ``config.pad_token_id`` follow: call ``compile`` after this, not before.
+
+        Args:
+            old, new: tokenizers of the vocabulary that the head has and of the one that it gets.
+            seed: of the first values, which are the same in every back end.
+
+        Returns:
+            The tokens that have kept their rows: see ``wav2vec2_core.checkpoint.shared_rows``.
+
+        Raises:
+            InputError: ``new`` has no blank.
+        """
+        arrays = {name: to_array(*find_variable(self, name)) for name in HEAD}
+        resized = resize_head(self.config, arrays, old, new, seed=seed)
+        self._resize_vocabulary(resized.config)
+        fill_weights(self, resized.arrays.items())
+        return resized.kept
 
     def _resize_vocabulary(self, config: Wav2Vec2Config) -> None:
         trainable = self.trainable_names()

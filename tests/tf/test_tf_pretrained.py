@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 from tf_models import NORMS, TINY, tiny, waveforms
+from vocabulary_cases import check_resizing
 
 from wav2vec2_core.checkpoint import write_adapter
 from wav2vec2_core.config import Wav2Vec2Config
@@ -166,6 +167,10 @@ def test_a_wrong_adapter_changes_nothing(mms):
         model.load_adapter("bad")
     assert same_parameters(model, TFWav2Vec2ForCTC.from_pretrained(mms))
     assert model.lm_head.units == 11
+
+
+def test_another_vocabulary_keeps_the_rows_of_shared_letters():
+    check_resizing(tiny("ForCTC"), lambda model: model(waveforms()).logits)
 
 
 def test_models_without_adapters_or_source_say_so(mms):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch_models import NORMS, TINY, relative, tiny, waveforms
+from vocabulary_cases import check_resizing
 
 from wav2vec2_core.checkpoint import write_adapter
 from wav2vec2_core.config import Wav2Vec2Config
@@ -225,6 +226,10 @@ def test_a_wrong_adapter_changes_nothing(mms, fault):
         model.load_adapter("bad")
     assert same_parameters(model, before)
     assert model.config == before.config
+
+
+def test_another_vocabulary_keeps_the_rows_of_shared_letters():
+    check_resizing(tiny("ForCTC"), lambda model: model(waveforms()).logits)
 
 
 def test_models_with_another_head_take_the_adapters_alone(mms):

@@ -8,6 +8,7 @@ for ours, theirs in plan.sources.items():
 """
 
 from wav2vec2_core.checkpoint.adapters import adapter_table, plan_adapter, read_adapter, write_adapter
+from wav2vec2_core.checkpoint.head_resizing import HEAD, ResizedHead, resize_head, shared_rows
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.opening import open_checkpoint
 from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint, write_tf_checkpoint
@@ -15,15 +16,19 @@ from wav2vec2_core.source import ModelSource, open_model
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
 
 __all__ = [
+    "HEAD",
     "Checkpoint",
     "LoadPlan",
     "ModelSource",
+    "ResizedHead",
     "adapter_table",
     "open_checkpoint",
     "open_model",
     "plan_adapter",
     "plan_loading",
     "read_adapter",
+    "resize_head",
+    "shared_rows",
     "write_adapter",
     "write_checkpoint",
     "write_flax_checkpoint",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from wav2vec2_core.pretrained import Pretrained
 from wav2vec2_core.source import ModelSource
 from wav2vec2_core.tokenization import ctc_text
 from wav2vec2_core.tokenization.added_tokens import AddedToken
+from wav2vec2_core.tokenization.building import build_vocabulary
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
 from wav2vec2_core.tokenization.other_calls import OtherCalls, check_verbosity
 from wav2vec2_core.tokenization.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
     """Characters (and longer tokens of the vocabulary) as labels of a CTC model.
 
     Args:
-        vocab_file: vocab.json, token -> id, or language -> (token -> id) as MMS models have it.
+        vocab_file: vocab.json, token -> id, or language -> (token -> id) as MMS models have it; or this itself.
         bos_token, eos_token, unk_token: special tokens; one that is not in the vocabulary is added at its end.
         pad_token: the CTC blank; where it is not in the vocabulary, it is added, with a warning. ``None``: no blank.
         word_delimiter_token: stands for the space; ``None``: spaces stay spaces.
@@ -417,7 +418,21 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
             "word_offsets": words,
         }
 
-    # ---- files --------------------------------------------------------------------------------------------------
+    # ---- making and files ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], *, case: str = "keep", **arguments: Any) -> Self:
+        """A tokenizer with a vocabulary of the letters of texts: see ``building.build_vocabulary``, which also reports.
+
+        Args:
+            texts: of the recordings to train on.
+            case: ``"lower"`` or ``"upper"`` where texts are put into one case, which the tokenizer does not do.
+            arguments: others of the constructor.
+
+        Raises:
+            InputError: the texts have no letter, one is no text, or ``case`` is unknown.
+        """
+        return cls(build_vocabulary(texts, case=case).tokens, **arguments)
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:

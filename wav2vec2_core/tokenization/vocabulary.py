@@ -93,7 +93,7 @@ class Vocabulary:
 
     def __init__(
         self,
-        vocab_file: str | os.PathLike[str],
+        vocab_file: str | os.PathLike[str] | Mapping[str, Any],
         bos_token: str | AddedToken | None = "<s>",
         eos_token: str | AddedToken | None = "</s>",
         unk_token: str | AddedToken | None = "<unk>",
@@ -109,7 +109,7 @@ class Vocabulary:
             raise InputError(f"replace_word_delimiter_char={brief(replace_word_delimiter_char)} must be text")
         self.replace_word_delimiter_char = replace_word_delimiter_char
         self.do_lower_case = do_lower_case
-        self.vocab: dict[str, Any] = read_json(vocab_file)
+        self.vocab: dict[str, Any] = dict(vocab_file) if isinstance(vocab_file, Mapping) else read_json(vocab_file)
         self._select(target_lang)
 
         added = kwargs.pop("added_tokens_decoder", None) or {}
@@ -137,7 +137,7 @@ class Vocabulary:
             "target_lang": target_lang,
             **{name: value for name, value in kwargs.items() if name not in SPECIAL_TOKENS},
         }
-        self._warn_of_new_blank(vocab_file)
+        self._warn_of_new_blank("the vocabulary" if isinstance(vocab_file, Mapping) else os.fspath(vocab_file))
         self._add(self._special_tokens_not_added(), special=True)
         self._keep_long_tokens_whole()
 
@@ -222,11 +222,11 @@ class Vocabulary:
         self.decoder = {index: token for token, index in self.encoder.items()}
         self.target_lang = target_lang
 
-    def _warn_of_new_blank(self, vocab_file: str | os.PathLike[str]) -> None:
+    def _warn_of_new_blank(self, where: str) -> None:
         pad = self.pad_token
         if pad is not None and pad not in self.encoder and pad not in self._added.ids:
             warnings.warn(
-                f"pad_token={pad!r}, the CTC blank, is not in {os.fspath(vocab_file)}: it is added at the end. If the "
+                f"pad_token={pad!r}, the CTC blank, is not in {where}: it is added at the end. If the "
                 "blank of the model is another token, name that with pad_token=",
                 stacklevel=3,
             )
