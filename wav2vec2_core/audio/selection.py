@@ -134,7 +134,7 @@ def _sources(name: str, recursive: bool) -> Iterator[Source]:
         return
     path = Path(name)
     if path.is_dir() and path.suffix.lower() not in SUFFIXES:
-        paths = [*_in_folder(path, recursive)]
+        paths = [*recordings_in(path, recursive=recursive)]
         base = path
         what = f"folder {name} holds no recording" + ("" if recursive else ": name another or add --recursive")
     elif any(mark in name for mark in "*?[") and not path.exists() and not is_address(name):
@@ -151,8 +151,12 @@ def _sources(name: str, recursive: bool) -> Iterator[Source]:
         yield Source(match, str(match), match.relative_to(base).with_suffix(""))
 
 
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    """Recordings in a folder, by name; hidden files and folders and links to folders are left out."""
+def recordings_in(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    """Recordings in a folder, by name; hidden files and folders and links to folders are left out.
+
+    Raises:
+        AudioError: a folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise AudioError(f"folder {error.filename} cannot be read ({error.strerror}): check its permissions")

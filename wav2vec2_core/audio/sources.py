@@ -107,7 +107,7 @@ class ArraySource:
             raise InputError(f"{name} have shape {samples.shape}: give (samples,) or (samples, channels)")
         if not np.issubdtype(samples.dtype, np.floating):
             raise InputError(f"{name} are of type {samples.dtype}: give floats from -1 to 1")
-        self._rate, self._samples = int(rate), samples.reshape(len(samples), -1)
+        self._rate, self._samples = int(rate), samples if samples.ndim == 2 else samples[:, None]
         check_finite(name, self._samples)
 
     def runs(self, reading: Reading) -> Iterator[Run]:

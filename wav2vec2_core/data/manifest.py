@@ -7,8 +7,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from wav2vec2_core.errors import InputError, brief, listed
 from wav2vec2_core.files import write_text
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from wav2vec2_core.audio import Recording
 
 #: Columns, or keys, that name a recording; the first one present is used.
@@ -35,7 +37,9 @@ class Utterance:
 
     path: where the recording is; text: ``None`` where the manifest does not say; offset: seconds from the start of the
     recording; duration: seconds, ``None`` for all that follows; samples: of the whole recording at its own rate, where
-    a fairseq manifest says so.
+    a fairseq manifest says so; columns: everything else that the manifest says of it, such as a label or a speaker;
+    content: returns the recording where it is no file of its own: its bytes, samples and their rate, or a path; then
+    ``path`` is its name.
     """
 
     path: Path
@@ -43,6 +47,8 @@ class Utterance:
     offset: float = 0.0
     duration: float | None = None
     samples: int | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    content: Callable[[], bytes | tuple[np.ndarray, int] | Path] | None = field(default=None, compare=False, repr=False)
 
     def recording(self, **reading: Any) -> Recording:
         """The recording, or the stretch of it that this is.
@@ -50,12 +56,23 @@ class Utterance:
         ``reading``: as ``Recording.open`` takes it: ``channel``, ``track``, ``on_damage`` ...
 
         Raises:
-            AudioError: there is no such file.
+            AudioError: there is no such recording.
         """
         from wav2vec2_core.audio import Recording
+        from wav2vec2_core.audio.reading import any_error_as_audio_error
+        from wav2vec2_core.audio.recording import printable
 
         end = None if self.duration is None else self.offset + self.duration
-        return Recording.open(self.path, self.offset, end, **reading)
+        if self.content is None:
+            return Recording.open(self.path, self.offset, end, **reading)
+        name = printable(self.path)
+        with any_error_as_audio_error(name):
+            found = self.content()
+        if isinstance(found, bytes):
+            return Recording.from_bytes(found, self.offset, end, name=name, **reading)
+        if isinstance(found, tuple):
+            return Recording.of(*found, self.offset, end, name=name, **reading)
+        return Recording.open(found, self.offset, end, **reading)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Iterator[Utterance]:
@@ -250,7 +267,9 @@ def _utterance(entry: Mapping[str, Any], columns: tuple[str, str | None], folder
         raise InputError(f"{where} has half of a character ({error.object[error.start]!a}): write it whole") from error
     offset = _seconds(entry.get("offset"), "offset", where)
     duration = _seconds(entry.get("duration"), "duration", where)
-    return Utterance(folder / path, text, offset or 0.0, duration)
+    used = {*columns, "offset", "duration"}
+    others = {name: value for name, value in entry.items() if name not in used}
+    return Utterance(folder / path, text, offset or 0.0, duration, columns=others)
 
 
 def _seconds(value: Any, name: str, where: str) -> float | None:
@@ -270,6 +289,8 @@ def _seconds(value: Any, name: str, where: str) -> float | None:
 
 
 def _row(manifest: Path, utterance: Utterance) -> dict[str, Any]:
+    if utterance.content is not None:
+        raise InputError(f"{utterance.path} is no file of its own, and manifests name files: write it to one first")
     if manifest.stem == "metadata":
         name = "file_name"
     else:
