@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+
+import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
@@ -94,6 +97,39 @@ def check_largest(name: str, value: int, limit: int, remedy: str) -> None:
     """Check that the largest index of ``name`` is below ``limit``. Raises ``InputError``."""
     if value >= limit:
         raise InputError(f"{name} hold the value {value}, the limit is {limit - 1}: {remedy}")
+
+
+def check_letters(config: Wav2Vec2Config, labels: np.ndarray, frames: np.ndarray) -> None:
+    """Check the labels of a CTC call by their values, and warn of those that train a model badly.
+
+    Args:
+        config: of the model.
+        labels: (batch, letters), negative for padding.
+        frames: (batch,) valid frames.
+
+    Raises:
+        InputError: a label is not below ``vocab_size``.
+    """
+    if labels.size == 0:
+        return
+    check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
+    letters = [row[row >= 0] for row in labels]
+    if any(row.size > 0 and row[-1] == config.pad_token_id for row in letters):
+        warnings.warn(
+            f"labels end with {config.pad_token_id}, the blank, which is counted as a letter and makes the loss wrong: "
+            "pad labels with -100 instead of pad_token_id",
+            stacklevel=2,
+        )
+    if config.ctc_zero_infinity:
+        return
+    for number, (row, count) in enumerate(zip(letters, frames, strict=True)):
+        repeats = int((row[1:] == row[:-1]).sum())
+        if row.size + repeats > count:
+            warnings.warn(
+                f"row {number} of labels has {row.size} letters and {repeats} blanks between equal ones for {count} "
+                "frames: its loss is infinite and its gradient no number; leave it out or set ctc_zero_infinity=True",
+                stacklevel=2,
+            )
 
 
 def check_targets(config: Wav2Vec2Config, shape: Sequence[int], batch: int, *, are_numbers: bool) -> bool:

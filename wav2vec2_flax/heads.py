@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_shape, check_targets
+from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -322,17 +323,18 @@ class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
         batch, samples = jnp.shape(input_values)
         letters = labels.shape[-1] if labels.ndim > 0 else 0
         check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
-        if not layers.is_tracing(labels) and labels.size > 0:
-            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
         if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
             raise ConfigError(
                 f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
                 f"below vocab_size={config.vocab_size}"
             )
         lengths = jnp.full(batch, samples) if attention_mask is None else jnp.asarray(attention_mask, jnp.int32).sum(1)
+        frames = config.num_frames(lengths)
+        if not layers.is_tracing(labels, frames):
+            check_letters(config, np.asarray(labels), np.asarray(frames))
         return function(
             logits,
-            config.num_frames(lengths),
+            frames,
             labels,
             blank=config.pad_token_id,
             reduction=config.ctc_loss_reduction,

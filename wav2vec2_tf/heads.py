@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_targets
+from wav2vec2_core.inputs import check_largest, check_letters, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -302,7 +303,6 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
         config = self.config
         letters = labels.shape[-1] if len(labels.shape) else 0
         layers.check_shape("labels", labels, (input_values.shape[0], letters), "(batch, letters)")
-        _check_largest(labels, config.vocab_size, "use the model's tokenizer or set vocab_size")
         if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
             raise ConfigError(
                 f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
@@ -312,9 +312,12 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
             lengths = tf.fill((layers.size(input_values, 0),), layers.size(input_values, 1))
         else:
             lengths = tf.reduce_sum(tf.cast(attention_mask, tf.int32), axis=1)
+        frames = config.num_frames(lengths)
+        if not layers.is_tracing():
+            check_letters(config, np.asarray(labels), np.asarray(frames))
         return function(
             logits,
-            config.num_frames(lengths),
+            frames,
             labels,
             blank=config.pad_token_id,
             reduction=config.ctc_loss_reduction,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_shape, check_targets
+from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -289,8 +289,6 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         batch, samples = input_values.shape
         letters = labels.shape[-1] if labels.dim() > 0 else 0
         check_shape("labels", labels.shape, (batch, letters), "(batch, letters)")
-        if not layers.is_tracing() and labels.numel() > 0:
-            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
         if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
             raise ConfigError(
                 f"pad_token_id={config.pad_token_id} is the blank of the CTC loss: set it to the pad token's number, "
@@ -300,9 +298,12 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             lengths = torch.full((batch,), samples, device=labels.device)
         else:
             lengths = attention_mask.long().sum(1)
+        frames = config.num_frames(lengths)
+        if not layers.is_tracing():
+            check_letters(config, labels.cpu().numpy(), frames.cpu().numpy())
         return function(
             logits,
-            config.num_frames(lengths),
+            frames,
             labels,
             blank=config.pad_token_id,
             reduction=config.ctc_loss_reduction,

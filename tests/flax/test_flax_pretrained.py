@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax_models import model_class, relative, same_params, tiny, waveforms
 from model_cases import NORMS, TINY, VARIANTS, legal_cases
-from vocabulary_cases import check_resizing
+from vocabulary_cases import check_labels_are_warned_of, check_resizing
 
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
 from wav2vec2_core.config import Wav2Vec2Config
@@ -187,6 +187,11 @@ def test_a_wrong_adapter_changes_nothing(mms):
         model.load_adapter("bad")
     assert same_params(model, before)
     assert model.config == before.config
+
+
+def test_labels_that_train_a_model_badly_are_warned_of():
+    model = tiny("ForCTC")
+    check_labels_are_warned_of(lambda labels: model(waveforms(), labels=labels))
 
 
 def test_another_vocabulary_keeps_the_rows_of_shared_letters():

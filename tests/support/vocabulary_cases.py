@@ -1,6 +1,7 @@
-"""What ``resize_vocabulary`` of a CTC model must do in every back end."""
+"""What ``resize_vocabulary`` and the labels of a CTC model must do in every back end."""
 
 import numpy as np
+import pytest
 
 from wav2vec2_core import Wav2Vec2CTCTokenizer
 from wav2vec2_core.checkpoint import resize_head
@@ -26,3 +27,14 @@ def check_resizing(model, logits):
         assert model.trainable_names() == trainable
         assert logits(model).shape[-1] == size
         old = new
+
+
+def check_labels_are_warned_of(call):
+    """``call(labels)``: a tiny model on three waveforms of 74 frames each, without ``ctc_zero_infinity``."""
+    with pytest.warns(UserWarning, match="labels end with 0, the blank, which is counted as a letter"):
+        call(np.array([[1, 2, 3], [1, 2, 0], [1, -100, -100]]))
+    with pytest.warns(
+        UserWarning, match="row 2 of labels has 38 letters and 37 blanks between equal ones for 74 frames"
+    ):
+        call(np.array([[1] * 37 + [2], [3] * 37 + [-100], [5] * 38]))
+    call(np.array([[1, 0, 3], [1, 2, 1], [-100, -100, -100]]))

@@ -5,8 +5,9 @@ import logging
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tf_models import NORMS, TINY, tiny, waveforms
-from vocabulary_cases import check_resizing
+from vocabulary_cases import check_labels_are_warned_of, check_resizing
 
 from wav2vec2_core.checkpoint import write_adapter
 from wav2vec2_core.config import Wav2Vec2Config
@@ -167,6 +168,11 @@ def test_a_wrong_adapter_changes_nothing(mms):
         model.load_adapter("bad")
     assert same_parameters(model, TFWav2Vec2ForCTC.from_pretrained(mms))
     assert model.lm_head.units == 11
+
+
+def test_labels_that_train_a_model_badly_are_warned_of():
+    model = tiny("ForCTC")
+    check_labels_are_warned_of(lambda labels: model(waveforms(), labels=tf.constant(labels)))
 
 
 def test_another_vocabulary_keeps_the_rows_of_shared_letters():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch_models import NORMS, TINY, relative, tiny, waveforms
-from vocabulary_cases import check_resizing
+from vocabulary_cases import check_labels_are_warned_of, check_resizing
 
 from wav2vec2_core.checkpoint import write_adapter
 from wav2vec2_core.config import Wav2Vec2Config
@@ -226,6 +226,11 @@ def test_a_wrong_adapter_changes_nothing(mms, fault):
         model.load_adapter("bad")
     assert same_parameters(model, before)
     assert model.config == before.config
+
+
+def test_labels_that_train_a_model_badly_are_warned_of():
+    model = tiny("ForCTC")
+    check_labels_are_warned_of(lambda labels: model(waveforms(), labels=torch.tensor(labels)))
 
 
 def test_another_vocabulary_keeps_the_rows_of_shared_letters():

@@ -17,7 +17,7 @@ import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError, listed
-from wav2vec2_core.inputs import check_largest, check_shape, check_shortest, check_waveforms
+from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_shortest, check_waveforms
 
 #: Name of an argument -> array.
 #:
@@ -200,7 +200,8 @@ def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, 
         raise InputError(f"labels have {len(labels)} rows, input_values {len(values)}: give each utterance its own")
     if labels is not None and labels.size > 0:
         if head == "ForCTC":
-            check_largest("labels", int(labels.max()), config.vocab_size, "use the model's tokenizer or set vocab_size")
+            lengths = np.full(len(values), values.shape[1]) if mask is None else mask.sum(1)
+            check_letters(config, labels, config.num_frames(lengths))
         elif labels.ndim == 1 and labels.dtype == np.int32:
             remedy = "set num_labels or id2label to the classes of the data"
             check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)

@@ -67,6 +67,37 @@ def test_batches_that_break_a_rule(head, given, message):
         checked_batch(CONFIG, head, given)
 
 
+def labels_of(*rows, width=50):
+    return {
+        "input_values": values(len(rows)),
+        "labels": np.stack([np.pad(row, (0, width - len(row)), constant_values=-100) for row in rows]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "message"),
+    [
+        ([[1, 2, 3], [1, 2, 0]], {}, "labels end with 0, the blank, .* pad labels with -100"),
+        ([[1, 2, 4, 4], [1, 2]], {"pad_token_id": 4}, "labels end with 4, the blank"),
+        ([[1, 2], [5] * 38], {}, "row 1 of labels has 38 letters and 37 blanks between equal ones for 74 frames"),
+    ],
+)
+def test_labels_that_train_a_model_badly_are_warned_of(rows, fields, message):
+    with pytest.warns(UserWarning, match=message):
+        checked_batch(CONFIG.replace(**fields), "ForCTC", labels_of(*rows))
+
+
+def test_labels_that_are_right_are_not():
+    fitting = labels_of([0, 1, 2], [5] * 37, [])
+    checked_batch(CONFIG, "ForCTC", fitting)
+    too_long = labels_of([5] * 38)
+    checked_batch(CONFIG.replace(ctc_zero_infinity=True), "ForCTC", too_long)
+    mask = np.ones((3, SAMPLES), np.int32)
+    mask[1, 1000:] = 0
+    with pytest.warns(UserWarning, match="37 letters and 36 blanks between equal ones for 49 frames"):
+        checked_batch(CONFIG, "ForCTC", {**fitting, "attention_mask": mask})
+
+
 def test_what_losses_are_computed_from():
     check_targets("ForCTC", {"labels": 1})
     check_targets("ForPreTraining", {"mask_time_indices": 1, "sampled_negative_indices": 1})
