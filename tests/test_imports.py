@@ -63,7 +63,7 @@ def test_a_back_end_imports_the_core_and_its_own_framework_only(package):
 #: that weights are translated by the types of layers; the package itself offers the heads; what is on top of them is
 #: for one purpose each.
 RANKS = {
-    "layers": 0, "losses": 0, "keras_steps": 0, "_keras_backend": 0, "cuda_graphs": 0,
+    "layers": 0, "losses": 0, "keras_steps": 0, "_keras_backend": 0, "cuda_graphs": 0, "distributed": 0,
     "weights": 1, "fast_layers": 1,
     "pretrained": 2,
     "model": 3,

@@ -27,7 +27,7 @@ class SeenByTransformers:
 
     @__class__.setter
     def __class__(self, value: type) -> None:
-        object.__setattr__(self, "__class__", value)
+        object.__dict__["__class__"].__set__(self, value)  # as FSDP does; object.__setattr__ would come back here
 
 
 @functools.cache

@@ -266,7 +266,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Letters: (batch, frames, hidden) -> (batch, frames, vocab)."""
-        return self.lm_head(hidden)
+        return layers.exactly(self.lm_head, hidden)
 
     def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
         """The loss as a sum with the number of utterances or letters: see ``losses.ctc_loss_sum``.
@@ -455,7 +455,7 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
         """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
         hidden = self.projector(hidden)
         mask = None if lengths is None else layers.frame_mask(lengths, hidden.shape[1])
-        return self.classifier(layers.masked_mean(hidden, mask))
+        return layers.exactly(self.classifier, layers.masked_mean(hidden, mask))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of cross entropies or squared errors of (batch, labels), and their number."""
@@ -519,7 +519,7 @@ class Wav2Vec2ForAudioFrameClassification(_Classifier):
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Classes of frames: (batch, frames, hidden) -> (batch, frames, labels)."""
-        return self.classifier(hidden)
+        return layers.exactly(self.classifier, hidden)
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of cross entropies of (batch, frames, labels) and one-hot labels, and the number of frames."""
@@ -611,7 +611,7 @@ class Wav2Vec2ForXVector(_Classifier):
             layer_keep=layer_keep,
         )
         embeddings = self.vectors(hidden, self.frame_lengths(attention_mask))
-        logits = self.classifier(embeddings)
+        logits = layers.exactly(self.classifier, embeddings)
         loss = None if labels is None else _mean(self.loss_sum(logits, labels))
         output = XVectorOutput(
             loss=loss,
@@ -636,7 +636,7 @@ class Wav2Vec2ForXVector(_Classifier):
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """The classifier's output for ``vectors``, in the same shape."""
-        return self.classifier(self.vectors(hidden, lengths))
+        return layers.exactly(self.classifier, self.vectors(hidden, lengths))
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of additive-margin losses of (batch, xvector_output_dim) and (batch,) speakers, and their number."""

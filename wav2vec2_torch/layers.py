@@ -198,6 +198,14 @@ def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]
     return mean.to(x.dtype), deviation.to(x.dtype)
 
 
+def exactly(project: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer in the type of its parameters, also where ``torch.autocast`` has others in half precision."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return project(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return project(x.to(project.weight.dtype))
+
+
 def _widened(x: Tensor) -> Tensor:
     """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

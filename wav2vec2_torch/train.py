@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,12 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError, ParameterMismatchError
 from wav2vec2_core.outputs import ModelOutput
-from wav2vec2_core.training.state import read_state, write_state
+from wav2vec2_core.training.state import check_format, check_same, write_state
 from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
-from wav2vec2_torch import layers
+from wav2vec2_torch import distributed, layers
 from wav2vec2_torch.heads import Sums
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
-from wav2vec2_torch.weights import fill_weights, to_array, to_tensor
+from wav2vec2_torch.weights import to_array
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,31 @@ class Handle:
 class Trainer:
     """A model and its optimizer: see ``wav2vec2_core.training.steps.Trainer``."""
 
-    def __init__(self, model: Wav2Vec2PreTrainedModel, optimizer: torch.optim.Optimizer, *, seed: int = 0) -> None:
-        """Train ``model`` where it is.
+    def __init__(
+        self,
+        model: Wav2Vec2PreTrainedModel,
+        optimizer: torch.optim.Optimizer,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Train ``model`` where it is, together with the other processes if ``distributed.join_processes`` found some.
+
+        A model that ``distributed.shard`` split stays so; of any other each process has a copy, that of the first.
 
         Args:
             model: any head.
             optimizer: of its parameters; the learning rate of all groups is that of each step. Only one with
                 ``fused=True`` lets a GPU refuse a step by itself; for others each step is waited for.
             seed: of dropout and Gumbel noise.
+            dtype: of matrix products, such as ``torch.bfloat16``; that of the parameters where None.
         """
-        self.model, self.optimizer, self.seed = model, optimizer, seed
-        self.process = (0, 1)
+        self.model, self.optimizer, self.seed, self.dtype = model, optimizer, seed, dtype
+        self.process = distributed.processes()
+        self._in_parts = any(map(distributed.is_part, model.parameters()))
+        self._is_copied = self.process[1] > 1 and not self._in_parts
+        if self._is_copied:
+            distributed.equalise(model)
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -77,9 +93,10 @@ class Trainer:
                 loss = sums["loss"][0] / values.targets
                 if not loss.requires_grad:
                     raise InputError("no parameter is trained: name some in set_trainable")
-                loss.backward()
+                with distributed.with_others():
+                    loss.backward()
             collected.append({name: (total.detach(), count) for name, (total, count) in sums.items()})
-        return Handle(_added(collected), self._update(values.clip), values.targets)
+        return Handle(self._of_all(_added(collected)), self._update(values.clip), values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
         """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
@@ -92,7 +109,9 @@ class Trainer:
     def evaluate(self, batch: Batch) -> dict[str, tuple[float, float]]:
         """Sum and count of every term of the loss, without dropout."""
         self.model.eval()
-        return {name: (float(total), float(count)) for name, (total, count) in self._sums(batch).items()}
+        found = {name: (float(total), float(count)) for name, (total, count) in self._sums(batch).items()}
+        self._part()
+        return found
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> list[np.ndarray]:
@@ -100,73 +119,119 @@ class Trainer:
         self.model.eval()
         arrays = checked_batch(self.config, self.model.head, batch)
         given = {name: arrays[name] for name in ("input_values", "attention_mask") if name in arrays}
-        with layers.values_unseen():
-            output = self.model(**self._placed({name: torch.from_numpy(array) for name, array in given.items()}))
+        output = self._output(self._placed({name: torch.from_numpy(array) for name, array in given.items()}))
+        self._part()
         field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
         mask = given.get("attention_mask", np.ones_like(given["input_values"], np.int32))
         rows = [row[: int(valid.sum())] for row, valid in zip(given["input_values"], mask, strict=True)]
         return unpad_scores(output[field].float().cpu().numpy(), rows, self.config)
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:
-        """The sum of each number over all processes."""
-        return [float(number) for number in numbers]
+        """The sum of each number over all processes; waits for all of them. Raises ``BackendError``."""
+        return distributed.add_up(numbers)
 
     def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
-        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
-        return write_state(folder, *self._state())
+        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``.
+
+        A model in parts is written by torch.distributed.checkpoint, before this returns.
+        """
+        state = self._state()
+        if self._in_parts:
+            distributed.write_parts(folder, {**state[0], **state[1]})
+        elif self.process[0] == 0:
+            return write_state(folder, *({name: to_array(one) for name, one in part.items()} for part in state))
+        return lambda: None
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
-        """Load a state; nothing changes if it belongs to another run.
+        """Load a state, written by any number of processes, in parts or not; nothing changes if it is of another run.
 
         Raises:
             CheckpointError: there is no state, or it is damaged.
             ParameterMismatchError: it is of another model or optimizer.
         """
-        parameters, known = read_state(folder, self._state()[0], None)
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        groups = self.optimizer.param_groups
-        order = {names[one]: index for index, one in enumerate(one for group in groups for one in group["params"])}
+        folder = Path(folder)
+        check_format(folder)
+        parameters, there = self._state()[0], distributed.entries_of(folder)
+        known = {place: entry for place, entry in there.items() if "/" in place}
+        here = {name: distributed.entry(parameter) for name, parameter in parameters.items()}
+        check_same(folder, {name: entry for name, entry in there.items() if name not in known}, here)
+        filled = {name: torch.empty_like(parameter) for name, parameter in parameters.items()}
+        kind, order = type(self.optimizer).__name__, self._order()
         state: dict[int, dict[str, Tensor]] = {}
-        kind = type(self.optimizer).__name__
-        for place, array in known.items():
+        for place, entry in known.items():
             other, name, key = place.split("/", 2)
             if other != kind or name not in order:
                 raise ParameterMismatchError(f"{folder} has {place!r}, no state of this {kind}: use the same optimizer")
-            state.setdefault(order[name], {})[key] = to_tensor(array)
+            filled[place] = state.setdefault(order[name], {})[key] = distributed.empty(entry, parameters[name])
+        distributed.read_parts(folder, filled)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        fill_weights(self.model, parameters.items())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                distributed.local(parameter).copy_(distributed.local(filled[name]))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model as it is now."""
-        self.model.save_pretrained(folder)
+        """Write the model as it is now: the first process does, with the parts of all."""
+        first, model, arrays = self.process[0] == 0, self.model, None
+        if self._in_parts:
+            tensors = ((name, distributed.whole(parameter)) for name, parameter in model.named_parameters())
+            arrays = {name: to_array(tensor) for name, tensor in tensors if first}
+            with layers.without_values():
+                model = distributed.plain_class(model)(self.config)
+        model.save_pretrained(folder, is_main_process=first, state_dict=arrays)
 
     def close(self) -> None:
-        """Nothing to release on one device."""
+        """Take the connections to the other processes down."""
+        distributed.leave_processes()
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
         check_targets(model.head, batch)
         return model.loss_sums(output, batch)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Parameters by name, and what the optimizer knows of them by ``optimizer/name/what``."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Parameters by name, and what the optimizer knows as kind/parameter/key."""
         kind = type(self.optimizer).__name__
         names: dict[Any, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         known = {
-            f"{kind}/{names[parameter]}/{key}": to_array(torch.as_tensor(value))
+            f"{kind}/{names[parameter]}/{key}": torch.as_tensor(value)
             for parameter, state in self.optimizer.state.items()
             for key, value in state.items()
             if value is not None
         }
-        return {name: to_array(parameter) for parameter, name in names.items()}, known
+        return {name: parameter.detach() for parameter, name in names.items()}, known
+
+    def _order(self) -> dict[str, int]:
+        """The number of each parameter in the optimizer's own state."""
+        names: dict[Any, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        groups = self.optimizer.param_groups
+        return {names[one]: index for index, one in enumerate(one for group in groups for one in group["params"])}
 
     def _sums(self, batch: Batch) -> Sums:
         arrays = checked_batch(self.config, self.model.head, batch)
         given = {name: torch.from_numpy(array) for name, array in arrays.items()}
         # Labels stay on the host: the losses are computed from the output, and count there without waiting.
         arguments = self._placed({name: tensor for name, tensor in given.items() if name != "labels"})
-        with layers.values_unseen():
-            return self.loss_sums(self.model, self.model(**arguments, return_dict=True), given)
+        return self.loss_sums(self.model, self._output(arguments), given)
+
+    def _output(self, arguments: Mapping[str, Tensor]) -> ModelOutput:
+        device = self.model.device.type
+        cast = nullcontext() if self.dtype in (None, self.model.dtype) else torch.autocast(device, self.dtype)
+        with layers.values_unseen(), distributed.with_others(), cast:
+            return self.model(**arguments, return_dict=True)
+
+    def _part(self) -> None:
+        """Give back what a forward pass alone leaves whole of a model in parts."""
+        if self._in_parts:
+            model: Any = self.model
+            model.reshard()
+
+    def _of_all(self, sums: Sums) -> Sums:
+        """Terms of this process's batches -> of those of all processes."""
+        if self.process[1] == 1:
+            return sums
+        flat = [value for pair in sums.values() for value in pair]
+        added = iter(distributed.add_up_tensors(flat, self.model.device))
+        return {name: (next(added), next(added)) for name in sums}
 
     def _placed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tensors.items()}
@@ -182,12 +247,13 @@ class Trainer:
         """Clip, then update or refuse; the norm of the gradient before that."""
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-        wide = torch.promote_types(gradients[0].dtype, torch.float32)  # half precision would round the norm
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one, dtype=wide) for one in gradients]))
+        if self._is_copied:
+            distributed.add_up_gradients(gradients)
+        norm = distributed.norm_of(gradients)
         if clip is not None:
             scale = torch.clamp(clip / norm, max=1.0)
             for gradient in gradients:
-                gradient.mul_(scale)
+                distributed.local(gradient).mul_(scale)
         optimizer: Any = self.optimizer
         # Before its first step an optimizer would keep momenta that nothing has filled.
         if getattr(optimizer, "_step_supports_amp_scaling", False) and all(one in optimizer.state for one in trained):

@@ -308,6 +308,29 @@ def check_half_precision(make):
     assert not np.array_equal(before["lm_head.bias"], weights()["lm_head.bias"])
 
 
+def check_computing_in_half_precision(make):
+    """Matrix products in bfloat16 change a run a little; parameters, optimizer and results stay float32.
+
+    ``make`` takes ``computing``: ``float32`` or ``bfloat16``.
+    """
+    runs = []
+    for computing in ("float32", "bfloat16"):
+        trainer, weights = make("ForCTC", momentum=0.9, computing=computing, **STILL)
+        losses = [
+            trainer.fetch(trainer.step([batch()], number, StepValues(0.01, ROWS, clip=1.0)))["loss"]
+            for number in range(4)
+        ]
+        runs.append((losses, trainer.logits({"input_values": batch()["input_values"]})))
+        assert {array.dtype.name for array in weights().values()} == {"float32"}
+    (exact, scores), (rounded, near) = runs
+    assert rounded != exact
+    np.testing.assert_allclose(rounded, exact, rtol=2e-2)
+    assert all(row.dtype == np.float32 for row in near)
+    assert not np.array_equal(near[0], near[0].astype(bfloat16)), "the head computes in float32"
+    scale = max(np.abs(row).max() for row in scores)
+    assert all(np.abs(one - other).max() <= 5e-2 * scale for one, other in zip(scores, near, strict=True))
+
+
 def check_saving(make, tmp_path, load):
     """What is written is what training made."""
     trainer, weights = make("ForCTC", **STILL)

@@ -11,9 +11,10 @@ from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights
 
 
-def make(head, *, momentum=0.0, seed=0, fused=False, dtype="float32", **fields):
+def make(head, *, momentum=0.0, seed=0, fused=False, dtype="float32", computing=None, **fields):
     model = tiny(head, **fields).to(getattr(torch, dtype))
-    trainer = Trainer(model, torch.optim.SGD(model.parameters(), momentum=momentum, fused=fused), seed=seed)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=momentum, fused=fused)
+    trainer = Trainer(model, optimizer, seed=seed, dtype=getattr(torch, computing) if computing else None)
     return trainer, lambda: {name: array.copy() for name, array in export_weights(model).items()}
 
 
@@ -29,6 +30,10 @@ def test_a_fused_optimizer_refuses_by_itself(check):
 @pytest.mark.parametrize("check", cases.STEPS)
 def test_steps(check):
     check(make)
+
+
+def test_computing_in_half_precision():
+    cases.check_computing_in_half_precision(make)
 
 
 def model_loss(model, given):

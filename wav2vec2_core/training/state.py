@@ -18,9 +18,11 @@ from wav2vec2_core.files import atomic_folder, read_json, write_json
 from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile, check_tensors, write_safetensors
 
 Arrays = Mapping[str, np.ndarray]
-#: The file that a folder is told by, and those beside it.
+#: The file that a folder is told by, those beside it, and what the first holds.
 MARK, PARAMETERS, OPTIMIZER = "training_state.json", "parameters.safetensors", "optimizer.safetensors"
-_FORMAT = 1
+CONTENT = {"format": 1}
+#: Shape and type of an array.
+Entry = tuple[tuple[int, ...], str]
 
 
 def write_state(folder: str | os.PathLike[str], parameters: Arrays, optimizer: Arrays) -> Callable[[], None]:
@@ -49,7 +51,7 @@ def _write(folder: Path, parameters: Arrays, optimizer: Arrays) -> None:
     with atomic_folder(folder, mark=MARK) as temporary:
         write_safetensors(temporary / PARAMETERS, parameters)
         write_safetensors(temporary / OPTIMIZER, optimizer)
-        write_json(temporary / MARK, {"format": _FORMAT})
+        write_json(temporary / MARK, CONTENT)
 
 
 def read_state(
@@ -66,27 +68,39 @@ def read_state(
         ParameterMismatchError: names, shapes or types differ.
     """
     folder = Path(folder)
-    found = read_json(folder / MARK).get("format")
-    if found != _FORMAT:
-        raise ParameterMismatchError(
-            f"{folder} has format {found!r:.100}, this version reads {_FORMAT}: use another version"
-        )
+    check_format(folder)
     files = SafetensorsFile(folder / PARAMETERS), SafetensorsFile(folder / OPTIMIZER)
     for file, expected in zip(files, (parameters, optimizer), strict=True):
         if expected is not None:
-            _check_same(file, expected)
+            there = {name: (shape, file.dtypes[name]) for name, shape in file.shapes.items()}
+            here = {name: (tuple(array.shape), array.dtype.name) for name, array in expected.items()}
+            check_same(file.path, there, here)
     first, second = ({name: file.read(name) for name in file.shapes} for file in files)
     return first, second
 
 
-def _check_same(file: SafetensorsFile, expected: Arrays) -> None:
-    missing, unknown = expected.keys() - file.shapes.keys(), file.shapes.keys() - expected.keys()
+def check_format(folder: Path) -> None:
+    """Check that a folder holds a state that this version reads.
+
+    Raises:
+        CheckpointError: there is none.
+        ParameterMismatchError: it is of another version.
+    """
+    found = read_json(folder / MARK).get("format")
+    if found != CONTENT["format"]:
+        raise ParameterMismatchError(
+            f"{folder} has format {found!r:.100}, this version reads {CONTENT['format']}: use another version"
+        )
+
+
+def check_same(path: Path, there: Mapping[str, Entry], here: Mapping[str, Entry]) -> None:
+    """Check that a file has exactly the arrays that a run has. Raises ``ParameterMismatchError``."""
+    missing, unknown = here.keys() - there.keys(), there.keys() - here.keys()
     if missing or unknown:
         raise ParameterMismatchError(
-            f"{file.path} is of another run: it lacks {listed(sorted(missing)) or 'nothing'} and has besides "
+            f"{path} is of another run: it lacks {listed(sorted(missing)) or 'nothing'} and has besides "
             f"{listed(sorted(unknown)) or 'nothing'}; use the same model, optimizer and trained parameters"
         )
-    for name, array in expected.items():
-        here, there = (tuple(array.shape), array.dtype.name), (file.shapes[name], file.dtypes[name])
-        if here != there:
-            raise ParameterMismatchError(f"{file.path} has {name!r} as {there}, this run {here}: use the same model")
+    for name, entry in here.items():
+        if entry != there[name]:
+            raise ParameterMismatchError(f"{path} has {name!r} as {there[name]}, this run {entry}: use the same model")
