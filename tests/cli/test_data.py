@@ -39,3 +39,34 @@ def test_a_manifest_that_is_none_is_one_line(command, tmp_path):
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_shards_are_written_gone_on_with_and_checked(command, tmp_path):
+    manifest = write_tones(tmp_path, 5)
+    with manifest.open("a") as file:
+        file.write('{"audio_filepath": "gone.wav", "text": "one"}\n')
+    code, out, err = command("data", "shard", manifest, "--output", tmp_path / "s", "--shard-seconds", "2")
+    assert code == 1
+    assert err == f"note: left out: {tmp_path}/gone.wav does not exist: check the path\n"
+    shards = len(list((tmp_path / "s").glob("*.tar")))
+    assert shards > 1
+    assert out.startswith("5 rows, ")
+    assert out.endswith(f" seconds, in {shards} shards: {tmp_path}/s\n")
+    code, again, err = command(
+        "data", "shard", manifest, "--output", tmp_path / "s", "--shard-seconds", "2", "--resume"
+    )
+    assert (code, again) == (1, out)
+    assert err == f"note: left out: {tmp_path}/gone.wav could not be read when its shard was written\n"
+    for data in (tmp_path / "s", f"{tmp_path}/s/*.tar"):
+        code, out, err = command("data", "check", data, "--model", EMBEDDED_MODEL)
+        assert (code, err) == (0, "")
+        assert out.startswith("5 rows, 5 to train on, ")
+
+
+def test_shards_that_cannot_be_written_are_one_line(command, tmp_path):
+    manifest = write_tones(tmp_path, 1)
+    code, out, err = command("data", "shard", manifest, "--output", manifest)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    code, out, err = command("data", "check", f"{tmp_path}/{{0..3}}.tar")
+    assert (code, out) == (1, "")
+    assert "matches no file" in err

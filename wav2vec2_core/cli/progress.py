@@ -95,17 +95,26 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def row_progress(title: str) -> Iterator[Callable[[int], None] | None]:
-    """A count of rows on stderr: yields a function to call with the number of further rows;
-    ``None`` if not a terminal.
+def row_progress(title: str, total: int | None = None) -> Iterator[Callable[[int], None] | None]:
+    """A count of rows on stderr, with a bar where their ``total`` is known: yields a function to call with the number
+    of further rows; ``None`` if not a terminal.
     """
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), SpinnerColumn(), TextColumn("{task.completed} rows"))
+    columns = [TextColumn("{task.description}"), SpinnerColumn(), TextColumn("{task.completed} rows")]
+    if total is not None:
+        columns += [TextColumn("of {task.total}"), BarColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)

@@ -94,6 +94,8 @@ def read_index(folder: Path) -> list[Utterance]:
             for name, offset, size, samples, text, columns in shard["rows"]:
                 member = Member(tar, name, offset, size)
                 utterances.append(Utterance(tar / name, text, samples=samples, columns=columns, content=member))
+        if not utterances:
+            raise InputError(f"{path} names no utterances: none could be read when it was written")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, Wav2Vec2Error):
             raise
@@ -179,9 +181,8 @@ def _utterance(path: Path, key: str, sample: dict[str, Any]) -> Utterance:
             raise InputError(f"{path}: the .json of {brief(key)} is a JSON {type(columns).__name__}: write an object")
     text = sample.get(_TEXT)
     column = next((name for name in TEXT_COLUMNS if isinstance(columns.get(name), str)), None)
-    if column is not None:
-        said = columns.pop(column)
-        text = said if text is None else text
+    if column is not None and text in (None, columns[column].strip()):
+        text = columns.pop(column).strip()
     member = sample.get("audio") or _Absent(path, key)
     name = member.name if isinstance(member, Member) else key
     return Utterance(path / name.lstrip("/"), text, columns=columns, content=member)

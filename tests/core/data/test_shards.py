@@ -16,7 +16,11 @@ SPEECH = Path(__file__).parents[3].parent / "shared" / "data" / "speechocean762"
 
 def test_samples_have_text_columns_and_sound(tmp_path):
     (row, *others) = open_rows(write_shard(tmp_path / "a.tar", 4))
-    assert (row.text, row.columns, len(others)) == ("text 0", {"speaker": "s0"}, 3)  # key.txt before key.json
+    assert (row.text, row.columns, len(others)) == (
+        "text 0",
+        {"speaker": "s0", "text": "other"},
+        3,
+    )  # key.txt before key.json
     assert row.path == tmp_path / "a.tar" / "0000.flac"
     (tmp_path / "0.flac").write_bytes(sound())
     assert np.array_equal(row.recording().read(), soundfile.read(tmp_path / "0.flac", dtype="float32")[0])
