@@ -244,6 +244,18 @@ def test_dtypes_that_cannot_be():
         tiny(param_dtype=np.float64)
 
 
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_the_gradient_of_the_grouped_convolution_is_that_of_a_convolution(kernel):
+    generator = np.random.default_rng(0)
+    x, weight = generator.standard_normal((2, 9, 6)), generator.standard_normal((6, 2, kernel))
+    with jax.enable_x64(True):
+        change = generator.standard_normal(layers._convolved(x, weight, 3).shape)
+        own = jax.vjp(lambda *given: layers._grouped_conv(*given, 3), x, weight)[1](change)
+        expected = jax.vjp(lambda *given: layers._convolved(*given, 3), x, weight)[1](change)
+        for one, other in zip(own, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
 def test_group_norm_statistics_do_not_overflow_in_half_precision():
     norm = layers.ChannelGroupNorm(2, layers.Precision(jnp.float16, jnp.float16))
     norm.scale.set_value(jnp.ones(2, jnp.float16))
