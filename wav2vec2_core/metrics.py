@@ -119,3 +119,25 @@ def _without_mark(text: str, position: int) -> str:
     if category == "Pd" or character in "/\\":
         return " "
     return "" if category.startswith("P") else character
+
+
+def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
+    """The error rate at the threshold where as large a share of equal pairs is refused as of others accepted.
+
+    Args:
+        scores: (pairs,), higher for pairs that are more alike.
+        same: (pairs,) bool, whether the two are of one speaker.
+
+    Raises:
+        InputError: one of the two kinds of pairs is missing.
+    """
+    if same.all() or not same.any():
+        raise InputError(
+            f"{int(same.sum())} of {len(same)} pairs are of one speaker: an equal error rate needs both kinds, "
+            "so at least two speakers with two recordings of one of them"
+        )
+    order = np.argsort(scores, kind="stable")
+    refused = np.cumsum(same[order]) / same.sum()  # with the threshold just above each score in turn
+    accepted = 1 - np.cumsum(~same[order]) / (~same).sum()
+    at = int(np.argmin(np.abs(refused - accepted)))
+    return float((refused[at] + accepted[at]) / 2)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_flax.heads import FlaxWav2Vec2ForCTC
+from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_flax import heads
+from wav2vec2_flax.inference import device_named
 from wav2vec2_flax.train import Trainer
 
 #: Whether batches should have few shapes, as where a step is compiled for each.
@@ -14,18 +19,24 @@ FEW_SHAPES = True
 
 
 def new_trainer(
-    checkpoint: Checkpoint, config: Wav2Vec2Config, *, beta1: float, beta2: float, epsilon: float, seed: int
+    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: Recipe, *, head: str, device: str = "auto"
 ) -> Trainer:
-    """A trainer of a CTC model in float32 with Adam, on the accelerator where there is one.
+    """A trainer of a model with the recipe's optimizer.
 
     Args:
-        checkpoint: weights; a head that it lacks gets first values from ``seed``, the same in every back end.
+        checkpoint: weights; a head that it lacks gets first values from the recipe's seed, the same in every back end.
         config: of the model.
-        beta1, beta2, epsilon: Adam's.
-        seed: of dropout too.
+        recipe: its seed, optimizer, computation and the section of this back end are used.
+        head: the class of the model, without its prefix.
+        device: where to compute; ``"auto"`` is the accelerator where there is one.
 
     Raises:
         CheckpointError: the checkpoint does not fit.
+        BackendError: the device is not available.
     """
-    model = FlaxWav2Vec2ForCTC.from_source(None, config=config, checkpoint=checkpoint, seed=seed)
-    return Trainer(model, optax.adam(1.0, b1=beta1, b2=beta2, eps=epsilon), seed=seed)
+    kind: Any = getattr(heads, f"FlaxWav2Vec2{head}")
+    with jax.default_device(device_named(device)):
+        model = kind.from_source(None, config=config, checkpoint=checkpoint, seed=recipe.seed)
+        adam = recipe.optimizer
+        optimizer = optax.adam(1.0, b1=adam.beta1, b2=adam.beta2, eps=adam.epsilon)
+        return Trainer(model, optimizer, seed=recipe.seed)

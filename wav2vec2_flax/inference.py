@@ -68,7 +68,7 @@ def load_model(
         InputError: head, type or language is unknown.
     """
     check_head_and_dtype(head, dtype)
-    place = _device(device)
+    place = device_named(device)
     model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
     found = source if isinstance(source, ModelSource) else open_model(source, local_files_only=local_files_only)
     with jax.default_device(place):
@@ -266,7 +266,8 @@ def bucketed_batch(waveforms: int) -> int:
     return 1 << (waveforms - 1).bit_length()
 
 
-def _device(name: str) -> Any:
+def device_named(name: str) -> Any:
+    """The device of this name; ``"auto"``: the best one. Raises ``BackendError``."""
     if name == "auto":
         return jax.local_devices()[0]
     platform, _, index = name.partition(":")

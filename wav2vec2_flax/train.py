@@ -163,7 +163,7 @@ class Trainer:
         self._add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other), donate_argnums=0)
         self._update = jax.jit(self._updated, donate_argnums=(0, 1))
         self._evaluate = jax.jit(lambda params, batch: self._sums(params, batch, None))
-        self._run = jax.jit(self._scores)
+        self._run = jax.jit(self._scores, static_argnums=3)
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -210,12 +210,12 @@ class Trainer:
         sums = self._evaluate(self.params, self._prepared(batch, None))
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
-    def logits(self, batch: NumpyBatch) -> list[np.ndarray]:
-        """The head's scores for each row, without padding, float32."""
+    def logits(self, batch: NumpyBatch, name: str = "logits") -> list[np.ndarray]:
+        """The head's scores for each row, or the output of that name, without padding, float32."""
         arrays = checked_batch(self.config, self.model.head, batch)
         values = arrays["input_values"]
         mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
-        scores = np.asarray(self._run(self.params, values, arrays.get("attention_mask")))
+        scores = np.asarray(self._run(self.params, values, arrays.get("attention_mask"), name))
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(scores, rows, self.config)
 
@@ -278,9 +278,9 @@ class Trainer:
         output = model(**arguments, train=key is not None, dropout_rng=key, return_dict=True)
         return self.loss_sums(model, output, batch)
 
-    def _scores(self, params: Mapping[str, Array], values: Any, mask: Any) -> Array:
+    def _scores(self, params: Mapping[str, Array], values: Any, mask: Any, name: str) -> Array:
         output = self.model(values, mask, params=self._nested(params), return_dict=True)
-        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        field = next(one for one in (name, "logits", "last_hidden_state", "projected_states") if one in output)
         return output[field].astype(jnp.float32)
 
     def _differentiated(

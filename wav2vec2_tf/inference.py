@@ -57,7 +57,7 @@ def load_model(
         InputError: head, type or language is unknown.
     """
     check_head_and_dtype(head, dtype)
-    place = _device(device)
+    place = device_named(device)
     model_class: type[TFWav2Vec2PreTrainedModel] = getattr(wav2vec2_tf, f"TFWav2Vec2{head}")
     found = source if isinstance(source, ModelSource) else open_model(source, local_files_only=local_files_only)
     with tf.device(place):
@@ -221,7 +221,8 @@ class InferenceModel:
         return features
 
 
-def _device(name: str) -> str:
+def device_named(name: str) -> str:
+    """The name as TensorFlow knows it; ``"auto"``: the best one. Raises ``BackendError``."""
     available = devices()
     if name == "auto":
         return available[0]

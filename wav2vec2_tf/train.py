@@ -119,14 +119,14 @@ class Trainer:
         sums = self._evaluate(self._prepared(batch))
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
-    def logits(self, batch: Batch) -> list[np.ndarray]:
-        """The head's scores for each row, without padding, float32."""
+    def logits(self, batch: Batch, name: str = "logits") -> list[np.ndarray]:
+        """The head's scores for each row, or the output of that name, without padding, float32."""
         arrays = checked_batch(self.config, self.model.head, batch)
         values = arrays["input_values"]
         mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
-        given = {name: tf.constant(arrays[name]) for name in ("input_values", "attention_mask") if name in arrays}
+        given = {key: tf.constant(arrays[key]) for key in ("input_values", "attention_mask") if key in arrays}
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
-        return unpad_scores(self._run(given).numpy(), rows, self.config)
+        return unpad_scores(self._run(given, name).numpy(), rows, self.config)
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes."""
@@ -174,9 +174,9 @@ class Trainer:
         output = self.model(arguments, return_dict=True, training=training)
         return self.loss_sums(self.model, output, batch)
 
-    def _scores(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def _scores(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
         output = self.model(dict(batch), return_dict=True, training=False)
-        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        field = next(one for one in (name, "logits", "last_hidden_state", "projected_states") if one in output)
         return tf.cast(output[field], tf.float32)
 
     def _differentiated(self, batch: Mapping[str, Tensor], seeds: Tensor, targets: Tensor) -> tuple[list[Tensor], Sums]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import initial_values
-from wav2vec2_torch.heads import Wav2Vec2ForCTC
+from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_torch import heads
+from wav2vec2_torch.inference import device_named
 from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import fill_weights
 
@@ -16,23 +20,27 @@ FEW_SHAPES = False
 
 
 def new_trainer(
-    checkpoint: Checkpoint, config: Wav2Vec2Config, *, beta1: float, beta2: float, epsilon: float, seed: int
+    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: Recipe, *, head: str, device: str = "auto"
 ) -> Trainer:
-    """A trainer of a CTC model in float32 with Adam, on the GPU where there is one.
+    """A trainer of a model with the recipe's optimizer.
 
     Args:
-        checkpoint: weights; a head that it lacks gets first values from ``seed``, the same in every back end.
+        checkpoint: weights; a head that it lacks gets first values from the recipe's seed, the same in every back end.
         config: of the model.
-        beta1, beta2, epsilon: Adam's.
-        seed: of dropout too.
+        recipe: its seed, optimizer, computation and the section of this back end are used.
+        head: the class of the model, without its prefix.
+        device: where to compute; ``"auto"`` is the GPU where there is one.
 
     Raises:
         CheckpointError: the checkpoint does not fit.
+        BackendError: the device is not available.
     """
-    model = Wav2Vec2ForCTC.from_source(None, config=config, checkpoint=checkpoint, device_map="auto")
+    kind: Any = getattr(heads, f"Wav2Vec2{head}")
+    model = kind.from_source(None, config=config, checkpoint=checkpoint, device_map=device_named(device))
     table = model.parameter_table()
     new = {name: table[name] for name in (model.loading.new if model.loading else ())}
-    fill_weights(model, initial_values(new, seed))
+    fill_weights(model, initial_values(new, recipe.seed))
+    adam = recipe.optimizer
     fused = model.device.type == "cuda"  # so that the GPU can refuse a step by itself
-    optimizer = torch.optim.Adam(model.parameters(), betas=(beta1, beta2), eps=epsilon, fused=fused)
-    return Trainer(model, optimizer, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=fused)
+    return Trainer(model, optimizer, seed=recipe.seed)

@@ -65,7 +65,7 @@ def load_model(
         InputError: head, type or language is unknown.
     """
     check_head_and_dtype(head, dtype, int8=True)
-    place = _device(device)
+    place = device_named(device)
     if dtype == "int8" and place.type != "cpu":
         raise BackendError(f"dtype 'int8' works on the CPU, not on {place}: use device cpu, or float16 or bfloat16")
     model_class: type[Wav2Vec2PreTrainedModel] = getattr(wav2vec2_torch, f"Wav2Vec2{head}")
@@ -264,7 +264,8 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of this name; ``"auto"``: the best one. Raises ``BackendError``."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

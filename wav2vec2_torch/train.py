@@ -114,14 +114,14 @@ class Trainer:
         return found
 
     @torch.no_grad()
-    def logits(self, batch: Batch) -> list[np.ndarray]:
-        """The head's scores for each row, without padding, float32."""
+    def logits(self, batch: Batch, name: str = "logits") -> list[np.ndarray]:
+        """The head's scores for each row, or the output of that name, without padding, float32."""
         self.model.eval()
         arrays = checked_batch(self.config, self.model.head, batch)
-        given = {name: arrays[name] for name in ("input_values", "attention_mask") if name in arrays}
-        output = self._output(self._placed({name: torch.from_numpy(array) for name, array in given.items()}))
+        given = {key: arrays[key] for key in ("input_values", "attention_mask") if key in arrays}
+        output = self._output(self._placed({key: torch.from_numpy(array) for key, array in given.items()}))
         self._part()
-        field = next(name for name in ("logits", "last_hidden_state", "projected_states") if name in output)
+        field = next(one for one in (name, "logits", "last_hidden_state", "projected_states") if one in output)
         mask = given.get("attention_mask", np.ones_like(given["input_values"], np.int32))
         rows = [row[: int(valid.sum())] for row, valid in zip(given["input_values"], mask, strict=True)]
         return unpad_scores(output[field].float().cpu().numpy(), rows, self.config)

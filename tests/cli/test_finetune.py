@@ -63,7 +63,7 @@ def test_the_loss_falls_and_the_result_is_a_model(command, finished, manifest):
     evaluate = next(line for line in lines if "evaluate" in line).split()[1:]
     code, out, _ = command(*evaluate)
     assert code == 0
-    assert lines[0].partition(" on ")[0] in out  # what the run says is what the next command measures
+    assert lines[0].partition(",")[0] in out  # what the run says is what the next command measures
 
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(command, finished, manifest, tmp_path):

@@ -7,20 +7,21 @@ from model_cases import QUIET, TINY
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
+from wav2vec2_core.training.recipe import read_recipe
 from wav2vec2_core.training.steps import StepValues
 
 # No masks: what a batch does not hold, a model draws by itself, and not from the number of the step.
 CONFIG = Wav2Vec2Config(
     **{**TINY, **QUIET, "hidden_dropout": 0.1, "mask_time_prob": 0.0, "ctc_loss_reduction": "mean", "pad_token_id": 0}
 )
-ADAM = {"beta1": 0.9, "beta2": 0.98, "epsilon": 1e-8}
 
 
 def trainer_of(finetuning, *, without_head=False, seed=5):
     arrays = dict(initial_values(parameter_table(CONFIG, "ForCTC"), 1))
     if without_head:
         arrays = {name: array for name, array in arrays.items() if not name.startswith("lm_head")}
-    return finetuning.new_trainer(Checkpoint.of(arrays), CONFIG, seed=seed, **ADAM)
+    recipe = read_recipe("1h").changed([f"seed={seed}"])
+    return finetuning.new_trainer(Checkpoint.of(arrays), CONFIG, recipe, head="ForCTC")
 
 
 def make_steps(trainer, first, end):

@@ -35,6 +35,7 @@ def check(
     from wav2vec2_core.cli.progress import row_progress
     from wav2vec2_core.config import Wav2Vec2Config
     from wav2vec2_core.data.checking import check_rows
+    from wav2vec2_core.data.labels import TextLabels
     from wav2vec2_core.data.opening import open_rows
     from wav2vec2_core.processing import Wav2Vec2Processor
     from wav2vec2_core.source import open_model
@@ -46,7 +47,8 @@ def check(
     processor, config = Wav2Vec2Processor.from_source(source), Wav2Vec2Config.from_source(source)
     rate = processor.feature_extractor.sampling_rate
     with stoppable(), row_progress("reading") as progress:
-        checked = check_rows(open_rows(data), processor.tokenizer, config, rate, progress=progress)
+        labels = TextLabels(processor.tokenizer, config)
+        checked = check_rows(open_rows(data), labels, config, rate, progress=progress)
     total = len(checked.rows) + len(checked.findings)
     print(f"{total} rows, {len(checked.rows)} to train on, {spoken(checked.seconds)}")
     for line in checked.lines():

@@ -1,4 +1,4 @@
-"""``wav2vec2 finetune``: train a model on recordings with their texts."""
+"""``wav2vec2 finetune``: train a model on recordings with labels."""
 
 from __future__ import annotations
 
@@ -11,47 +11,57 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wav2vec2_core.cli.options import BackendName, Offline
+from wav2vec2_core.cli.options import BackendName, DeviceName, Offline
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from wav2vec2_core.data.checking import Checked
-    from wav2vec2_core.training.finetuning import CTCFineTuning, Event
+    from wav2vec2_core.training.finetuning import Event, FineTuning
     from wav2vec2_core.training.recipe import Recipe
+    from wav2vec2_core.training.tasks import Task
 
-app = typer.Typer(name="finetune", help="Train a model on recordings with their texts.", no_args_is_help=True)
-_MANIFEST = "Recordings with their texts: .jsonl, .csv, .tsv, fairseq's .tsv."
+app = typer.Typer(name="finetune", help="Train a model on recordings with labels.", no_args_is_help=True)
+_MANIFEST = "Recordings with their labels: .jsonl, .csv, .tsv, fairseq's .tsv."
 
-
-@app.callback()
-def _options() -> None:
-    """Keep ``ctc`` a command of its own: typer would drop the name of a single one."""
+Model = Annotated[str, typer.Option(help="Model folder or hub id to start from.")]
+Train = Annotated[Path, typer.Option(metavar="MANIFEST", help=_MANIFEST)]
+Evaluation = Annotated[Path, typer.Option("--eval", metavar="MANIFEST", help="The same, to measure on.")]
+Preset = Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")
+]
+Steps = Annotated[int | None, typer.Option(help="Updates; the shares of the schedule stay.")]
+BatchSeconds = Annotated[float | None, typer.Option(help="Seconds of audio in an update.")]
+LearningRate = Annotated[float | None, typer.Option(help="The highest rate of the schedule.")]
+Seed = Annotated[int | None, typer.Option(help="Of the order, the masks and dropout.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Anything else in the recipe.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in DIR from its newest sound checkpoint, if any.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the recipe, check the data, make one update; write nothing.")
+]
 
 
 @app.command()
 def ctc(
-    model: Annotated[str, typer.Option(help="Model folder or hub id to start from; it needs a vocabulary.")],
-    train: Annotated[Path, typer.Option(metavar="MANIFEST", help=_MANIFEST)],
-    evaluation: Annotated[Path, typer.Option("--eval", metavar="MANIFEST", help="The same, to measure WER on.")],
-    preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")
-    ] = None,
+    model: Model,
+    train: Train,
+    evaluation: Evaluation,
+    preset: Preset,
+    output: Output = None,
     backend: BackendName = "torch",
-    steps: Annotated[int | None, typer.Option(help="Updates; the shares of the schedule stay.")] = None,
-    batch_seconds: Annotated[float | None, typer.Option(help="Seconds of audio in an update.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest rate of the schedule.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order, the masks and dropout.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Anything else in the recipe.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in DIR from its newest sound checkpoint, if any.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the recipe, check the data, make one update; write nothing.")
-    ] = False,
+    device: DeviceName = "auto",
+    steps: Steps = None,
+    batch_seconds: BatchSeconds = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
     offline: Offline = False,
 ) -> None:
     """Fine-tune a CTC model for speech recognition.
@@ -59,22 +69,138 @@ def ctc(
     The convolutional feature encoder stays as it is. Rows that cannot be learned from are found before training
     starts. The result, DIR/model, is the checkpoint with the lowest word error rate.
     """
+    from wav2vec2_core.training.tasks import CTC
+
+    recipe = _recipe(preset, steps, batch_seconds, learning_rate, seed, settings)
+    _run(CTC(), model, train, evaluation, recipe, output, backend, device, resume, dry_run, offline)
+
+
+@app.command()
+def classify(
+    model: Model,
+    train: Train,
+    evaluation: Evaluation,
+    preset: Preset,
+    column: Annotated[str, typer.Option(help="Column of the manifest that holds the class.")] = "label",
+    output: Output = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    steps: Steps = None,
+    batch_seconds: BatchSeconds = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    offline: Offline = False,
+) -> None:
+    """Fine-tune a model that classifies whole recordings: keyword, emotion, language ...
+
+    The result, DIR/model, is the checkpoint with the highest accuracy.
+    """
+    from wav2vec2_core.training.tasks import Classification
+
+    recipe = _recipe(preset, steps, batch_seconds, learning_rate, seed, settings)
+    _run(Classification(column), model, train, evaluation, recipe, output, backend, device, resume, dry_run, offline)
+
+
+@app.command()
+def frames(
+    model: Model,
+    train: Train,
+    evaluation: Evaluation,
+    preset: Preset,
+    column: Annotated[
+        str, typer.Option(help="Column of the manifest that holds [[start, end, label], ...] in seconds.")
+    ] = "segments",
+    rest: Annotated[
+        str | None, typer.Option(help="Class of the time between; without it that time is not learned from.")
+    ] = None,
+    output: Output = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    steps: Steps = None,
+    batch_seconds: BatchSeconds = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    offline: Offline = False,
+) -> None:
+    """Fine-tune a model that classifies every frame: speech or not, who speaks when ...
+
+    The result, DIR/model, is the checkpoint with the highest accuracy.
+    """
+    from wav2vec2_core.training.tasks import FrameClassification
+
+    recipe = _recipe(preset, steps, batch_seconds, learning_rate, seed, settings)
+    task = FrameClassification(column, rest)
+    _run(task, model, train, evaluation, recipe, output, backend, device, resume, dry_run, offline)
+
+
+@app.command()
+def xvector(
+    model: Model,
+    train: Train,
+    evaluation: Evaluation,
+    preset: Preset,
+    column: Annotated[str, typer.Option(help="Column of the manifest that holds the speaker.")] = "speaker",
+    output: Output = None,
+    backend: BackendName = "torch",
+    device: DeviceName = "auto",
+    steps: Steps = None,
+    batch_seconds: BatchSeconds = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    offline: Offline = False,
+) -> None:
+    """Fine-tune a model that tells speakers apart by vectors.
+
+    Speakers of --eval may be others than those of --train. The result, DIR/model, is the checkpoint with the lowest
+    equal error rate over all pairs of recordings.
+    """
+    from wav2vec2_core.training.tasks import SpeakerRecognition
+
+    recipe = _recipe(preset, steps, batch_seconds, learning_rate, seed, settings)
+    task = SpeakerRecognition(column)
+    _run(task, model, train, evaluation, recipe, output, backend, device, resume, dry_run, offline)
+
+
+def _run(
+    task: Task,
+    model: str,
+    train: Path,
+    evaluation: Path,
+    recipe: Recipe,
+    output: Path | None,
+    backend: str,
+    device: str,
+    resume: bool,
+    dry_run: bool,
+    offline: bool,
+) -> None:
+    """Train, or only try. Raises the errors of ``FineTuning``."""
     from wav2vec2_core.cli.console import printable, stoppable
     from wav2vec2_core.cli.progress import row_progress
     from wav2vec2_core.errors import InputError
-    from wav2vec2_core.training.finetuning import CTCFineTuning
+    from wav2vec2_core.training.finetuning import FineTuning
     from wav2vec2_core.training.run_folder import RunFolder
+    from wav2vec2_core.training.tasks import Scores
 
     if output is None and not dry_run:
         raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
-    recipe = _recipe(preset, steps, batch_seconds, learning_rate, seed, settings or [])
     if dry_run:
         print(recipe.to_toml())
     with stoppable("the same command with --resume goes on"):
         with row_progress("reading the data") as progress:
-            run = CTCFineTuning(
-                model, train, evaluation, recipe, backend=backend, local_files_only=offline, progress=progress
-            )
+            run = FineTuning(
+                task, model, train, evaluation, recipe,
+                backend=backend, device=device, local_files_only=offline, progress=progress,
+            )  # fmt: skip
         _describe(run)
         if output is None or dry_run:
             update = run.try_one_step()
@@ -88,9 +214,9 @@ def ctc(
             for event in run.run(folder):
                 show(event)
     best = folder.best()
-    if best is not None and best.wer is not None:
-        print(f"WER {best.wer:.2%} on {evaluation} after {best.step} updates (greedy decoding)")
-    for line in _next(folder.model, evaluation, backend):
+    if best is not None and best.scores is not None:
+        print(f"{Scores(best.scores, best.ranking or ())} on {evaluation} after {best.step} updates")
+    for line in _next(task.name, folder.model, evaluation, backend):
         print(printable(line))
 
 
@@ -100,7 +226,7 @@ def _recipe(
     batch_seconds: float | None,
     learning_rate: float | None,
     seed: int | None,
-    settings: list[str],
+    settings: list[str] | None,
 ) -> Recipe:
     """The preset with what the command line changes. Raises ``InputError``."""
     from wav2vec2_core.training.recipe import read_recipe
@@ -112,11 +238,11 @@ def _recipe(
         "seed": seed,
     }
     return read_recipe(preset).changed(
-        [*(f"{name}={value}" for name, value in named.items() if value is not None), *settings]
+        [*(f"{name}={value}" for name, value in named.items() if value is not None), *(settings or [])]
     )
 
 
-def _describe(run: CTCFineTuning) -> None:
+def _describe(run: FineTuning) -> None:
     """What is about to happen, on stderr."""
     from wav2vec2_core.cli.console import spoken
 
@@ -141,7 +267,7 @@ def _say_findings(name: str, manifest: str, checked: Checked) -> None:
 
 @contextmanager
 def _watching(steps: int) -> Iterator[Any]:
-    """A function that shows events: a bar with loss, WER and the time left on a terminal, lines elsewhere."""
+    """A function that shows events: a bar with loss, scores and the time left on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines().show
         return
@@ -178,15 +304,15 @@ class _Lines:
         loss = f"loss {sum(self.losses) / len(self.losses):.4f}, " if self.losses else ""
         self.losses = []
         best = " (the best so far)" if event.best else ""
-        return f"step {event.step}: {loss}WER {event.scores.wer:.2%}, CER {event.scores.cer:.2%}{best}"
+        return f"step {event.step}: {loss}{event.scores}{best}"
 
 
 class _Bar(_Lines):
-    """The same above a bar that shows the newest loss and WER."""
+    """The same above a bar that shows the newest loss and scores."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         super().__init__()
-        self._progress, self._task, self._loss, self._wer = progress, task, "", ""
+        self._progress, self._task, self._loss, self._scores = progress, task, "", ""
 
     def show(self, event: Event) -> None:
         """Take one event."""
@@ -199,14 +325,17 @@ class _Bar(_Lines):
             self._loss = "" if event.loss is None else f"loss {event.loss:.3f}"
             self._progress.update(self._task, completed=event.step)
         if isinstance(event, Evaluated):
-            self._wer = f" WER {event.scores.wer:.1%}"
-        self._progress.update(self._task, description=self._loss + self._wer)
+            self._scores = f" {event.scores}"
+        self._progress.update(self._task, description=self._loss + self._scores)
 
 
-def _next(model: Path, evaluation: Path, backend: str) -> Iterator[str]:
+def _next(task: str, model: Path, evaluation: Path, backend: str) -> Iterator[str]:
     """The command lines that people want next."""
     folder, manifest = shlex.quote(str(model)), shlex.quote(str(evaluation))
     yield f"model: {model}"
+    if task != "ctc":
+        yield f"  wav2vec2 classify RECORDING --model {folder} --backend {backend}"
+        return
     yield f"  wav2vec2 evaluate {manifest} --model {folder} --backend {backend}"
     yield f"  wav2vec2 transcribe RECORDING --model {folder} --backend {backend}"
     yield f"  wav2vec2 lm build TEXT --output lm.arpa && wav2vec2 lm attach {folder} lm.arpa"

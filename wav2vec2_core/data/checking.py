@@ -1,4 +1,4 @@
-"""Checks, before training starts, which rows of a manifest a CTC model can be trained on, and why not on the others."""
+"""Checks, before training starts, which rows of a manifest a model can be trained on, and why not on the others."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from os import cpu_count
+from typing import Protocol
+
+import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.errors import AudioError, InputError
-from wav2vec2_core.metrics import normalise
-from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 #: Reasons why a row is left out of training.
-UNREADABLE, NO_TEXT, TOO_SHORT = "unreadable", "no text", "shorter than a frame"
-UNKNOWN_LETTERS, TOO_MUCH_TEXT, TOO_LONG = "unknown letters", "more text than frames", "longer than a micro-batch"
+UNREADABLE, TOO_SHORT, TOO_LONG = "unreadable", "shorter than a frame", "longer than a micro-batch"
+NO_TEXT, UNKNOWN_LETTERS, TOO_MUCH_TEXT = "no text", "unknown letters", "more text than frames"
+NO_LABEL, UNKNOWN_LABEL, BAD_SEGMENTS = "no label", "unknown label", "segments without sense"
 #: Reasons for which a row cannot even be scored.
-UNSCORABLE = frozenset({UNREADABLE, NO_TEXT, TOO_SHORT})
+UNSCORABLE = frozenset({UNREADABLE, TOO_SHORT, NO_TEXT, NO_LABEL, BAD_SEGMENTS})
 _AT_A_TIME = 256  # recordings queued for the reading threads
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row that was read: samples at the model's rate; text with single spaces; labels of it, none where unusable."""
+    """A row that was read.
+
+    samples: at the model's rate; text: what is to be recognized: words with single spaces, a class, a speaker; labels:
+    of it, as ``Labels`` numbers them; none where it can only be scored.
+    """
 
     utterance: Utterance
     samples: int
@@ -40,6 +46,28 @@ class Finding:
     utterance: Utterance
     reason: str
     detail: str
+
+
+class Labels(Protocol):
+    """What a task learns from its rows: see ``wav2vec2_core.data.labels``."""
+
+    def check(self, utterance: Utterance, samples: int) -> tuple[Row | None, Finding | None]:
+        """The row, unless it cannot be scored, and why it cannot be trained on, if so."""
+        ...
+
+    def count(self, row: Row) -> int:
+        """What the row adds to the number that a sum of losses is divided by."""
+        ...
+
+    def array(self, rows: Sequence[Row], frames: int, *, few_shapes: bool) -> np.ndarray:
+        """``labels`` of a micro-batch as ``wav2vec2_core.training.steps.Batch`` has them.
+
+        Args:
+            rows: of the micro-batch.
+            frames: of its longest row with its padding.
+            few_shapes: pad to a few lengths.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,18 +99,19 @@ def name_of(utterance: Utterance) -> str:
 
 def check_rows(
     utterances: Iterable[Utterance],
-    tokenizer: Wav2Vec2CTCTokenizer,
+    labels: Labels,
     config: Wav2Vec2Config,
     sampling_rate: int,
     *,
     longest_seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Checked:
-    """Read every recording and encode every text.
+    """Read every recording and find what is to be learned from it.
 
     Args:
         utterances: of a manifest.
-        tokenizer, config: of the model to be trained.
+        labels: of the task.
+        config: of the model to be trained.
         sampling_rate: of its feature extractor, in hertz.
         longest_seconds: longer rows are left out, where given.
         progress: called with the number of rows checked since the last call.
@@ -94,7 +123,7 @@ def check_rows(
         for group in _groups(utterances, _AT_A_TIME):
             lengths = threads.map(lambda utterance: _read(utterance, sampling_rate), group)
             for utterance, found in zip(group, lengths, strict=True):
-                row, finding = _check(utterance, found, tokenizer, config)
+                row, finding = _check(utterance, found, labels, config)
                 if row is not None and finding is None and longest_seconds is not None:
                     finding = _check_length(row, longest_seconds, sampling_rate)
                 if row is not None and (finding is None or finding.reason not in UNSCORABLE):
@@ -123,28 +152,15 @@ def _read(utterance: Utterance, sampling_rate: int) -> int | AudioError:
 
 
 def _check(
-    utterance: Utterance, samples: int | AudioError, tokenizer: Wav2Vec2CTCTokenizer, config: Wav2Vec2Config
+    utterance: Utterance, samples: int | AudioError, labels: Labels, config: Wav2Vec2Config
 ) -> tuple[Row | None, Finding | None]:
     """The row, unless it cannot be scored, and what is wrong with it."""
-    text = normalise(utterance.text or "")
     if isinstance(samples, AudioError):
         return None, Finding(utterance, UNREADABLE, str(samples))
-    if not text:
-        return None, Finding(utterance, NO_TEXT, "the manifest has no text for it, or an empty one")
-    frames = config.num_frames(samples)
-    if frames < 1:
+    if config.num_frames(samples) < 1:
         detail = f"it has {samples} samples and a frame needs {config.receptive_field}"
         return None, Finding(utterance, TOO_SHORT, detail)
-    row = Row(utterance, samples, text)
-    unknown = _unknown_letters(text, tokenizer)
-    if unknown:
-        return row, Finding(utterance, UNKNOWN_LETTERS, f"{unknown} in {text[:60]!r:.100}")
-    labels = tuple(tokenizer(text)["input_ids"])
-    repeats = sum(left == right for left, right in pairwise(labels))
-    if len(labels) + repeats > frames:
-        detail = f"{len(labels)} letters and {repeats} blanks between equal ones do not fit into {frames} frames"
-        return row, Finding(utterance, TOO_MUCH_TEXT, detail)
-    return Row(utterance, samples, text, labels), None
+    return labels.check(utterance, samples)
 
 
 def _check_length(row: Row, longest_seconds: float, sampling_rate: int) -> Finding | None:
@@ -152,19 +168,6 @@ def _check_length(row: Row, longest_seconds: float, sampling_rate: int) -> Findi
     if seconds <= longest_seconds:
         return None
     return Finding(row.utterance, TOO_LONG, f"{seconds:.1f} s are over {longest_seconds:g} s: raise that or cut it")
-
-
-def _unknown_letters(text: str, tokenizer: Wav2Vec2CTCTokenizer) -> str:
-    """The letters of a text that are not in the vocabulary; empty if all are."""
-    known = tokenizer.get_vocab()
-    unknown = sorted({token for token in tokenizer.tokenize(text) if token not in known})
-    if not unknown:
-        return ""
-    shown = " ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-    for name, other in (("lower", text.lower()), ("upper", text.upper())):
-        if all(token in known for token in tokenizer.tokenize(other)):
-            return f"{shown} (the vocabulary is in {name} case)"
-    return shown
 
 
 def check_not_empty(checked: Checked, manifest: object, rows: Sequence[Row]) -> None:

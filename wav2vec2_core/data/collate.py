@@ -44,7 +44,6 @@ _MASKS, _LAYERS = 2, 3
 
 def training_batch(
     waveforms: Sequence[np.ndarray],
-    labels: Sequence[Sequence[int]],
     rows: Sequence[int],
     config: Wav2Vec2Config,
     *,
@@ -52,14 +51,13 @@ def training_batch(
     step: int,
     few_shapes: bool = False,
 ) -> dict[str, np.ndarray]:
-    """A micro-batch of CTC training, with every random choice made: a function of its arguments.
+    """A micro-batch without its labels, with every random choice made: a function of its arguments.
 
     Masks are drawn from (seed, step, row) and layer drop from (seed, step), so it does not matter with which others
     a row is in a micro-batch, nor in which process.
 
     Args:
         waveforms: (samples,) each, as the feature extractor returns them.
-        labels: of each.
         rows: the number of each in the data.
         config: its masking and layer drop are used.
         seed, step: of the draws.
@@ -70,10 +68,7 @@ def training_batch(
     """
     size = next_of_few if few_shapes else int
     values, mask = pad_batch(waveforms, len(waveforms), size(max(map(len, waveforms))))
-    padded = np.full((len(labels), size(max(map(len, labels)))), -100, np.int32)
-    for row, ids in zip(padded, labels, strict=True):
-        row[: len(ids)] = ids
-    batch = {"input_values": values, "attention_mask": mask, "labels": padded}
+    batch = {"input_values": values, "attention_mask": mask}
     frames = [config.num_frames(len(waveform), add_adapter=False) for waveform in waveforms]
     width = config.num_frames(values.shape[1], add_adapter=False)
     drawn = [

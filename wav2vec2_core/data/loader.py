@@ -10,7 +10,7 @@ import numpy as np
 from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.bucketing import epoch_steps, next_of_few, similar_lengths
-from wav2vec2_core.data.checking import Row, name_of
+from wav2vec2_core.data.checking import Labels, Row, name_of
 from wav2vec2_core.data.collate import pad_batch, training_batch
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
@@ -22,8 +22,8 @@ _AHEAD = 2  # steps read while the model computes
 class StepData:
     """The data of one process for one optimizer update.
 
-    number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: utterances of all
-    processes together; seconds: of audio, of all processes together; names: of this process's rows, for messages.
+    number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: what the sum of losses is
+    divided by; seconds: of audio; both of all processes together; names: of this process's rows, for messages.
     """
 
     number: int
@@ -35,7 +35,7 @@ class StepData:
 
 
 class Loader:
-    """Rows of a manifest as steps of CTC training.
+    """Rows of a manifest as steps of training.
 
     The position in the data is the number of the step: nothing else needs to be kept for a resume.
     """
@@ -45,6 +45,7 @@ class Loader:
         rows: Sequence[Row],
         feature_extractor: Wav2Vec2FeatureExtractor,
         config: Wav2Vec2Config,
+        labels: Labels,
         *,
         batch_seconds: float,
         micro_batch_seconds: float,
@@ -58,6 +59,7 @@ class Loader:
             rows: checked, as ``check_rows`` returns them.
             feature_extractor: of the model.
             config: of the model; its masking and layer drop are drawn.
+            labels: of the rows.
             batch_seconds: audio of one update, over all processes and micro-batches.
             micro_batch_seconds: audio that is computed at once, with its padding.
             seed: of the order and of every draw.
@@ -71,7 +73,7 @@ class Loader:
             raise InputError("there are no rows to train on: check the manifest with wav2vec2 data check")
         if not 0 <= process[0] < process[1]:
             raise InputError(f"process={process} must be an index from 0 and the number of processes above it")
-        self.rows, self.extractor, self.config = tuple(rows), feature_extractor, config
+        self.rows, self.extractor, self.config, self.labels = tuple(rows), feature_extractor, config, labels
         self.seed, self.process, self.few_shapes = seed, process, few_shapes
         self._rate = feature_extractor.sampling_rate
         self._limits = round(batch_seconds * self._rate), round(micro_batch_seconds * self._rate)
@@ -94,7 +96,8 @@ class Loader:
         micro = tuple(self._batch(share, number) for share in shares)
         seconds = sum(self.rows[row].samples for row in everyone) / self._rate
         names = tuple(name_of(self.rows[row].utterance) for share in shares for row in share)
-        return StepData(number, epoch, micro, len(everyone), seconds, names)
+        targets = sum(self.labels.count(self.rows[row]) for row in everyone)
+        return StepData(number, epoch, micro, targets, seconds, names)
 
     def steps(self, first: int, end: int) -> Generator[StepData]:
         """The steps from ``first`` up to ``end``, read ahead in a thread. Raises ``AudioError``."""
@@ -108,15 +111,10 @@ class Loader:
 
     def _batch(self, numbers: Sequence[int], step: int) -> dict[str, np.ndarray]:
         rows = [self.rows[number] for number in numbers]
-        return training_batch(
-            [waveform_of(row, self.extractor) for row in rows],
-            [row.labels for row in rows],
-            numbers,
-            self.config,
-            seed=self.seed,
-            step=step,
-            few_shapes=self.few_shapes,
-        )
+        waveforms = [waveform_of(row, self.extractor) for row in rows]
+        batch = training_batch(waveforms, numbers, self.config, seed=self.seed, step=step, few_shapes=self.few_shapes)
+        frames = self.config.num_frames(batch["input_values"].shape[1])
+        return batch | {"labels": self.labels.array(rows, frames, few_shapes=self.few_shapes)}
 
 
 def evaluation_batches(

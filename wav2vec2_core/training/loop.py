@@ -1,4 +1,4 @@
-"""The loop of fine-tuning: a generator of updates, evaluations and notes that name the cause of a trouble."""
+"""The loop of training: a generator of updates, evaluations and notes that name the cause of a trouble."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
+from wav2vec2_core.training.tasks.task import Scores
 
-#: A word error rate above which learning has not begun, and how much a loss must fall until the next evaluation then.
-_NOT_BEGUN, _LEAST_FALL = 0.9, 0.01
+#: How much a loss must fall until the next evaluation where learning has not begun.
+_LEAST_FALL = 0.01
 _STATE = "state"  # of the trainer, in the folder of a checkpoint
 
 
@@ -47,15 +48,6 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """An evaluation. wer, cer: error rates; silent: share of utterances without any text."""
-
-    wer: float
-    cer: float
-    silent: float
-
-
-@dataclass(frozen=True)
 class Evaluated:
     """Scores after so many updates, and whether they are the best so far."""
 
@@ -65,7 +57,7 @@ class Evaluated:
 
     def to_dict(self) -> dict[str, Any]:
         """A line of train.jsonl."""
-        return {"step": self.step, "wer": self.scores.wer, "cer": self.scores.cer, "silent": self.scores.silent}
+        return {"step": self.step, "scores": dict(self.scores.values), "ranking": list(self.scores.ranking)}
 
 
 @dataclass(frozen=True)
@@ -85,10 +77,12 @@ class Loop:
         evaluate: Callable[[], Scores],
         recipe: Recipe,
         folder: RunFolder,
+        *,
+        head: str,
     ) -> None:
-        self.trainer, self.loader = trainer, loader
+        self.trainer, self.loader, self.head = trainer, loader, head
         self.evaluate, self.recipe, self.folder = evaluate, recipe, folder
-        self._rates: list[tuple[float, float]] = []  # WER and CER of the evaluations so far
+        self._rankings: list[tuple[float, ...]] = []  # of the evaluations so far
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
         self._refused: list[str] = []
 
@@ -127,8 +121,8 @@ class Loop:
         newest = self.folder.newest(note)
         step = 0 if newest is None else newest.step
         for record in self.folder.forget_after(step):
-            if "wer" in record:
-                self._rates.append((record["wer"], record["cer"]))
+            if "scores" in record:
+                self._rankings.append(tuple(record["ranking"]))
                 self._losses = [self._losses[1], []]
             elif record["loss"] is not None:
                 self._losses[1].append(record["loss"])
@@ -147,7 +141,7 @@ class Loop:
 
     def _trainable(self, step: int) -> frozenset[str]:
         frozen = "base_model" if step < self.recipe.schedule.frozen_steps else "feature_encoder"
-        return trainable_names(self.trainer.config, "ForCTC", frozen=frozen)
+        return trainable_names(self.trainer.config, self.head, frozen=frozen)
 
     def _updates(self, steps: Generator[StepData], first: int) -> Generator[Update | Evaluated | Note]:
         schedule = self.recipe.schedule
@@ -165,11 +159,14 @@ class Loop:
             if evaluating or made % self.recipe.checkpoints.every == 0:
                 yield from self._fetched(*waiting)
                 waiting = None
-                if evaluating:
-                    yield from self._evaluated(made)
-                wer, cer = self._rates[-1] if evaluating else (None, None)
-                keep = self.recipe.checkpoints.keep
-                self.folder.save(made, self._save, wer=wer, cer=cer, keep=keep)
+                scores = (yield from self._evaluated(made)) if evaluating else None
+                self.folder.save(
+                    made,
+                    self._save,
+                    scores=None if scores is None else scores.values,
+                    ranking=None if scores is None else scores.ranking,
+                    keep=self.recipe.checkpoints.keep,
+                )
                 if evaluating and self._patience_is_over():
                     yield Note(f"stopping early: {self._stale()} evaluations without better scores")
                     return
@@ -195,11 +192,10 @@ class Loop:
                 f"{self.recipe.health.most_refused}: lower the learning rate, or hear what train.jsonl names"
             )
 
-    def _evaluated(self, step: int) -> Generator[Evaluated | Note]:
+    def _evaluated(self, step: int) -> Generator[Evaluated | Note, None, Scores]:
         scores = self.evaluate()
-        rates = scores.wer, scores.cer
-        best = not self._rates or rates < min(self._rates)
-        self._rates.append(rates)
+        best = not self._rankings or scores.ranking < min(self._rankings)
+        self._rankings.append(scores.ranking)
         yield Evaluated(step, scores, best)
         before, since = (sum(losses) / len(losses) if losses else None for losses in self._losses)
         self._losses = [self._losses[1], []]
@@ -207,20 +203,18 @@ class Loop:
         why = (
             "only the head is trained so far (schedule.frozen)"
             if frozen
-            else "as at the start of CTC training; if it stays so, raise the learning rate or check that texts fit"
+            else "as at the start of training; if it stays so, raise the learning rate or check that labels fit"
         )
-        if scores.silent == 1:
-            yield Note(f"the model writes nothing after {step} updates, it hears blanks everywhere: {why}")
+        if scores.stuck:
+            yield Note(f"after {step} updates the model {scores.stuck}: {why}")
         flat = before is not None and since is not None and since > before * (1 - _LEAST_FALL)
-        if flat and scores.wer > _NOT_BEGUN:
-            yield Note(
-                f"the loss is flat: {before:.3f} before, {since:.3f} since the last evaluation, and WER is "
-                f"{scores.wer:.0%}: {why}"
-            )
+        if flat and not scores.begun:
+            yield Note(f"the loss is flat: {before:.3f} before, {since:.3f} since the last evaluation, {scores}: {why}")
+        return scores
 
     def _stale(self) -> int:
         """Evaluations since the best one."""
-        return len(self._rates) - 1 - self._rates.index(min(self._rates)) if self._rates else 0
+        return len(self._rankings) - 1 - self._rankings.index(min(self._rankings)) if self._rankings else 0
 
     def _patience_is_over(self) -> bool:
         return 0 < self.recipe.evaluation.patience <= self._stale()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,21 +22,41 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class _Section:
-    #: Field -> (least, most) value.
-    rules: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    #: Field -> (least, most) value of a number, or the texts that are possible.
+    rules: ClassVar[Mapping[str, tuple[float, float] | tuple[str, ...]]] = {}
 
     def check(self, section: str) -> None:
         """Check types and ranges. Raises ``InputError``."""
         for field in fields(self):
-            value = getattr(self, field.name)
-            whole = field.type == "int"
-            name, kind = f"{section}.{field.name}", "a whole number" if whole else "a number"
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise InputError(f"{name} is {value!r:.100}, it must be {kind}")
-            least, most = self.rules[field.name]
-            if not least <= value <= most:
-                limit = f"of at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
-                raise InputError(f"{name} is {value!r:.100}, it must be {kind} {limit}")
+            _CHECKS[str(field.type)](f"{section}.{field.name}", getattr(self, field.name), self.rules.get(field.name))
+
+
+def _check_number(name: str, value: Any, limits: tuple[float, float], *, whole: bool = False) -> None:
+    kind = "a whole number" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise InputError(f"{name} is {value!r:.100}, it must be {kind}")
+    least, most = limits
+    if not least <= value <= most:
+        limit = f"of at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+        raise InputError(f"{name} is {value!r:.100}, it must be {kind} {limit}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r:.100}, it must be one of {', '.join(choices)}")
+
+
+def _check_switch(name: str, value: Any, _: None) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r:.100}, it must be true or false")
+
+
+_CHECKS: dict[str, Callable[[str, Any, Any], None]] = {
+    "int": partial(_check_number, whole=True),
+    "float": _check_number,
+    "str": _check_choice,
+    "bool": _check_switch,
+}
 
 
 @dataclass(frozen=True)
@@ -149,8 +171,49 @@ class HealthSection(_Section):
 
 
 @dataclass(frozen=True)
+class ComputeSection(_Section):
+    """dtype: of the computation; parameters and the optimizer are float32."""
+
+    dtype: str
+
+    rules = {"dtype": ("float32", "bfloat16")}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class TorchSection(_Section):
+    """sharding: whether each process holds the whole model, or all of them share one (FSDP)."""
+
+    sharding: str = "none"
+
+    rules = {"sharding": ("none", "fsdp")}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class TFSection(_Section):
+    """strategy: of ``tf.distribute``: one device, all of this machine, or those of several machines."""
+
+    strategy: str = "none"
+
+    rules = {"strategy": ("none", "mirrored", "multi-worker")}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class FlaxSection(_Section):
+    """data, fsdp: sizes of the mesh: copies of the model, 0 for as many as there are devices for, and devices that
+    share one; remat: what is computed again in the backward pass, to save memory; scan_layers: compile one layer."""
+
+    data: int = 0
+    fsdp: int = 1
+    remat: str = "none"
+    scan_layers: bool = False
+
+    rules = {"data": (0, math.inf), "fsdp": (1, math.inf), "remat": ("none", "dots", "full")}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A fine-tuning run. seed: of the order of the data, of every mask and of dropout."""
+    """A training run. seed: of the order of the data, of every mask and of dropout; torch, tf, flax: read by that back
+    end only."""
 
     seed: int
     data: DataSection
@@ -160,6 +223,10 @@ class Recipe:
     evaluation: EvaluationSection
     checkpoints: CheckpointsSection
     health: HealthSection
+    compute: ComputeSection
+    torch: TorchSection = TorchSection()
+    tf: TFSection = TFSection()
+    flax: FlaxSection = FlaxSection()
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= _LARGEST_SEED:
@@ -179,13 +246,15 @@ class Recipe:
         Raises:
             InputError: a name is unknown (the nearest one is named) or missing, or a value breaks a rule.
         """
-        _check_names(values, ("seed", *_SECTIONS), where)
+        _check_names(values, ("seed", *_SECTIONS), where, optional=_OWN)
         sections: dict[str, Any] = {}
         for name, section in _SECTIONS.items():
-            given = values[name]
+            given = values.get(name, {})
             if not isinstance(given, Mapping):
                 raise InputError(f"{name} of {where} is {given!r:.100}, it must be a section: [{name}]")
-            _check_names(given, [field.name for field in fields(section)], where, f"{name}.")
+            names = [field.name for field in fields(section)]
+            optional = [field.name for field in fields(section) if field.default is not MISSING]
+            _check_names(given, names, where, f"{name}.", optional=optional)
             sections[name] = section(**given)
         return cls(seed=values["seed"], **sections)
 
@@ -198,7 +267,7 @@ class Recipe:
         lines = [f"seed = {self.seed}"]
         for name in _SECTIONS:
             lines += ["", f"[{name}]"]
-            lines += [f"{key} = {value!r}" for key, value in asdict(getattr(self, name)).items()]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in asdict(getattr(self, name)).items()]
         return "\n".join(lines) + "\n"
 
     def changed(self, settings: Sequence[str]) -> Self:
@@ -216,12 +285,15 @@ class Recipe:
             try:
                 value = tomllib.loads(f"value = {text}")["value"]
             except tomllib.TOMLDecodeError as error:
-                raise InputError(f"--set {setting!r:.100} has no TOML value ({error}): write a number") from error
+                if not text.replace("-", "").isalnum():
+                    raise InputError(f"--set {setting!r:.100} has no TOML value ({error}): write a number") from error
+                value = text  # shells take quotes away
             if section == "seed" and not dot:
                 changed = replace(changed, seed=value)
                 continue
             _check_names([section], ("seed", *_SECTIONS), "--set", complete=False)
-            _check_names([key], [field.name for field in fields(_SECTIONS[section])], "--set", f"{section}.", False)
+            known = [field.name for field in fields(_SECTIONS[section])]
+            _check_names([key], known, "--set", f"{section}.", complete=False)
             changed = replace(changed, **{section: replace(getattr(changed, section), **{key: value})})
         return changed
 
@@ -234,7 +306,13 @@ _SECTIONS: dict[str, Any] = {
     "evaluation": EvaluationSection,
     "checkpoints": CheckpointsSection,
     "health": HealthSection,
+    "compute": ComputeSection,
+    "torch": TorchSection,
+    "tf": TFSection,
+    "flax": FlaxSection,
 }
+#: Sections of back ends, which a recipe may leave out.
+_OWN = ("torch", "tf", "flax")
 
 
 def preset_names() -> list[str]:
@@ -268,13 +346,19 @@ def read_recipe(preset: str | os.PathLike[str]) -> Recipe:
 
 
 def _check_names(
-    given: Mapping[str, Any] | Sequence[str], known: Sequence[str], where: str, prefix: str = "", complete: bool = True
+    given: Mapping[str, Any] | Sequence[str],
+    known: Sequence[str],
+    where: str,
+    prefix: str = "",
+    *,
+    complete: bool = True,
+    optional: Sequence[str] = (),
 ) -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {prefix}{near[0]}?" if near else f"use one of {', '.join(known)}"
             raise InputError(f"{prefix}{name[:100]} of {where} is unknown: {remedy}")
-    missing = [name for name in known if name not in given]
+    missing = [name for name in known if name not in given and name not in optional]
     if complete and missing:
         raise InputError(f"{where} has no {prefix}{missing[0]}: a recipe names everything, copy it from a preset")

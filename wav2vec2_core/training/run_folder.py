@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,18 @@ from wav2vec2_core.errors import CheckpointError, InputError, OutputError
 from wav2vec2_core.files import atomic_folder, make_folder, read_json, reporting_writes, write_json, write_text
 
 _RUN, _RECORDS, _CHECKPOINTS, _SEAL = "run.json", "train.jsonl", "checkpoints", "checkpoint.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint on disk. step: updates made; wer, cer: of its evaluation, where it had one."""
+    """A checkpoint on disk. step: updates made; scores: of its evaluation by name; ranking: numbers of it, the lower
+    the better, the first counting most. Both are None where it had none."""
 
     folder: Path
     step: int
-    wer: float | None
-    cer: float | None
+    scores: Mapping[str, float] | None
+    ranking: tuple[float, ...] | None
 
 
 class RunFolder:
@@ -135,7 +136,13 @@ class RunFolder:
     # ---- checkpoints --------------------------------------------------------------------------------------------
 
     def save(
-        self, step: int, write: Callable[[Path], None], *, wer: float | None, cer: float | None, keep: int
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        *,
+        scores: Mapping[str, float] | None,
+        ranking: Sequence[float] | None,
+        keep: int,
     ) -> None:
         """Store the state after ``step`` updates; then delete all but the last ``keep`` and the best.
 
@@ -144,7 +151,7 @@ class RunFolder:
         Args:
             step: updates made.
             write: writes the files of a state into a folder.
-            wer, cer: of the evaluation after this step, where there was one.
+            scores, ranking: of the evaluation after this step, where there was one: see ``SavedCheckpoint``.
             keep: checkpoints beside the best one.
 
         Raises:
@@ -157,7 +164,8 @@ class RunFolder:
                 for path in sorted(temporary.rglob("*"))
                 if path.is_file()
             }
-            write_json(temporary / _SEAL, {"step": step, "wer": wer, "cer": cer, "files": files})
+            pairs = None if scores is None else list(scores.items())  # an object would lose the order
+            write_json(temporary / _SEAL, {"step": step, "scores": pairs, "ranking": ranking, "files": files})
         best = self.best()
         for checkpoint in self.checkpoints()[keep:]:
             if best is None or checkpoint.step != best.step:
@@ -169,15 +177,18 @@ class RunFolder:
         for folder in (self.path / _CHECKPOINTS).glob("step-*"):
             try:
                 seal = read_json(folder / _SEAL)
-                found.append(SavedCheckpoint(folder, int(seal["step"]), seal["wer"], seal["cer"]))
+                ranking = seal["ranking"]
+                scores = None if ranking is None else dict(seal["scores"])
+                ranking = None if ranking is None else tuple(ranking)
+                found.append(SavedCheckpoint(folder, int(seal["step"]), scores, ranking))
             except (CheckpointError, KeyError, TypeError, ValueError):
                 continue
         return sorted(found, key=lambda checkpoint: -checkpoint.step)
 
     def best(self) -> SavedCheckpoint | None:
-        """The checkpoint with the lowest word error rate; of several that with the lowest character error rate."""
-        scored = [checkpoint for checkpoint in self.checkpoints() if checkpoint.wer is not None]
-        return min(scored, key=lambda one: (one.wer, one.cer, one.step), default=None)
+        """The checkpoint with the lowest ranking; of several the first."""
+        scored = [checkpoint for checkpoint in self.checkpoints() if checkpoint.ranking is not None]
+        return min(scored, key=lambda one: (one.ranking or (), one.step), default=None)
 
     def newest(self, warn: Callable[[str], None]) -> SavedCheckpoint | None:
         """The newest checkpoint whose files are what was written; ``warn`` is told of those that are not."""

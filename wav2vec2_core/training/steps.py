@@ -110,8 +110,10 @@ class Trainer(Protocol):
         """Sum and count of every term of the loss, without dropout; of this process's batch."""
         ...
 
-    def logits(self, batch: Batch) -> list[np.ndarray]:
-        """The head's scores for each row of this process's batch, without padding, float32."""
+    def logits(self, batch: Batch, name: str = "logits") -> list[np.ndarray]:
+        """The head's scores for each row of this process's batch, or the output of that name, such as ``embeddings``;
+        without padding, float32.
+        """
         ...
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,16 @@ class Checkpoint:
     def of(cls, arrays: Mapping[str, Any]) -> Checkpoint:
         """The checkpoint that holds arrays or tensors by name, a ``state_dict``. Raises ``InputError``."""
         return cls([_Given(arrays)])
+
+    def changed(self, arrays: Mapping[str, Any], *, without: Collection[str] = ()) -> Checkpoint:
+        """The same with other arrays under some names, and without others. Raises ``InputError``."""
+        other = Checkpoint.of(arrays)
+        for name, place in self._places.items():
+            if name not in arrays and name not in without:
+                other.shapes[name], other.dtypes[name] = self.shapes[name], self.dtypes[name]
+                other._places[name] = place
+        other.files = self.files
+        return other
 
     def read(self, name: str, dtype: np.dtype | type | None = None) -> np.ndarray:
         """A new, writable, C-contiguous array, read directly from the file; converted if ``dtype`` is given.

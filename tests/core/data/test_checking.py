@@ -7,6 +7,7 @@ import soundfile
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import checking
 from wav2vec2_core.data.checking import check_rows
+from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.transcription import EMBEDDED_MODEL
@@ -25,9 +26,8 @@ def folder(tmp_path_factory):
 
 def checked(utterances, **options):
     config = Wav2Vec2Config.from_pretrained(EMBEDDED_MODEL)
-    return check_rows(
-        utterances, Wav2Vec2Processor.from_pretrained(EMBEDDED_MODEL).tokenizer, config, 16_000, **options
-    )
+    labels = TextLabels(Wav2Vec2Processor.from_pretrained(EMBEDDED_MODEL).tokenizer, config)
+    return check_rows(utterances, labels, config, 16_000, **options)
 
 
 @pytest.mark.parametrize(

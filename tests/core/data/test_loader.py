@@ -6,6 +6,7 @@ from tone_speech import write_tones
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import check_rows
+from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.loader import Loader, evaluation_batches
 from wav2vec2_core.data.manifest import read_manifest
 from wav2vec2_core.errors import InputError
@@ -16,17 +17,18 @@ CONFIG = Wav2Vec2Config.from_pretrained(EMBEDDED_MODEL).replace(
     mask_time_prob=0.3, mask_feature_prob=0.3, layerdrop=0.5
 )
 PROCESSOR = Wav2Vec2Processor.from_pretrained(EMBEDDED_MODEL)
+LABELS = TextLabels(PROCESSOR.tokenizer, CONFIG)
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     manifest = write_tones(tmp_path_factory.mktemp("tones"), 23)
-    return check_rows(read_manifest(manifest), PROCESSOR.tokenizer, CONFIG, 16_000).rows
+    return check_rows(read_manifest(manifest), LABELS, CONFIG, 16_000).rows
 
 
 def loader(rows, **options):
     settings = {"batch_seconds": 6, "micro_batch_seconds": 3, "seed": 1} | options
-    return Loader(rows, PROCESSOR.feature_extractor, CONFIG, **settings)
+    return Loader(rows, PROCESSOR.feature_extractor, CONFIG, LABELS, **settings)
 
 
 def same(one, other):

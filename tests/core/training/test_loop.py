@@ -8,9 +8,10 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.loader import StepData
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.parameters import trainable_names
-from wav2vec2_core.training.loop import Evaluated, Loop, Note, Scores, Update
+from wav2vec2_core.training.loop import Evaluated, Loop, Note, Update
 from wav2vec2_core.training.recipe import read_recipe
 from wav2vec2_core.training.run_folder import RunFolder
+from wav2vec2_core.training.tasks import Scores
 
 CONFIG = Wav2Vec2Config(num_hidden_layers=1)
 HEAD_ALONE = trainable_names(CONFIG, "ForCTC", frozen="base_model")
@@ -59,13 +60,18 @@ class Steps:
         return (StepData(n, n // 4, ({},), 2, 3.0, (f"a{n}.wav", f"b{n}.wav")) for n in range(first, end))
 
 
-def loop(folder, trainer, *settings, rates=lambda: (0.5, 0.2), silent=0.0):
+def loop(folder, trainer, *settings, rates=lambda: (0.5, 0.2), stuck=""):
     recipe = read_recipe("1h").changed([
         "schedule.steps=10", "schedule.frozen=0.4", "evaluation.every=4", "checkpoints.every=3",
         "health.most_refused=2", *settings,
     ])  # fmt: skip
     run = RunFolder.resume(folder, {"recipe": recipe.to_dict()})
-    return Loop(trainer, Steps(), lambda: Scores(*rates(), silent), recipe, run)
+
+    def scores():
+        wer, cer = rates()
+        return Scores({"wer": wer, "cer": cer}, (wer, cer), begun=wer < 0.9, stuck=stuck)
+
+    return Loop(trainer, Steps(), scores, recipe, run, head="ForCTC")
 
 
 def kinds(events):
@@ -82,7 +88,7 @@ def test_updates_evaluations_and_checkpoints_come_in_order(tmp_path):
     assert [checkpoint.step for checkpoint in one.folder.checkpoints()] == [10, 9, 4]  # two of the last and the best
     records = one.folder.records()
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 11))
-    assert [record["wer"] for record in records if "wer" in record] == [0.5] * 3
+    assert [record["scores"] for record in records if "scores" in record] == [{"wer": 0.5, "cer": 0.2}] * 3
 
 
 def test_the_head_is_trained_alone_first(tmp_path):
@@ -154,9 +160,9 @@ def test_refusals_before_a_resume_count(tmp_path):
 
 def test_what_the_model_does_not_learn_is_said_with_the_cause(tmp_path):
     flat = NumberTrainer(lambda number: 3.0)
-    events = list(loop(tmp_path / "run", flat, rates=lambda: (1.0, 1.0), silent=1.0).events())
+    events = list(loop(tmp_path / "run", flat, rates=lambda: (1.0, 1.0), stuck="writes nothing").events())
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert "writes nothing after 4 updates" in notes[0]
+    assert "after 4 updates the model writes nothing" in notes[0]
     assert "only the head is trained so far" in notes[0]
     assert any("the loss is flat: 3.000 before, 3.000 since" in note for note in notes)
     assert "raise the learning rate" in notes[-1]

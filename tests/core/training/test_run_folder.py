@@ -16,7 +16,7 @@ def save(run, step, content="state", **rates):
         (folder / "inner").mkdir()
         (folder / "inner" / "more").write_text("more")
 
-    run.save(step, write, **{"wer": None, "cer": None, "keep": 2} | rates)
+    run.save(step, write, **{"scores": None, "ranking": None, "keep": 2} | rates)
 
 
 def steps(run):
@@ -51,17 +51,17 @@ def test_another_configuration_is_refused_with_the_differences(tmp_path):
 
 def test_the_last_checkpoints_and_the_best_one_are_kept(tmp_path):
     run = RunFolder.start(tmp_path / "run", CONFIGURATION)
-    save(run, 1, wer=0.5, cer=0.3)
-    save(run, 2, wer=0.2, cer=0.15)
-    save(run, 3, wer=0.2, cer=0.1)
+    save(run, 1, scores={"wer": 0.5}, ranking=(0.5, 0.3))
+    save(run, 2, scores={"wer": 0.2}, ranking=(0.2, 0.15))
+    save(run, 3, scores={"wer": 0.2}, ranking=(0.2, 0.1))
     save(run, 4)
     assert steps(run) == [4, 3]  # of two with the same WER the one with the lower CER
-    save(run, 5, wer=0.4, cer=0.2)
+    save(run, 5, scores={"wer": 0.4}, ranking=(0.4, 0.2))
     save(run, 6)
     assert steps(run) == [6, 5, 3]
     best = run.best()
     assert best is not None
-    assert (best.step, best.wer) == (3, 0.2)
+    assert (best.step, best.scores, best.ranking) == (3, {"wer": 0.2}, (0.2, 0.1))
 
 
 def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path):
@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_there(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"step-2 \(No space left on device\)"):
-        run.save(2, write, wer=None, cer=None, keep=2)
+        run.save(2, write, scores=None, ranking=None, keep=2)
     assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["step-1"]
     found = run.newest(pytest.fail)
     assert found is not None

@@ -1,0 +1,117 @@
+"""The interface of a task: what a head learns from which column of the data, and how it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from wav2vec2_core.checkpoint import Checkpoint
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.checking import Labels, Row
+from wav2vec2_core.data.manifest import Utterance
+from wav2vec2_core.errors import InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.source import ModelSource
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An evaluation.
+
+    values: name -> a share, in the order in which people read them; ranking: numbers of which the lower ones are
+    better, the first counting most; begun: False where the model is no better than before it learned anything; stuck:
+    what the model does instead, as a clause, where it answers everything alike.
+    """
+
+    values: Mapping[str, float]
+    ranking: tuple[float, ...]
+    begun: bool = True
+    stuck: str = ""
+
+    def __str__(self) -> str:
+        """``WER 12.30%, CER 4.50%``."""
+        return ", ".join(f"{name if ' ' in name or len(name) > 3 else name.upper()} {value:.2%}"
+                         for name, value in self.values.items())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """The files of the model that a run starts from."""
+
+    source: ModelSource
+    config: Wav2Vec2Config
+    checkpoint: Checkpoint
+
+
+class Job(Protocol):
+    """A task with a model and data.
+
+    head: the class without ``Wav2Vec2``; output: the field of its output that is scored; config: of the model to be
+    trained; checkpoint: what it starts from, without what does not fit; feature_extractor, labels: of the data.
+    """
+
+    head: str
+    output: str
+    config: Wav2Vec2Config
+    checkpoint: Checkpoint
+    feature_extractor: Wav2Vec2FeatureExtractor
+    labels: Labels
+
+    def counts(self, rows: int) -> np.ndarray:
+        """Zeros in which an evaluation of so many rows counts; those of several processes are added."""
+        ...
+
+    def count(self, number: int, row: Row, output: np.ndarray, counts: np.ndarray) -> None:
+        """Add what was found for a row, the ``number``-th of the evaluation."""
+        ...
+
+    def scores(self, rows: Sequence[Row], counts: np.ndarray) -> Scores:
+        """The scores from the counts of all rows."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what a model needs beside its weights and configuration."""
+        ...
+
+
+class Task(Protocol):
+    """What is to be learned. ``name``: as the command calls it."""
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        """What distinguishes two runs of this task, JSON-ready."""
+        ...
+
+    def prepare(self, model: OpenedModel, train: Sequence[Utterance]) -> Job:
+        """Fit the task to a model and the rows to be trained on.
+
+        Raises:
+            InputError: the model or the rows cannot serve it.
+        """
+        ...
+
+
+def new_head(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
+    """The checkpoint without these parameters of a head, so that they start anew."""
+    return checkpoint.changed({}, without=[name for name in names if name in checkpoint.shapes])
+
+
+def classes_among(train: Sequence[Utterance], names: Collection[str], column: str) -> tuple[str, ...]:
+    """The classes of the data in order, numbers by size.
+
+    Raises:
+        InputError: there are none, or only one.
+    """
+    if len(names) < 2:
+        known = sorted({name for utterance in train[:1000] for name in utterance.columns})
+        there = f"only {next(iter(names))!r:.100}" if names else "nothing"
+        raise InputError(
+            f"column {column!r:.100} of the training data holds {there}: at least 2 classes are needed; "
+            f"its other columns are {', '.join(known) or 'none'}"
+        )
+    return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
