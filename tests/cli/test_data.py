@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from tone_speech import write_tones
 
 from wav2vec2_core.transcription import EMBEDDED_MODEL
@@ -70,3 +71,60 @@ def test_shards_that_cannot_be_written_are_one_line(command, tmp_path):
     code, out, err = command("data", "check", f"{tmp_path}/{{0..3}}.tar")
     assert (code, out) == (1, "")
     assert "matches no file" in err
+
+
+def test_warnings_rates_and_durations_are_printed_and_leave_the_exit_code(command, tmp_path):
+    manifest = write_tones(tmp_path, 3, rate=8000)
+    with manifest.open("a") as file:
+        file.write(manifest.read_text().splitlines()[0] + "\n")
+    code, out, err = command("data", "check", manifest, "--model", EMBEDDED_MODEL)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("4 rows, 4 to train on, ")
+    assert "warning: low rate: 4 rows" in lines
+    assert "warning: duplicates: 1 row" in lines
+    assert f"  {tmp_path}/0.wav: it is named twice" in lines
+    assert "recorded at 8000 Hz (4)" in lines
+    assert sum(int(line.split()[2]) for line in lines[lines.index("recorded at 8000 Hz (4)") + 1 :]) == 4
+
+
+def test_the_same_for_programs(command, tmp_path):
+    manifest = write_tones(tmp_path, 2)
+    with manifest.open("a") as file:
+        file.write('{"audio_filepath": "gone.wav", "text": "one"}\n')
+    code, out, _ = command("data", "check", manifest, "--model", EMBEDDED_MODEL, "--json")
+    found = json.loads(out)
+    assert (code, found["rows"], found["usable"], found["rates"]) == (1, 3, 2, {"16000": 2})
+    assert found["findings"][0]["row"] == f"{tmp_path}/gone.wav"
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "usable"),
+    [
+        ("pretrain", (), 4),
+        ("classify", (), 3),
+        ("xvector", ("--column", "label"), 3),
+        ("frames", ("--column", "parts"), 2),
+    ],
+)
+def test_every_task_has_its_own_needs(command, tmp_path, task, options, usable):
+    manifest = write_tones(tmp_path, 4)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for number, row in enumerate(rows[1:]):
+        row["label"] = f"l{number % 2}"
+        row["text"] = None
+    rows[0]["parts"], rows[1]["parts"], rows[2]["parts"] = [[0, 0.2, "a"]], [[0, 0.4, "b"]], [[1, 0, "a"]]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = command("data", "check", manifest, "--task", task, *options)
+    assert (code, err) == (int(usable < 4), "")
+    assert out.startswith(f"4 rows, {usable} to train on, ")
+
+
+def test_a_column_that_the_task_has_not(command, tmp_path):
+    manifest = write_tones(tmp_path, 1)
+    code, _, err = command("data", "check", manifest, "--column", "speaker", "--model", EMBEDDED_MODEL)
+    assert code == 1
+    assert "--column 'speaker' means nothing to --task ctc" in err
+    code, _, err = command("data", "check", manifest, "--task", "classify")
+    assert code == 1
+    assert "column 'label' of the training data holds nothing" in err

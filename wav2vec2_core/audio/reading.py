@@ -44,7 +44,7 @@ class Reading:
         keep: whether what can be read of a damaged recording is kept.
         first_needed: rate -> the sample at that rate that a stretch begins with.
         until: seconds behind which nothing is needed, ``None`` for the end.
-        notes, damage: as of ``Recording``.
+        notes, damage, rate: as ``notes``, ``damage`` and ``original_rate`` of ``Recording``.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Reading:
     until: float | None = None
     notes: list[str] = field(default_factory=list)
     damage: Damage | None = None
+    rate: int | None = None
 
     def harm(self, reason: str, seconds: float, cause: BaseException | None = None) -> None:
         """Raise ``AudioError`` with ``reason`` ("is truncated: ..."), or keep what was read and remember why."""

@@ -144,6 +144,11 @@ class Recording:
         return self._reading.damage
 
     @property
+    def original_rate(self) -> int | None:
+        """The rate that the recording itself has, in hertz, once it was read: the lowest where its parts differ."""
+        return self._reading.rate
+
+    @property
     def duration(self) -> float:
         """Duration of the stretch in seconds, from the header if it states a length, without decoding the rest.
 
@@ -179,6 +184,7 @@ class Recording:
         done, position = 0, 0  # samples of the runs before this one, and of all so far
         with any_error_as_audio_error(self.name), closing(self._source.runs(reading)) as runs:
             for run in runs:
+                reading.rate = min(reading.rate or run.rate, run.rate)
                 begin, blocks = self._resampled(run)
                 position = done + begin
                 for block in blocks:

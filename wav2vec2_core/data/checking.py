@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from os import cpu_count
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.hearing import Heard, hear
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.errors import AudioError, InputError
 
@@ -22,6 +23,10 @@ NO_TEXT, UNKNOWN_LETTERS, TOO_MUCH_TEXT = "no text", "unknown letters", "more te
 NO_LABEL, UNKNOWN_LABEL, BAD_SEGMENTS = "no label", "unknown label", "segments without sense"
 #: Reasons for which a row cannot even be scored.
 UNSCORABLE = frozenset({UNREADABLE, TOO_SHORT, NO_TEXT, NO_LABEL, BAD_SEGMENTS})
+#: What is odd about a row that is trained on all the same.
+SILENCE, CLIPPING, LOW_RATE, DUPLICATE = "silence", "clipping", "low rate", "duplicates"
+_SILENT = 1e-3  # the largest sample of a recording that counts as silence: -60 dB of full scale
+_CLIPPED = 1e-3  # the largest share of samples at full scale that is usual
 _AT_A_TIME = 256  # recordings queued for the reading threads
 
 
@@ -41,19 +46,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a row is left out: one of the reasons above, and what was found."""
+    """Why a row is left out, or what is odd about it: one of the reasons above, and what was found."""
 
     utterance: Utterance
     reason: str
     detail: str
 
 
-class Labels(Protocol):
-    """What a task learns from its rows: see ``wav2vec2_core.data.labels``."""
+class Checker(Protocol):
+    """What a row must have besides sound."""
 
     def check(self, utterance: Utterance, samples: int) -> tuple[Row | None, Finding | None]:
         """The row, unless it cannot be scored, and why it cannot be trained on, if so."""
         ...
+
+
+class SoundAlone:
+    """Nothing but sound is needed: for pretraining."""
+
+    def check(self, utterance: Utterance, samples: int) -> tuple[Row | None, Finding | None]:
+        """The row."""
+        return Row(utterance, samples, utterance.text or ""), None
+
+
+class Labels(Checker, Protocol):
+    """What a task learns from its rows: see ``wav2vec2_core.data.labels``."""
 
     def count(self, row: Row) -> int:
         """What the row adds to the number that a sum of losses is divided by."""
@@ -72,12 +89,25 @@ class Labels(Protocol):
 
 @dataclass(frozen=True)
 class Checked:
-    """The rows of a manifest. rows: those to train on; scorable: those to score; seconds: of ``rows``."""
+    """The rows of the data.
+
+    rows: those to train on; scorable: those to score; findings: why the others are not trained on; seconds: of
+    ``rows``; warnings: what is odd about rows, whether they are trained on or not; rates: hertz -> how many recordings
+    have that rate; durations: seconds of every recording that can be read.
+    """
 
     rows: tuple[Row, ...]
     scorable: tuple[Row, ...]
     findings: tuple[Finding, ...]
     seconds: float
+    warnings: tuple[Finding, ...] = ()
+    rates: Mapping[int, int] = field(default_factory=dict)
+    durations: tuple[float, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return len(self.rows) + len(self.findings)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -86,10 +116,35 @@ class Checked:
 
     def lines(self, examples: int = 3) -> Iterator[str]:
         """A line for each reason with its number of rows, and one for each of the first ``examples`` of it."""
-        for reason, count in self.reasons.most_common():
-            yield f"{reason}: {count} {'row' if count == 1 else 'rows'}"
-            found = (finding for finding in self.findings if finding.reason == reason)
-            yield from (f"  {name_of(item.utterance)}: {item.detail}" for item in islice(found, examples))
+        yield from _by_reason(self.findings, examples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
+        return {
+            "rows": self.total,
+            "usable": len(self.rows),
+            "seconds": self.seconds,
+            "reasons": dict(self.reasons),
+            "warnings": dict(Counter(finding.reason for finding in self.warnings)),
+            "rates": {str(rate): count for rate, count in self.rates.items()},
+            "durations": [{"from": low, "to": high, "rows": count} for low, high, count in histogram(self.durations)],
+            "findings": [
+                {"row": name_of(item.utterance), "reason": item.reason, "detail": item.detail, "skipped": skipped}
+                for skipped, found in ((True, self.findings), (False, self.warnings))
+                for item in found
+            ],
+        }
+
+    def warning_lines(self, examples: int = 3) -> Iterator[str]:
+        """The same of the warnings."""
+        yield from _by_reason(self.warnings, examples)
+
+
+def _by_reason(findings: Sequence[Finding], examples: int) -> Iterator[str]:
+    for reason, count in Counter(finding.reason for finding in findings).most_common():
+        yield f"{reason}: {count} {'row' if count == 1 else 'rows'}"
+        found = (finding for finding in findings if finding.reason == reason)
+        yield from (f"  {name_of(item.utterance)}: {item.detail}" for item in islice(found, examples))
 
 
 def name_of(utterance: Utterance) -> str:
@@ -99,7 +154,7 @@ def name_of(utterance: Utterance) -> str:
 
 def check_rows(
     utterances: Iterable[Utterance],
-    labels: Labels,
+    labels: Checker,
     config: Wav2Vec2Config,
     sampling_rate: int,
     *,
@@ -119,10 +174,13 @@ def check_rows(
     rows: list[Row] = []
     scorable: list[Row] = []
     findings: list[Finding] = []
+    odd = _Oddities(sampling_rate)
     with ThreadPoolExecutor(cpu_count()) as threads:
         for group in _groups(utterances, _AT_A_TIME):
-            lengths = threads.map(lambda utterance: _read(utterance, sampling_rate), group)
-            for utterance, found in zip(group, lengths, strict=True):
+            heard = threads.map(lambda utterance: _hear(utterance, sampling_rate), group)
+            for utterance, found in zip(group, heard, strict=True):
+                if isinstance(found, Heard):
+                    odd.look(utterance, found)
                 row, finding = _check(utterance, found, labels, config)
                 if row is not None and finding is None and longest_seconds is not None:
                     finding = _check_length(row, longest_seconds, sampling_rate)
@@ -134,7 +192,15 @@ def check_rows(
                     findings.append(finding)
                 if progress is not None:
                     progress(1)
-    return Checked(tuple(rows), tuple(scorable), tuple(findings), sum(row.samples for row in rows) / sampling_rate)
+    return Checked(
+        tuple(rows),
+        tuple(scorable),
+        tuple(findings),
+        sum(row.samples for row in rows) / sampling_rate,
+        tuple(odd.found),
+        dict(odd.rates.most_common()),
+        tuple(odd.durations),
+    )
 
 
 def _groups(utterances: Iterable[Utterance], size: int) -> Iterator[Sequence[Utterance]]:
@@ -143,24 +209,58 @@ def _groups(utterances: Iterable[Utterance], size: int) -> Iterator[Sequence[Utt
         yield group
 
 
-def _read(utterance: Utterance, sampling_rate: int) -> int | AudioError:
-    """Samples of a row, all of them decoded, or why they cannot be."""
+def _hear(utterance: Utterance, sampling_rate: int) -> Heard | AudioError:
     try:
-        return sum(len(block) for block in utterance.recording(sampling_rate=sampling_rate))
+        return hear(utterance, sampling_rate)
     except AudioError as error:
         return error
 
 
+class _Oddities:
+    """Collects what is odd about recordings, one after the other."""
+
+    def __init__(self, sampling_rate: int) -> None:
+        self.found: list[Finding] = []
+        self.rates: Counter[int] = Counter()
+        self.durations: list[float] = []
+        self._rate = sampling_rate
+        self._first: dict[bytes, Utterance] = {}  # digest of a sound -> the first row with it
+
+    def look(self, utterance: Utterance, heard: Heard) -> None:
+        """Take the next recording."""
+        self.rates[heard.rate] += 1
+        self.durations.append(heard.samples / self._rate)
+        if not heard.samples:
+            return  # a finding of its own
+        if heard.peak < _SILENT:
+            self._add(utterance, SILENCE, f"its largest sample is {heard.peak:.1g} of full scale")
+        elif heard.clipped > _CLIPPED:
+            self._add(utterance, CLIPPING, f"{heard.clipped:.1%} of its samples are at full scale")
+        if heard.rate < self._rate:
+            self._add(utterance, LOW_RATE, f"it has {heard.rate} Hz and the model hears {self._rate} Hz")
+        if heard.digest not in self._first:
+            self._first[heard.digest] = utterance
+            return
+        first = self._first[heard.digest]
+        same = (first.path, first.offset) == (utterance.path, utterance.offset)
+        other = "" if first.text == utterance.text else ", with another text"
+        what = "it is named twice" if same else f"the same sound as {name_of(first)}"
+        self._add(utterance, DUPLICATE, what + other)
+
+    def _add(self, utterance: Utterance, reason: str, detail: str) -> None:
+        self.found.append(Finding(utterance, reason, detail))
+
+
 def _check(
-    utterance: Utterance, samples: int | AudioError, labels: Labels, config: Wav2Vec2Config
+    utterance: Utterance, heard: Heard | AudioError, labels: Checker, config: Wav2Vec2Config
 ) -> tuple[Row | None, Finding | None]:
     """The row, unless it cannot be scored, and what is wrong with it."""
-    if isinstance(samples, AudioError):
-        return None, Finding(utterance, UNREADABLE, str(samples))
-    if config.num_frames(samples) < 1:
-        detail = f"it has {samples} samples and a frame needs {config.receptive_field}"
+    if isinstance(heard, AudioError):
+        return None, Finding(utterance, UNREADABLE, str(heard))
+    if config.num_frames(heard.samples) < 1:
+        detail = f"it has {heard.samples} samples and a frame needs {config.receptive_field}"
         return None, Finding(utterance, TOO_SHORT, detail)
-    return labels.check(utterance, samples)
+    return labels.check(utterance, heard.samples)
 
 
 def _check_length(row: Row, longest_seconds: float, sampling_rate: int) -> Finding | None:
@@ -168,6 +268,15 @@ def _check_length(row: Row, longest_seconds: float, sampling_rate: int) -> Findi
     if seconds <= longest_seconds:
         return None
     return Finding(row.utterance, TOO_LONG, f"{seconds:.1f} s are over {longest_seconds:g} s: raise that or cut it")
+
+
+def histogram(values: Sequence[float], most_bins: int = 12) -> list[tuple[float, float, int]]:
+    """(low, high, count) of bins of one round width from 0 that hold all values; ``low`` belongs to a bin."""
+    widths = (scale * 10.0**power for power in range(-3, 9) for scale in (1, 2, 5))
+    width = next(width for width in widths if max(values, default=0.0) < most_bins * width)
+    bins = Counter(int(value / width) for value in values)
+    edges = [round(number * width, 3) for number in range(max(bins, default=-1) + 2)]
+    return [(edges[number], edges[number + 1], bins[number]) for number in range(max(bins, default=-1) + 1)]
 
 
 def check_not_empty(checked: Checked, manifest: object, rows: Sequence[Row]) -> None:

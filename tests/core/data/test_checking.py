@@ -6,7 +6,7 @@ import soundfile
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import checking
-from wav2vec2_core.data.checking import check_rows
+from wav2vec2_core.data.checking import check_rows, histogram
 from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.processing import Wav2Vec2Processor
@@ -81,3 +81,64 @@ def test_rows_keep_their_order_stretches_their_length_and_long_ones_are_left_out
         "longer than a micro-batch: 1 row",
         f"  {folder / 'second.wav'} at 0.25 s: 0.8 s are over 0.5 s: raise that or cut it",
     ]
+
+
+def test_what_is_odd_is_a_warning_and_the_row_stays(tmp_path):
+    noise = np.random.default_rng(1).standard_normal(16_000) * 0.1
+    loud = np.where(np.arange(16_000) % 500 == 0, 1.0, noise)
+    for name, samples, rate in [
+        ("good", noise, 16_000),
+        ("quiet", noise * 1e-3, 16_000),
+        ("loud", loud, 16_000),
+        ("peak", np.where(np.arange(16_000) % 2000 == 0, 1.0, noise), 16_000),  # 8 of 16,000 samples
+        ("phone", noise[:8000], 8000),
+        ("again", noise, 16_000),
+    ]:
+        soundfile.write(tmp_path / f"{name}.wav", samples, rate)
+    names = ["good", "quiet", "loud", "peak", "phone", "again"]
+    rows = [Utterance(tmp_path / f"{name}.wav", "one") for name in names]
+    rows += [Utterance(rows[0].path, "two"), Utterance(rows[0].path, "one", 0.5), Utterance(tmp_path / "gone.wav", "a")]
+    found = checked(rows)
+    assert len(found.rows) == 8
+    assert [(item.utterance.path.stem, item.reason, item.detail) for item in found.warnings] == [
+        ("quiet", checking.SILENCE, "its largest sample is 0.0004 of full scale"),
+        ("loud", checking.CLIPPING, "0.2% of its samples are at full scale"),
+        ("phone", checking.LOW_RATE, "it has 8000 Hz and the model hears 16000 Hz"),
+        ("again", checking.DUPLICATE, f"the same sound as {tmp_path}/good.wav"),
+        ("good", checking.DUPLICATE, "it is named twice, with another text"),
+    ]
+    assert found.rates == {16_000: 7, 8000: 1}
+    assert list(found.durations) == [1.0] * 7 + [0.5]
+    assert list(found.warning_lines(examples=1))[:2] == [
+        "duplicates: 2 rows",
+        f"  {tmp_path}/again.wav: the same sound as {tmp_path}/good.wav",
+    ]
+    record = found.to_dict()
+    assert (record["rows"], record["usable"], record["reasons"]) == (9, 8, {checking.UNREADABLE: 1})
+    assert record["warnings"][checking.DUPLICATE] == 2
+    assert sum(item["rows"] for item in record["durations"]) == 8
+    assert [item["skipped"] for item in record["findings"]] == [True] + [False] * 5
+
+
+def test_samples_that_are_not_finite_and_recordings_without_any(tmp_path):
+    samples = np.zeros(16_000, np.float32)
+    soundfile.write(tmp_path / "none.wav", samples[:0], 16_000)
+    samples[5] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
+    found = checked([Utterance(tmp_path / "nan.wav", "one"), Utterance(tmp_path / "none.wav", "one")])
+    assert [item.reason for item in found.findings] == [checking.UNREADABLE, checking.TOO_SHORT]
+    assert "NaN or infinite" in found.findings[0].detail
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "bins"),
+    [
+        ([], []),
+        ([0.0], [(0.0, 0.001, 1)]),
+        ([0.0, 0.5, 11.9], [(low, low + 1, count) for low, count in enumerate([2, *[0] * 10, 1])]),
+        ([12.0, 23.9], [(low, low + 2, int(low in (12, 22))) for low in range(0, 24, 2)]),
+    ],
+)
+def test_durations_by_round_bins(values, bins):
+    assert histogram(values) == bins
