@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.bucketing import epoch_steps, next_of_few, similar_lengths
 from wav2vec2_core.data.checking import Labels, Row, name_of
-from wav2vec2_core.data.collate import pad_batch, training_batch
+from wav2vec2_core.data.collate import filled_batch, pad_batch, training_batch
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 
@@ -23,7 +24,7 @@ class StepData:
     """The data of one process for one optimizer update.
 
     number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: what the sum of losses is
-    divided by; seconds: of audio; both of all processes together; names: of this process's rows, for messages.
+    divided by; seconds: of audio; names: of the rows, for messages; these three of all processes together.
     """
 
     number: int
@@ -63,7 +64,8 @@ class Loader:
             batch_seconds: audio of one update, over all processes and micro-batches.
             micro_batch_seconds: audio that is computed at once, with its padding.
             seed: of the order and of every draw.
-            process: index and number of processes; each is given its share of every micro-batch.
+            process: index and number of processes; each is given its share of every micro-batch, padded and filled up
+                to one shape in all of them.
             few_shapes: see ``training_batch``.
 
         Raises:
@@ -90,12 +92,10 @@ class Loader:
         """The step of this number. Raises ``AudioError`` where a recording cannot be read any more."""
         epoch = self.epoch_of(number)
         buckets = self._plan(epoch)[number - self._first[epoch]]
-        index, count = self.process
         everyone = [row for bucket in buckets for row in bucket]
-        shares = [share for bucket in buckets if (share := bucket[index::count])]
-        micro = tuple(self._batch(share, number) for share in shares)
+        micro = tuple(self._batch(bucket, number) for bucket in buckets)
         seconds = sum(self.rows[row].samples for row in everyone) / self._rate
-        names = tuple(name_of(self.rows[row].utterance) for share in shares for row in share)
+        names = tuple(name_of(self.rows[row].utterance) for row in everyone)
         targets = sum(self.labels.count(self.rows[row]) for row in everyone)
         return StepData(number, epoch, micro, targets, seconds, names)
 
@@ -109,12 +109,28 @@ class Loader:
             self._planned = epoch, epoch_steps(lengths, *self._limits, self.seed, epoch)
         return self._planned[1]
 
-    def _batch(self, numbers: Sequence[int], step: int) -> dict[str, np.ndarray]:
-        rows = [self.rows[number] for number in numbers]
-        waveforms = [waveform_of(row, self.extractor) for row in rows]
-        batch = training_batch(waveforms, numbers, self.config, seed=self.seed, step=step, few_shapes=self.few_shapes)
+    def _batch(self, bucket: Sequence[int], step: int) -> dict[str, np.ndarray]:
+        """This process's share of a micro-batch, of the same shape in all processes."""
+        share, count = dealt(bucket, self.process)
+        rows = [self.rows[number] for number in bucket]
+        batch = training_batch(
+            [waveform_of(self.rows[number], self.extractor) for number in share],
+            share,
+            self.config,
+            seed=self.seed,
+            step=step,
+            samples=max(row.samples for row in rows),
+            few_shapes=self.few_shapes,
+        )
         frames = self.config.num_frames(batch["input_values"].shape[1])
-        return batch | {"labels": self.labels.array(rows, frames, few_shapes=self.few_shapes)}
+        labels = self.labels.array(rows, frames, few_shapes=self.few_shapes)
+        return filled_batch(batch | {"labels": dealt(labels, self.process)[0]}, count)
+
+
+def dealt(rows: Any, process: tuple[int, int]) -> tuple[Any, int]:
+    """The rows of one process out of those of all, and the rows that every process has once it is filled up."""
+    index, count = process
+    return rows[index::count], -(-len(rows) // count)
 
 
 def evaluation_batches(
@@ -122,14 +138,18 @@ def evaluation_batches(
     feature_extractor: Wav2Vec2FeatureExtractor,
     seconds: float,
     *,
+    process: tuple[int, int] = (0, 1),
     few_shapes: bool = False,
 ) -> Generator[tuple[list[Row], dict[str, np.ndarray]]]:
     """All rows once, the shortest first, with batches of waveforms and masks; read ahead. Raises ``AudioError``.
+
+    Several processes are given their shares of each batch, in one shape: rows that a share lacks are silence.
 
     Args:
         rows: to score.
         feature_extractor: of the model.
         seconds: of audio in a batch with its padding.
+        process: index and number of processes.
         few_shapes: see ``training_batch``.
     """
     size = next_of_few if few_shapes else int
@@ -137,9 +157,10 @@ def evaluation_batches(
 
     def batches() -> Generator[tuple[list[Row], dict[str, np.ndarray]]]:
         for indices in similar_lengths(lengths, round(seconds * feature_extractor.sampling_rate)):
-            chosen = [rows[index] for index in indices]
+            share, count = dealt(indices, process)
+            chosen = [rows[index] for index in share]
             waveforms = [waveform_of(row, feature_extractor) for row in chosen]
-            values, mask = pad_batch(waveforms, len(chosen), max(lengths[index] for index in indices))
+            values, mask = pad_batch(waveforms, count, max(lengths[index] for index in indices))
             yield chosen, {"input_values": values, "attention_mask": mask}
 
     return prefetched(batches(), _AHEAD)

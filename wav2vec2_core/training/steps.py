@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.data.collate import filled_batch as filled_batch
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_shortest, check_waveforms
 
@@ -147,32 +148,6 @@ class Trainer(Protocol):
     def close(self) -> None:
         """Leave the other processes, and release what the trainer holds; no method may be called afterwards."""
         ...
-
-
-def filled_batch(batch: Batch, rows: int) -> dict[str, np.ndarray]:
-    """A batch with as many rows as asked for: those that it lacks are silence without a label, and add nothing.
-
-    Args:
-        batch: of any head.
-        rows: at least as many as the batch has.
-
-    Raises:
-        InputError: labels of a regression, where every row counts.
-    """
-    missing = rows - len(batch["input_values"])
-    labels = batch.get("labels")
-    if missing > 0 and labels is not None and labels.ndim < 3 and np.issubdtype(labels.dtype, np.floating):
-        raise InputError(
-            f"labels of a regression count in every row, so {len(labels)} rows cannot become {rows}: choose batches "
-            "whose rows divide evenly among processes and devices"
-        )
-    fillings = {"labels": -100, "attention_mask": 1}
-    return {
-        name: array
-        if missing <= 0 or name == "layer_keep"
-        else np.concatenate([array, np.full((missing, *array.shape[1:]), fillings.get(name, 0), array.dtype)])
-        for name, array in batch.items()
-    }
 
 
 def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, np.ndarray]:

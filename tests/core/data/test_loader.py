@@ -78,19 +78,29 @@ def test_an_epoch_has_every_row_once_and_other_masks_than_the_one_before(rows):
         assert row[2:] != epochs[1][name][2:]
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 3, 20])
 def test_processes_share_every_step_and_draw_what_one_would(rows, count):
+    """In batches of the same shape: a process that has fewer rows, or none, is given silence without labels."""
     alone, shares = loader(rows), [loader(rows, process=(index, count)) for index in range(count)]
+    filled = 0
     for number in range(8):
         whole, parts = alone.at(number), [share.at(number) for share in shares]
-        assert sum(len(part.names) for part in parts) == len(whole.names)
-        joined = {}
         for part in parts:
-            assert (part.targets, part.seconds) == (whole.targets, whole.seconds)
-            joined.update(by_row(part))
-        assert joined == by_row(whole)
-        keeps = {batch["layer_keep"].tobytes() for step in (whole, *parts) for batch in step.micro}
-        assert len(keeps) == 1
+            assert (part.targets, part.seconds, part.names) == (whole.targets, whole.seconds, whole.names)
+            assert len(part.micro) == len(whole.micro)
+        for micro, batch in enumerate(whole.micro):
+            for name, array in batch.items():
+                dealt = [part.micro[micro][name] for part in parts]
+                assert len({(one.shape, one.dtype) for one in dealt}) == 1, name
+                if name == "layer_keep":
+                    assert all(np.array_equal(one, array) for one in dealt)
+                    continue
+                joined = np.stack(dealt, axis=1).reshape(-1, *array.shape[1:])  # row r is in process r % count
+                assert np.array_equal(joined[: len(array)], array), name
+                filling = joined[len(array) :]
+                filled += len(filling)
+                assert (filling == {"labels": -100, "attention_mask": 1}.get(name, 0)).all()
+    assert filled > 0
 
 
 def test_few_shapes_change_padding_alone(rows):
@@ -107,6 +117,20 @@ def test_evaluation_has_every_row_once(rows):
         assert batch["attention_mask"].sum(1).tolist() == [row.samples for row in chosen]
         assert batch["input_values"].size <= 64_000
         seen += chosen
+    assert sorted(row.utterance.path for row in seen) == sorted(row.utterance.path for row in rows)
+
+
+def test_processes_share_an_evaluation_in_batches_of_one_shape(rows):
+    parts = [list(evaluation_batches(rows, PROCESSOR.feature_extractor, 4, process=(index, 3))) for index in range(3)]
+    seen = []
+    for together in zip(*parts, strict=True):
+        assert len({batch["input_values"].shape for _, batch in together}) == 1
+        for chosen, batch in together:
+            lengths = batch["attention_mask"].sum(1)
+            assert lengths[: len(chosen)].tolist() == [row.samples for row in chosen]
+            assert not batch["input_values"][len(chosen) :].any()
+            assert (lengths[len(chosen) :] == batch["input_values"].shape[1]).all()
+            seen += chosen
     assert sorted(row.utterance.path for row in seen) == sorted(row.utterance.path for row in rows)
 
 
