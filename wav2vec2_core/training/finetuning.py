@@ -15,13 +15,11 @@ from wav2vec2_core.data.loader import Loader, evaluation_batches
 from wav2vec2_core.data.manifest import Utterance, read_manifest
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.source import open_model
-from wav2vec2_core.training.loop import Evaluated, Loop, Note, Update
+from wav2vec2_core.training.loop import Event, Loop, Update
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder, file_digest
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task
-
-Event = Update | Evaluated | Note
 
 
 @dataclass(frozen=True)

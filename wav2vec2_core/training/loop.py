@@ -67,6 +67,9 @@ class Note:
     text: str
 
 
+Event = Update | Evaluated | Note
+
+
 class Loop:
     """A run: its trainer, its data and its folder. ``events`` makes the updates."""
 
@@ -86,7 +89,7 @@ class Loop:
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
         self._refused: list[str] = []
 
-    def events(self) -> Generator[Update | Evaluated | Note]:
+    def events(self) -> Generator[Event]:
         """Make the updates that are left, from the newest checkpoint that verifies, or from the start.
 
         Raises:
@@ -143,7 +146,7 @@ class Loop:
         frozen = "base_model" if step < self.recipe.schedule.frozen_steps else "feature_encoder"
         return trainable_names(self.trainer.config, self.head, frozen=frozen)
 
-    def _updates(self, steps: Generator[StepData], first: int) -> Generator[Update | Evaluated | Note]:
+    def _updates(self, steps: Generator[StepData], first: int) -> Generator[Event]:
         schedule = self.recipe.schedule
         waiting: tuple[Any, StepData] | None = None  # the step that the device may still be at
         for data in steps:

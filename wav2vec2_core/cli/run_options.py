@@ -1,0 +1,97 @@
+"""Options that all commands which train have in common."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from wav2vec2_core.cli.options import BackendName, DeviceName, Offline
+
+if TYPE_CHECKING:
+    from wav2vec2_core.training.recipe import Recipe
+
+_DATA = "Recordings with their labels: .jsonl, .csv, .tsv, fairseq's .tsv."
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A run as the command line describes it, whatever is learned in it."""
+
+    model: Annotated[str, typer.Option(help="Model folder or hub id to start from.")]
+    train: Annotated[Path, typer.Option(metavar="MANIFEST", help=_DATA)]
+    evaluation: Annotated[Path, typer.Option("--eval", metavar="MANIFEST", help="The same, to measure on.")]
+    preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")
+    ] = None
+    backend: BackendName = "torch"
+    device: DeviceName = "auto"
+    steps: Annotated[int | None, typer.Option(help="Updates; the shares of the schedule stay.")] = None
+    batch_seconds: Annotated[float | None, typer.Option(help="Seconds of audio in an update.")] = None
+    learning_rate: Annotated[float | None, typer.Option(help="The highest rate of the schedule.")] = None
+    seed: Annotated[int | None, typer.Option(help="Of the order, the masks and dropout.")] = None
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Anything else in the recipe.")
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR from its newest sound checkpoint, if any.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the recipe, check the data, make one update; write nothing.")
+    ] = False
+    offline: Offline = False
+
+    def recipe(self) -> Recipe:
+        """The preset with what the command line changes. Raises ``InputError``."""
+        from wav2vec2_core.training.recipe import read_recipe
+
+        named = {
+            "schedule.steps": self.steps,
+            "data.batch_seconds": self.batch_seconds,
+            "schedule.learning_rate": self.learning_rate,
+            "seed": self.seed,
+        }
+        changes = [f"{name}={value}" for name, value in named.items() if value is not None]
+        return read_recipe(self.preset).changed([*changes, *(self.settings or [])])
+
+
+def with_run_options(train: Callable[[Any, RunOptions], None]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """A decorator for functions that turn a command's own options into what is to be learned.
+
+    The command has those options and all of ``RunOptions``; it calls ``train`` with what the function returns.
+    """
+
+    def decorate(choose: Callable[..., Any]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            options = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
+            train(choose(**given), options)
+
+        choose.__annotations__.pop("return", None)  # a name that is imported for type checkers alone
+        its = inspect.signature(choose, eval_str=True).parameters.values()
+        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in its]
+        parameters = [*_parameters(required=True), *own, *_parameters(required=False)]
+        command.__name__, command.__doc__ = choose.__name__, choose.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameters(*, required: bool) -> list[inspect.Parameter]:
+    """The fields of ``RunOptions`` as parameters of a function: those that a command must be given, or the others."""
+    types = get_type_hints(RunOptions, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if required else field.default,
+            annotation=types[field.name],
+        )
+        for field in fields(RunOptions)
+        if (field.default is MISSING) == required
+    ]

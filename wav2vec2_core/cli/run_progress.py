@@ -1,0 +1,91 @@
+"""What a run shows while it trains: a bar on a terminal, lines elsewhere; on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from wav2vec2_core.cli.console import shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from wav2vec2_core.training.loop import Event
+
+
+@contextmanager
+def watching(steps: int) -> Iterator[Callable[[Event], None]]:
+    """A function that shows events of a run of so many ``steps``: a bar with loss, scores and the time left on a
+    terminal, lines elsewhere.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines().show
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    eta = (TextColumn("ETA"), TimeRemainingColumn())
+    with Progress(*columns, *eta, console=Console(stderr=True), redirect_stdout=False) as progress:
+        yield _Bar(progress, progress.add_task("", total=steps)).show
+
+
+def say(line: str) -> None:
+    """One line on stderr, at once."""
+    print(shown(line), file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """Evaluations and notes, a line each, with the mean loss of the updates between."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def show(self, event: Event) -> None:
+        """Take one event."""
+        line = self.line(event)
+        if line:
+            say(line)
+
+    def line(self, event: Event) -> str:
+        """What is to be said of an event, if anything."""
+        from wav2vec2_core.training.loop import Note, Update
+
+        if isinstance(event, Update):
+            self.losses += [] if event.loss is None else [event.loss]
+            return ""
+        if isinstance(event, Note):
+            return f"note: {event.text}"
+        loss = f"loss {sum(self.losses) / len(self.losses):.4f}, " if self.losses else ""
+        self.losses = []
+        best = " (the best so far)" if event.best else ""
+        return f"step {event.step}: {loss}{event.scores}{best}"
+
+
+class _Bar(_Lines):
+    """The same above a bar that shows the newest loss and scores."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        super().__init__()
+        self._progress, self._task, self._loss, self._scores = progress, task, "", ""
+        self._started = False
+
+    def show(self, event: Event) -> None:
+        """Take one event."""
+        from wav2vec2_core.training.loop import Evaluated, Update
+
+        line = self.line(event)
+        if line:
+            self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        if isinstance(event, Update):
+            self._loss = "" if event.loss is None else f"loss {event.loss:.3f}"
+            if self._started:
+                self._progress.update(self._task, completed=event.step)
+            else:  # of a resumed run: the updates before took none of this time
+                self._progress.reset(self._task, completed=event.step)
+                self._started = True
+        if isinstance(event, Evaluated):
+            self._scores = f" {event.scores}"
+        self._progress.update(self._task, description=self._loss + self._scores)
