@@ -112,6 +112,16 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used_and_writes_nothing(command, 
     assert command(*options)[1] == out
 
 
+def test_shards_are_data_too(command, manifest, tmp_path):
+    assert command("data", "shard", manifest, "--output", tmp_path / "data", "--shard-seconds", 9)[0] == 0
+    code, from_files, _ = command(*arguments(manifest, tmp_path / "none", "--dry-run"))
+    options = arguments(tmp_path / "data", tmp_path / "none", "--dry-run")
+    options[options.index("--eval") + 1] = f"{tmp_path}/data/shard-{{00000..00001}}.tar"
+    code, from_shards, err = command(*options)
+    assert code == 0, err
+    assert from_shards == from_files  # the same sound makes the same update
+
+
 def test_rows_that_cannot_be_used_are_named_and_left_out(command, manifest, tmp_path):
     shutil.copytree(manifest.parent, tmp_path / "data")
     own = tmp_path / "data" / "train.jsonl"

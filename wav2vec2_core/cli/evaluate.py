@@ -115,11 +115,11 @@ def evaluate(
 
 
 def _with_texts(manifest: Path) -> list[Utterance]:
-    """The utterances of a manifest. Raises ``InputError`` where one has no text."""
-    from wav2vec2_core.data.manifest import read_manifest
+    """The utterances of the data. Raises ``InputError`` where one has no text."""
+    from wav2vec2_core.data.opening import open_rows
     from wav2vec2_core.errors import InputError
 
-    utterances = list(read_manifest(manifest))
+    utterances = open_rows(manifest)
     without = next((utterance for utterance in utterances if utterance.text is None), None)
     if without is not None:
         raise InputError(f"{manifest} has no text for {without.path}: add what is said in it")

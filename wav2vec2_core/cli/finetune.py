@@ -144,9 +144,9 @@ def _say_findings(name: str, manifest: str, checked: Checked) -> None:
             say(f"  {line}")
 
 
-def _next(task: str, model: Path, evaluation: Path, backend: str) -> Iterator[str]:
+def _next(task: str, model: Path, evaluation: str, backend: str) -> Iterator[str]:
     """The command lines that people want next."""
-    folder, manifest = shlex.quote(str(model)), shlex.quote(str(evaluation))
+    folder, manifest = shlex.quote(str(model)), shlex.quote(evaluation)
     yield f"model: {model}"
     if task != "ctc":
         yield f"  wav2vec2 classify RECORDING --model {folder} --backend {backend}"

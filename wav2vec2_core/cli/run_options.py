@@ -15,7 +15,9 @@ from wav2vec2_core.cli.options import BackendName, DeviceName, Offline
 if TYPE_CHECKING:
     from wav2vec2_core.training.recipe import Recipe
 
-_DATA = "Recordings with their labels: .jsonl, .csv, .tsv, fairseq's .tsv."
+_DATA = (
+    "Recordings with their labels: a manifest (.jsonl, .csv, .tsv), a folder, or tar shards (a path, {00..12} or *)."
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class RunOptions:
     """A run as the command line describes it, whatever is learned in it."""
 
     model: Annotated[str, typer.Option(help="Model folder or hub id to start from.")]
-    train: Annotated[Path, typer.Option(metavar="MANIFEST", help=_DATA)]
-    evaluation: Annotated[Path, typer.Option("--eval", metavar="MANIFEST", help="The same, to measure on.")]
+    train: Annotated[str, typer.Option(metavar="DATA", help=_DATA)]
+    evaluation: Annotated[str, typer.Option("--eval", metavar="DATA", help="The same, to measure on.")]
     preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +41,33 @@ def open_rows(source: str | os.PathLike[str] | Sequence[Any]) -> list[Utterance]
     if not hasattr(source, "column_names") and len(source) and isinstance(source[0], Utterance):
         return list(source)
     return read_table(source)
+
+
+def digest_of(rows: Sequence[Utterance]) -> str:
+    """Hexadecimal digest of what rows say, with names of files but not of folders: data may move."""
+    digest = hashlib.sha256()
+    for row in rows:
+        said = [row.path.name, row.text, row.offset, row.duration, dict(row.columns)]
+        digest.update(to_json(said) + b"\n")
+    return digest.hexdigest()
+
+
+def name_of_source(source: str | os.PathLike[str] | Sequence[Any]) -> str:
+    """What a source is called in messages and records."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else f"{len(source)} rows"
+
+
+def to_json(value: Any) -> bytes:
+    """What rows say as JSON, keys in order; values that JSON does not have become lists or texts."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of another value: that of an array, otherwise its text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _open_path(name: str) -> list[Utterance]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ import numpy as np
 
 from wav2vec2_core.data.checking import name_of
 from wav2vec2_core.data.manifest import Utterance
+from wav2vec2_core.data.opening import digest_of, to_json
 from wav2vec2_core.data.shards import INDEX, read_shards
 from wav2vec2_core.data.tar import Member
 from wav2vec2_core.errors import AudioError, InputError, OutputError
@@ -106,15 +106,6 @@ def write_shards(
         _write_index(folder / INDEX, plan, shards, len(left_out))
     index = read_json(folder / INDEX)
     return Sharded(len(shards), index["utterances"], index["seconds"], tuple(left_out))
-
-
-def digest_of(rows: Sequence[Utterance]) -> str:
-    """Hexadecimal digest of what rows say, with names of files but not of folders: data may move."""
-    digest = hashlib.sha256()
-    for row in rows:
-        said = [row.path.name, row.text, row.offset, row.duration, dict(row.columns)]
-        digest.update(_json(said) + b"\n")
-    return digest.hexdigest()
 
 
 def _begin(folder: Path, plan: dict[str, Any], resume: bool) -> bool:
@@ -206,20 +197,8 @@ def _encode(row: Utterance, number: int) -> _Encoded | AudioError:
     if row.text is not None:
         files.append(("txt", row.text.encode("utf-8", "backslashreplace")))
     if row.columns:
-        files.append(("json", _json(row.columns)))
+        files.append(("json", to_json(row.columns)))
     return _Encoded(f"{number:08d}-{stem}", tuple(files), len(samples) / RATE)
-
-
-def _json(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of another value: that of an array, otherwise its text."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""Fine-tuning: from a model, a task, two manifests and a recipe to a folder with the result."""
+"""Fine-tuning: from a model, a task, two sets of data and a recipe to a folder with the result."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from wav2vec2_core.checkpoint import open_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import Checked, check_not_empty, check_rows
 from wav2vec2_core.data.loader import Loader, evaluation_batches
-from wav2vec2_core.data.manifest import Utterance, read_manifest
+from wav2vec2_core.data.manifest import Utterance
+from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.loop import Event, Loop, Update
 from wav2vec2_core.training.recipe import Recipe
-from wav2vec2_core.training.run_folder import RunFolder, file_digest
+from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows of a manifest, what it is, and its digest."""
+    """Rows of the data, the name of their source, and their digest."""
 
     manifest: str
     digest: str
@@ -45,8 +46,8 @@ class FineTuning:
         self,
         task: Task,
         model: str | os.PathLike[str],
-        train: str | os.PathLike[str],
-        evaluation: str | os.PathLike[str],
+        train: str | os.PathLike[str] | Sequence[Any],
+        evaluation: str | os.PathLike[str] | Sequence[Any],
         recipe: Recipe,
         *,
         backend: str = "torch",
@@ -59,7 +60,7 @@ class FineTuning:
         Args:
             task: what is to be learned: see ``wav2vec2_core.training.tasks``.
             model: folder or hub id; a head that it lacks is made.
-            train, evaluation: manifests.
+            train, evaluation: manifests, folders, tar shards or rows: see ``open_rows``.
             recipe: what to do.
             backend: ``torch``, ``tf`` or ``flax``.
             device: one of the back end's, or ``"auto"``.
@@ -68,23 +69,23 @@ class FineTuning:
 
         Raises:
             CheckpointError, ConfigError: the model cannot be used.
-            InputError: a manifest has no row that can be used, or a value breaks a rule.
+            InputError: there are no data, none of their rows can be used, or a value breaks a rule.
             BackendError: the back end, or jiwer for error rates, is not installed.
         """
         self.recipe, self.task, self.model_name, self.device = recipe, task, str(model), device
         source = open_model(model, local_files_only=local_files_only)
         opened = OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source))
-        rows = list(read_manifest(train))
+        rows = open_rows(train)
         self.job: Job = task.prepare(opened, rows)
         self.config = training_config(self.job.config, recipe)
         self.backend: Backend = load_backend(backend)
         self._few_shapes = bool(self.backend.finetuning.FEW_SHAPES)
         longest = min(recipe.data.batch_seconds, recipe.data.micro_batch_seconds)
         self.train = self._data(train, rows, longest, progress)
-        self.evaluation = self._data(evaluation, list(read_manifest(evaluation)), None, progress)
-        check_not_empty(self.train.checked, train, self.train.checked.rows)
+        self.evaluation = self._data(evaluation, open_rows(evaluation), None, progress)
+        check_not_empty(self.train.checked, self.train.manifest, self.train.checked.rows)
         scorable = self.evaluation.checked.scorable
-        check_not_empty(self.evaluation.checked, evaluation, scorable)
+        check_not_empty(self.evaluation.checked, self.evaluation.manifest, scorable)
         self.job.scores(scorable, self.job.counts(len(scorable)))  # where it cannot score them it says so now
         self.loader = Loader(
             self.train.checked.rows,
@@ -158,14 +159,14 @@ class FineTuning:
 
     def _data(
         self,
-        manifest: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Sequence[Any],
         rows: Sequence[Utterance],
         longest: float | None,
         progress: Callable[[int], None] | None,
     ) -> Data:
         rate = self.job.feature_extractor.sampling_rate
         checked = check_rows(rows, self.job.labels, self.config, rate, longest_seconds=longest, progress=progress)
-        return Data(str(manifest), file_digest(manifest), checked)
+        return Data(name_of_source(source), digest_of(rows), checked)
 
 
 def training_config(config: Wav2Vec2Config, recipe: Recipe) -> Wav2Vec2Config:

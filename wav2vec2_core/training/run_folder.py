@@ -212,14 +212,6 @@ def verify(checkpoint: SavedCheckpoint) -> str | None:
     return None
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, to tell whether it is still the same. Raises ``InputError``."""
-    try:
-        return _digest(Path(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from error
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
