@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 def evaluate(
     manifest: Annotated[
         Path,
-        typer.Argument(metavar="MANIFEST", help="Recordings with their texts: .jsonl, .csv, .tsv, fairseq's .tsv."),
+        typer.Argument(
+            metavar="DATA",
+            help="Recordings with their texts: a manifest (.jsonl, .csv, .tsv), a folder, or tar shards.",
+        ),
     ],
     model: ModelName = None,
     lm: LanguageModel = "auto",
