@@ -65,6 +65,7 @@ EXCEPTIONS: dict[str, str] = {
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
     "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
     "*:distributed.py*": "how processes are connected and models split is each framework's; all have join_processes",
+    "tf:optimizers.py": "Adam of PyTorch counts the updates of each parameter; Keras' does not",
     # arguments
     "tf:*(+training)": "Keras passes the mode with the call, PyTorch keeps it in the module",
     "tf:*(+name)": "Keras layers are named when they are made",
@@ -89,6 +90,7 @@ EXCEPTIONS: dict[str, str] = {
     "flax:heads.py:*(-output_attentions)": "passed on with the other options of the body",
     "flax:heads.py:*(-mask_feature_indices)": "as above",
     "flax:heads.py:*(-layer_keep)": "as above",
+    "tf:model.py:+Wav2Vec2Model.draw": "drawn on the host; the others draw tensors",
     "flax:model.py:Wav2Vec2Model.draw_missing(-batch)": "lengths have the batch's size, static in a compiled step",
     # how models are made
     "flax:*:-*.__init__": "nnx heads create their modules in build, under one constructor",

@@ -6,7 +6,6 @@ released models; ``hidden`` is ``config.hidden_size``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -395,13 +394,19 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             return mask_time_indices, mask_feature_indices, layer_keep
         lengths = tf.fill((batch,), width) if frames is None else frames
         shapes = [(None, None), (None, self.config.hidden_size), (self.config.num_hidden_layers,)]
-        drawn = layers.draw_on_host(self._draw, [lengths, width], [(tf.bool, shape) for shape in shapes])
+        drawn = layers.draw_on_host(self.draw, [lengths, width], [(tf.bool, shape) for shape in shapes])
         time, feature, keep = (
             draw if name in needed else value for draw, (name, value) in zip(drawn, given.items(), strict=True)
         )
         return time, feature, keep
 
-    def _draw(self, generator: np.random.Generator, lengths: np.ndarray, width: np.ndarray) -> Sequence[np.ndarray]:
+    def draw(
+        self, generator: np.random.Generator, lengths: np.ndarray, width: int | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What training draws as the configuration says: (batch, width) and (batch, hidden) masks, (layers,) keeps.
+
+        ``lengths``: (batch,) valid frames.
+        """
         config = self.config
         time = masking.time_mask(
             lengths,

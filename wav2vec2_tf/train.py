@@ -27,6 +27,7 @@ from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
 from wav2vec2_tf import layers
+from wav2vec2_tf.distributed import Copies, Graph
 from wav2vec2_tf.heads import Sums
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
@@ -43,7 +44,11 @@ class Handle:
 
 
 class Trainer:
-    """A model and its optimizer: see ``wav2vec2_core.training.steps.Trainer``."""
+    """A model and its optimizer: see ``wav2vec2_core.training.steps.Trainer``.
+
+    Where the model was made in the scope of a ``tf.distribute`` strategy (``distributed.open_strategy``), each of its
+    devices computes a share of every micro-batch's rows, and gradients are added up over all of them.
+    """
 
     def __init__(
         self, model: TFWav2Vec2PreTrainedModel, optimizer: keras.optimizers.Optimizer, *, seed: int = 0
@@ -53,19 +58,27 @@ class Trainer:
         Args:
             model: any head.
             optimizer: new, or of this model; its learning rate is that of each step, so it must be a number.
-            seed: of dropout and Gumbel noise.
+            seed: of dropout, Gumbel noise and every mask that a batch lacks.
 
         Raises:
-            InputError: the optimizer has a schedule of its own.
+            InputError: the optimizer has a schedule of its own, or was made in another strategy's scope than the model.
         """
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             raise InputError("the optimizer has a schedule of its own, each step its rate: give learning_rate a number")
+        strategy = model.distribute_strategy
+        if optimizer._distribution_strategy is not strategy:
+            raise InputError(
+                "model and optimizer were made for different devices: make both in the scope of one strategy"
+            )
         self.model, self.optimizer, self.seed = model, optimizer, seed
-        self.process = (0, 1)
+        self.copies = Copies(strategy)
+        self.process = self.copies.process
         self._dropouts = layers.dropouts(model)
-        optimizer.build([find_variable(model, name)[0] for name in model.parameter_table()])
-        self._evaluate = tf.function(lambda batch: self._sums(batch, False), autograph=False, reduce_retracing=True)
-        self._run = tf.function(self._scores, autograph=False, reduce_retracing=True)
+        with strategy.scope():
+            optimizer.build([find_variable(model, name)[0] for name in model.parameter_table()])
+        self._evaluate = self.copies.graph(lambda batch: self._sums(batch, False), _added)
+        self._scores: dict[str, Graph] = {}
+        self._add_up = self.copies.graph(self.copies.add_up)
         self._trace()
 
     def _trace(self) -> None:
@@ -73,8 +86,9 @@ class Trainer:
         trained = self.model.trainable_names()
         names = [name for name in self.model.parameter_table() if name in trained]
         self._trained = [find_variable(self.model, name)[0] for name in names]
-        self._gradients = tf.function(self._differentiated, autograph=False, reduce_retracing=True)
-        self._update = tf.function(self._updated, autograph=False)
+        self._gradients = self.copies.graph(self._differentiated)
+        self._add = self.copies.graph(lambda one, other: tf.nest.map_structure(tf.add, one, other))
+        self._update = self.copies.graph(self._summed, self._updated)
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -88,7 +102,7 @@ class Trainer:
 
     def step(self, micro: Sequence[Batch], number: int, values: StepValues) -> Handle:
         """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
-        prepared = [self._prepared(batch) for batch in micro]
+        prepared = [self._prepared(batch, number, index) for index, batch in enumerate(micro)]
         if not prepared:
             raise InputError("a step has no micro-batch: give at least one")
         if not self._trained:
@@ -96,16 +110,16 @@ class Trainer:
         if values.gumbel_temperature is not None:
             model: Any = self.model
             model.set_gumbel_temperature(values.gumbel_temperature)
+        targets = np.float32(values.targets)
         found: Any = None
-        for index, batch in enumerate(prepared):
-            count = 2 * (len(self._dropouts) + 1)
-            seeds = noise_seeds(self.seed, number, index, self.process[0], count).reshape(-1, 2)
-            made = self._gradients(batch, tf.constant(seeds), tf.constant(values.targets, tf.float32))
-            found = made if found is None else tf.nest.map_structure(tf.add, found, made)
-        gradients, sums = found
+        for index, shares in enumerate(prepared):
+            seeds = (self._seeds(number, index, copy) for copy in self.copies.numbers)
+            made = self._gradients([(*given, targets) for given in zip(shares, seeds, strict=True)])
+            found = made if found is None else self._add(list(zip(found, made, strict=True)))
         self.optimizer.learning_rate = values.learning_rate
-        clip = tf.constant(np.inf if values.clip is None else values.clip, tf.float32)
-        return Handle(sums, self._update(gradients, clip), values.targets)
+        clip = np.float32(np.inf if values.clip is None else values.clip)
+        norm, sums = self._update([(gradients, sums, clip) for gradients, sums in found])
+        return Handle(sums, norm, values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
         """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
@@ -116,7 +130,8 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[float, float]]:
         """Sum and count of every term of the loss, without dropout."""
-        sums = self._evaluate(self._prepared(batch))
+        shares = self.copies.deal(checked_batch(self.config, self.model.head, batch))
+        sums = self._evaluate([(share,) for share in shares])
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
     def logits(self, batch: Batch, name: str = "logits") -> list[np.ndarray]:
@@ -124,16 +139,27 @@ class Trainer:
         arrays = checked_batch(self.config, self.model.head, batch)
         values = arrays["input_values"]
         mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
-        given = {key: tf.constant(arrays[key]) for key in ("input_values", "attention_mask") if key in arrays}
+        given = {key: arrays[key] for key in ("input_values", "attention_mask") if key in arrays}
+        if name not in self._scores:
+            self._scores[name] = self.copies.graph(lambda batch: self._output(batch, name))
+        scores = self._scores[name]([(share,) for share in self.copies.deal(given)])
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
-        return unpad_scores(self._run(given, name).numpy(), rows, self.config)
+        return unpad_scores(np.concatenate([part.numpy() for part in scores]), rows, self.config)
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes."""
-        return [float(number) for number in numbers]
+        mine = np.array([*numbers, 0.0])  # never empty: TensorFlow waits for nobody with no numbers
+        first = self.copies.numbers.start
+        given = [(mine if copy == first else np.zeros_like(mine),) for copy in self.copies.numbers]
+        return self._add_up(given)[0].numpy().tolist()[:-1]
 
     def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
-        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
+        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``.
+
+        All devices hold the same, so the first process writes, and the state fits any number of devices and processes.
+        """
+        if self.process[0] > 0:
+            return lambda: None
         return write_state(folder, *self._state())
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
@@ -149,38 +175,56 @@ class Trainer:
         fill_weights(self.model, parameters.items())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model as it is now."""
-        self.model.save_pretrained(folder)
+        """Write the model as it is now: the first process does."""
+        if self.process[0] == 0:
+            self.model.save_pretrained(folder)
 
     def close(self) -> None:
-        """Nothing to release on one device."""
+        """Nothing to release."""
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
         check_targets(model.head, batch)
         return model.loss_sums(output, batch)
 
-    def _prepared(self, batch: Batch) -> dict[str, Tensor]:
+    def _prepared(self, batch: Batch, number: int, index: int) -> list[dict[str, np.ndarray]]:
+        """A share of the rows for each copy of the model, with every mask drawn."""
         arrays = checked_batch(self.config, self.model.head, batch)
-        return {name: tf.constant(array) for name, array in arrays.items()}
+        needed = self.model.drawn_in_training(arrays)
+        if needed:
+            generator = np.random.default_rng(noise_seeds(self.seed, number, index, self.process[0], 4))
+            body: Any = getattr(self.model, "wav2vec2", self.model)
+            rows, samples = arrays["input_values"].shape
+            lengths = arrays["attention_mask"].sum(1) if "attention_mask" in arrays else np.full(rows, samples)
+            frames, width = (self.config.num_frames(size, add_adapter=False) for size in (lengths, samples))
+            names = ("mask_time_indices", "mask_feature_indices", "layer_keep")
+            drawn = zip(names, body.draw(generator, frames, width), strict=True)
+            arrays |= {name: array for name, array in drawn if name in needed}
+        return self.copies.deal(arrays)
+
+    def _seeds(self, number: int, index: int, copy: int) -> np.ndarray:
+        """(dropouts + 1, 2) uint32, the last of them for Gumbel noise."""
+        return noise_seeds(self.seed, number, index, copy, 2 * (len(self._dropouts) + 1)).reshape(-1, 2)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Parameters by name, and the variables of the optimizer by number."""
         known = {str(index): variable.numpy() for index, variable in enumerate(self.optimizer.variables)}
         return export_weights(self.model), known
 
+    # ---- in graphs, on each device ------------------------------------------------------------------------------
+
     def _sums(self, batch: Mapping[str, Tensor], training: bool) -> Sums:
         arguments = {name: tensor for name, tensor in batch.items() if name != "labels"}
         output = self.model(arguments, return_dict=True, training=training)
         return self.loss_sums(self.model, output, batch)
 
-    def _scores(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
+    def _output(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
         output = self.model(dict(batch), return_dict=True, training=False)
         field = next(one for one in (name, "logits", "last_hidden_state", "projected_states") if one in output)
         return tf.cast(output[field], tf.float32)
 
     def _differentiated(self, batch: Mapping[str, Tensor], seeds: Tensor, targets: Tensor) -> tuple[list[Tensor], Sums]:
-        """Gradients and terms; ``seeds``: (dropouts + 1, 2), the last of them for Gumbel noise."""
+        """Gradients and terms of a share; ``seeds``: as from ``_seeds``."""
         batch = dict(batch)
         layers.seed_dropouts(self._dropouts, seeds)
         if self.model.head == "ForPreTraining" and "gumbel_noise" not in batch:
@@ -193,8 +237,15 @@ class Trainer:
         variables = [variable.value for variable in self._trained]
         return tape.gradient(objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), sums
 
-    def _updated(self, gradients: list[Tensor], clip: Tensor) -> Tensor:
-        """Clip, then update or refuse; the norm of the gradient before that."""
+    def _summed(self, gradients: list[Tensor], sums: Sums, clip: Tensor) -> tuple[list[Tensor], Sums, Tensor]:
+        """Gradients and terms added up over all devices of all processes, and the largest norm."""
+        return (*self.copies.add_up((gradients, sums)), clip)
+
+    # ---- in graphs, once for all devices ------------------------------------------------------------------------
+
+    def _updated(self, found: list[tuple[list[Tensor], Sums, Tensor]]) -> tuple[Tensor, Sums]:
+        """Clip, then update or refuse: the norm of the gradient before that, and the terms."""
+        gradients, sums, clip = found[0]
         norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
         scale = tf.minimum(clip / norm, 1.0)
         clipped = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
@@ -204,4 +255,9 @@ class Trainer:
             return tf.constant(True)
 
         tf.cond(tf.math.is_finite(norm), update, lambda: tf.constant(False))
-        return norm
+        return norm, sums
+
+
+def _added(sums: list[Sums]) -> Sums:
+    """Terms of all copies in this process."""
+    return tf.nest.map_structure(lambda *parts: tf.add_n(parts), *sums)

@@ -6,6 +6,7 @@ import trainer_cases as cases
 from tf_models import model_class, tiny
 
 from wav2vec2_core.errors import InputError
+from wav2vec2_core.training.steps import StepValues
 from wav2vec2_tf.train import Trainer
 from wav2vec2_tf.weights import export_weights
 
@@ -39,3 +40,27 @@ def test_an_optimizer_with_a_schedule():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(InputError, match="a schedule of its own, each step its rate: give learning_rate a number"):
         Trainer(tiny("ForCTC"), keras.optimizers.SGD(schedule))
+
+
+def test_masks_that_a_batch_lacks_are_those_of_its_step():
+    fields = {**cases.STILL, "apply_spec_augment": True, "mask_time_prob": 0.3, "mask_feature_prob": 0.2}
+
+    def losses(numbers, **options):
+        trainer, _ = make("ForCTC", **options, **fields)
+        found = [trainer.step([cases.batch()] * 2, number, StepValues(0.0, 8)) for number in numbers]
+        return [trainer.fetch(handle)["loss"] for handle in found]
+
+    first = losses([3, 4, 3])
+    assert first[0] == first[2] != first[1]
+    keras.utils.set_random_seed(9)
+    assert losses([3]) == first[:1] != losses([3], seed=1)
+
+
+def test_new_lengths_make_no_new_graphs(caplog):
+    trainer, _ = make("ForCTC", **cases.STILL)
+    for number, samples in enumerate((700, 800, 900, 1000, 1100, 1200)):
+        given = cases.batch()
+        given["input_values"] = given["input_values"][:, :samples]
+        trainer.step([given, given], number, StepValues(0.001, 8))
+    assert len(trainer._gradients._graphs) == 1
+    assert "retracing" not in caplog.text
