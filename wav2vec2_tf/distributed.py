@@ -64,10 +64,13 @@ class Copies:
         strategy: in whose scope the model was made.
         process: index of this process and number of all.
         numbers: of the copies that are here, among those of all processes.
+        device: of the only copy; None where there are more, each on a device of the strategy.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy, device: str | None = None) -> None:
+        """``device``: where the model is, used if there is one copy of it alone."""
         self.strategy = strategy
+        self.device = device if strategy.num_replicas_in_sync == 1 else None
         self.process = _process_of(strategy)
         index, count = self.process
         here = strategy.num_replicas_in_sync // count
@@ -138,6 +141,10 @@ class Graph:
             ) from error
 
     def _traced(self, arguments: Any) -> Any:
+        with tf.device(self._copies.device):
+            return self._computed(arguments)
+
+    def _computed(self, arguments: Any) -> Any:
         strategy, first = self._copies.strategy, self._copies.numbers.start
         dealt = strategy.experimental_distribute_values_from_function(
             lambda context: arguments[context.replica_id_in_sync_group - first]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import InputError
 from wav2vec2_core.parameters import initial_values
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_tf import heads
+from wav2vec2_tf.distributed import open_strategy
 from wav2vec2_tf.inference import device_named
+from wav2vec2_tf.optimizers import Adam
 from wav2vec2_tf.train import Trainer
 from wav2vec2_tf.weights import fill_weights
 
@@ -30,18 +32,26 @@ def new_trainer(
         config: of the model.
         recipe: its seed, optimizer, computation and the section of this back end are used.
         head: the class of the model, without its prefix.
-        device: where to compute; ``"auto"`` is the GPU where there is one.
+        device: where to compute; ``"auto"`` is the GPU where there is one, or what ``tf.strategy`` says.
 
     Raises:
         CheckpointError: the checkpoint does not fit.
         BackendError: the device is not available.
+        InputError: ``tf.strategy`` does not fit the device or TF_CONFIG.
     """
+    strategy = open_strategy(recipe.tf.strategy)
+    alone = recipe.tf.strategy == "none"
+    if not alone and device != "auto":
+        raise InputError(
+            f"device is {device} and tf.strategy is {recipe.tf.strategy}, which chooses devices itself: leave one out"
+        )
     kind: Any = getattr(heads, f"TFWav2Vec2{head}")
-    with tf.device(device_named(device)):
-        model = kind.from_source(None, config=config, checkpoint=checkpoint, dtype="float32")
+    policy = "mixed_bfloat16" if recipe.compute.dtype == "bfloat16" else "float32"
+    with strategy.scope(), tf.device(device_named(device) if alone else None):
+        model = kind.from_source(None, config=config, checkpoint=checkpoint, dtype=policy)
         table = model.parameter_table()
         new = {name: table[name] for name in (model.loading.new if model.loading else ())}
         fill_weights(model, initial_values(new, recipe.seed))
         adam = recipe.optimizer
-        optimizer = keras.optimizers.Adam(beta_1=adam.beta1, beta_2=adam.beta2, epsilon=adam.epsilon)
+        optimizer = Adam(beta_1=adam.beta1, beta_2=adam.beta2, epsilon=adam.epsilon)
         return Trainer(model, optimizer, seed=recipe.seed)

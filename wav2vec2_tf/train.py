@@ -71,7 +71,7 @@ class Trainer:
                 "model and optimizer were made for different devices: make both in the scope of one strategy"
             )
         self.model, self.optimizer, self.seed = model, optimizer, seed
-        self.copies = Copies(strategy)
+        self.copies = Copies(strategy, model.variables[0].value.device)
         self.process = self.copies.process
         self._dropouts = layers.dropouts(model)
         with strategy.scope():

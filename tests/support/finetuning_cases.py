@@ -16,11 +16,11 @@ CONFIG = Wav2Vec2Config(
 )
 
 
-def trainer_of(finetuning, *, without_head=False, seed=5):
+def trainer_of(finetuning, *, without_head=False, seed=5, settings=()):
     arrays = dict(initial_values(parameter_table(CONFIG, "ForCTC"), 1))
     if without_head:
         arrays = {name: array for name, array in arrays.items() if not name.startswith("lm_head")}
-    recipe = read_recipe("1h").changed([f"seed={seed}"])
+    recipe = read_recipe("1h").changed([f"seed={seed}", *settings])
     return finetuning.new_trainer(Checkpoint.of(arrays), CONFIG, recipe, head="ForCTC")
 
 
