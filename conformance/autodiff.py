@@ -211,6 +211,11 @@ def custom(value: np.ndarray, x: Tensor, back: Backward) -> Tensor:
     return _node(value, (x, back))
 
 
+def scaled_gradient(x: Tensor, scale: float) -> Tensor:
+    """``x`` itself, whose gradient is multiplied by ``scale``."""
+    return custom(x.data, x, lambda gradient: gradient * scale)
+
+
 # ---- the tape ---------------------------------------------------------------------------------------------------
 
 

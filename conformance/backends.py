@@ -34,6 +34,10 @@ SCALARS_AND_ARRAYS = (
     "codevector_perplexity",
     "contrastive_loss",
     "diversity_loss",
+    "contrastive_accuracy",
+    "feature_penalty",
+    "soft_codevector_perplexity",
+    "hard_codevector_perplexity",
 )
 #: What the objective of a call without a loss is made of, with the perplexity of pretraining.
 PROBED = ("last_hidden_state", "projected_states", "projected_quantized_states")

@@ -51,6 +51,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "weighted-sum": {"use_weighted_layer_sum": True, **_LARGE},
 }  # fmt: skip
 
+#: Fields that transformers lacks, with the values that it behaves as.
+OURS: dict[str, Any] = {"masked_group_norm": False, "feature_penalty_weight": 0.0, "feature_gradient_scale": 1.0}
+
 #: Samples of the utterances in a padded tiny batch, longest first: 25, 20 and 14 frames (no width of a tiny model).
 LENGTHS = (520, 420, 300)
 #: Of the full-size models: 1.0 s and 0.7 s.
@@ -153,6 +156,11 @@ class Case:
     def has_loss(self) -> bool:
         """Whether a training step has a loss; otherwise see ``reference.gradients`` for what is differentiated."""
         return self.head != "Model" and not (self.head == "ForPreTraining" and self.config.add_adapter)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether transformers computes this too."""
+        return all(getattr(self.config, name) == value for name, value in OURS.items())
 
     def unseen(self) -> list[str]:
         """Parameters whose gradient is 0 in exact arithmetic, so that only rounding is left of it.
@@ -266,6 +274,7 @@ def _option_cases() -> Iterator[Case]:
         ("ForCTC", "mean-impossible"): {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True},
         ("ForCTC", "sum-impossible"): {"ctc_loss_reduction": "sum", "ctc_zero_infinity": True},
         ("ForCTC", "unmasked"): {"apply_spec_augment": False},
+        ("ForPreTraining", "penalty"): {"feature_penalty_weight": 2.0, "feature_gradient_scale": 0.3},
         ("Model", "no-mask-embedding"): {"mask_time_prob": 0.0, "mask_feature_prob": 0.0},
         ("Model", "odd-positions"): {"num_conv_pos_embeddings": 7},
         ("Model", "even-adapter"): {"add_adapter": True, "num_adapter_layers": 1, "adapter_kernel_size": 4},

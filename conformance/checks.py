@@ -30,7 +30,10 @@ Check = Callable[[Bench, Expected], Compared]
 RESULTS = ("logits", "embeddings", "project_hid", "project_q")
 FINALS = ("logits", "embeddings", "last_hidden_state", "projected_states", "projected_quantized_states")
 #: Stages, called as the outputs are, that are losses or summed over frames as losses are.
-LOSSES = ("loss", "contrastive_loss", "diversity_loss", "codevector_perplexity")
+LOSSES = (
+    "loss", "contrastive_loss", "diversity_loss", "codevector_perplexity", "contrastive_accuracy", "feature_penalty",
+    "soft_codevector_perplexity", "hard_codevector_perplexity",
+)  # fmt: skip
 
 
 def limits(case: Case, expected: Mapping[str, np.ndarray], dtype: str = "float32") -> dict[str, float]:

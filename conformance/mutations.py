@@ -99,6 +99,10 @@ def result(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
 # ---- wrong computations ---------------------------------------------------------------------------------------------
 
 
+def _all_different(codes: torch.Tensor) -> torch.Tensor:
+    return torch.arange(codes.numel()).view(codes.shape)
+
+
 def _over_frames(original: Any) -> Any:
     def forward(self: Any, x: torch.Tensor, lengths: Any = None) -> torch.Tensor:
         normal = F.layer_norm(x, x.shape[2:], eps=self.eps)
@@ -227,17 +231,23 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("CTC sees padded frames", (BASE,), replaced(losses, "ctc_loss", changed(1, lambda n: torch.full_like(n, int(n.max()))))),
     Mutation("zero_infinity ignored", ("ForCTC-sum-impossible-padded",), replaced(losses, "ctc_loss", named("zero_infinity", False))),
     Mutation("sum for mean in CTC", ("ForCTC-mean-padded",), replaced(losses, "ctc_loss", named("reduction", "sum"))),
-    Mutation("contrastive temperature ignored", (PRETRAINING,), replaced(losses, "contrastive_logits", changed(3, lambda t: 1.0))),
+    Mutation("contrastive temperature ignored", (PRETRAINING,), replaced(losses, "similarities", changed(2, lambda t: 1.0))),
     Mutation("Gumbel temperature ignored", (PRETRAINING,), replaced(layers, "hard_gumbel_softmax", changed(2, lambda t: 1.0))),
     Mutation("soft Gumbel choice", (PRETRAINING,), replaced(layers, "hard_gumbel_softmax", lambda _: _soft_choice)),
     Mutation("Gumbel choice without gradient", (PRETRAINING,), replaced(layers, "hard_gumbel_softmax", lambda _: _choice_without_gradient)),
     Mutation("Gumbel noise ignored", (PRETRAINING,), replaced(layers, "hard_gumbel_softmax", changed(1, torch.zeros_like))),
-    Mutation("negatives shifted by one", (PRETRAINING,), replaced(heads.Wav2Vec2ForPreTraining, "_losses", changed(6, lambda i: (i + 1) % int(i.max() + 1)))),
-    Mutation("equal negatives compete", (PRETRAINING,), replaced(losses, "contrastive_loss", changed(1, torch.zeros_like))),
+    Mutation("negatives shifted by one", (PRETRAINING,), replaced(heads.Wav2Vec2ForPreTraining, "_losses", changed(4, lambda counts: counts.roll(1, -1)))),
+    Mutation("equal negatives compete", (PRETRAINING,), replaced(losses, "competitors", changed(0, _all_different))),
     Mutation("contrastive loss over all frames", (PRETRAINING,), replaced(losses, "contrastive_loss", changed(2, torch.ones_like))),
-    Mutation("diversity over all frames", (PRETRAINING,), replaced(losses, "codevector_perplexity", changed(1, lambda mask: None))),
+    Mutation("diversity over all frames", (PRETRAINING,), replaced(losses, "codevector_perplexities", changed(1, lambda mask: None))),
     Mutation("diversity not times frames", (PRETRAINING,), replaced(losses, "diversity_loss", changed(2, lambda mask: torch.ones(())))),
     Mutation("diversity weight ignored", (PRETRAINING,), configured(diversity_loss_weight=1.0)),
+    Mutation("distractors count once", (PRETRAINING,), replaced(losses, "competitors", changed(1, lambda counts: counts.clamp(max=1)))),
+    Mutation("penalty of padded frames", ("ForPreTraining-penalty-padded",), replaced(layers, "masked_mean_square", changed(1, lambda mask: None))),
+    Mutation("penalty of normalised features", ("ForPreTraining-penalty-padded",), replaced(layers, "masked_mean_square", changed(0, lambda x: F.layer_norm(x, x.shape[-1:])))),
+    Mutation("penalty ignored", ("ForPreTraining-penalty-padded",), configured(feature_penalty_weight=0.0)),
+    Mutation("gradient of features not scaled", ("ForPreTraining-penalty-padded",), replaced(layers, "scaled_gradient", changed(1, lambda scale: 1.0))),
+    Mutation("features scaled too", ("ForPreTraining-penalty-padded",), replaced(layers, "scaled_gradient", lambda _: lambda x, scale: x * scale)),
     Mutation("mean pooled over padding", ("ForSequenceClassification-base-padded",), replaced(layers, "masked_mean", changed(1, lambda mask: None))),
     Mutation("mixture of layers without softmax", ("ForXVector-weighted-sum-padded",), replaced(heads.F, "softmax", lambda _: lambda x, dim: x)),
     Mutation("biased deviation in x-vectors", (XVECTOR,), replaced(layers, "masked_mean_and_std", _biased_deviation)),

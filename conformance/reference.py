@@ -16,8 +16,9 @@ Stages of ``forward``, in order, all with frames before channels:
     encoder.layers.{i}.attention, .feed_forward, .adapter_layer, encoder.layers.{i}
     encoder                             (batch, frames, hidden), the last hidden state without the adapter
     adapter.layers.{i}                  (batch, frames'_i, output hidden)
-    ForPreTraining                      project_hid, quantizer, codevector_perplexity, project_q, contrastive_loss,
-                                        diversity_loss, loss
+    ForPreTraining                      project_hid, quantizer, soft_codevector_perplexity, hard_codevector_perplexity,
+                                        codevector_perplexity, project_q, contrastive_loss, contrastive_accuracy,
+                                        diversity_loss, feature_penalty, loss
     ForCTC                              logits, loss
     ForSequenceClassification           layer_weights (where mixed), projector, pooled, logits, loss
     ForAudioFrameClassification         layer_weights (where mixed), logits, loss
@@ -116,21 +117,27 @@ def _model(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels
 def _pretraining(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None) -> Tensor:
     config, randomness = run.config, run.randomness
     hidden, features, _ = body(run, values, mask)
+    samples = None if mask is None else np.asarray(mask).astype(np.int64).sum(1)
+    frames = None if samples is None else config.num_frames(samples, add_adapter=False)
     projected = run.stage("project_hid", linear(hidden, *run.head_pair("project_hid")))
     quantized, codes, perplexity = _quantize(run, run.dropped("dropout_features", features))
     quantized = run.stage("project_q", linear(quantized, *run.head_pair("project_q")))
     chosen, masked = randomness.sampled_negative_indices, randomness.mask_time_indices
     if chosen is None or masked is None:
         return (projected * probe(projected.shape)).sum() + (quantized * probe(quantized.shape)).sum() + perplexity
-    batch, frames, width = quantized.shape
-    negatives = quantized.reshape(batch * frames, width)[chosen]  # (batch, frames, negatives, dim)
-    same = (codes.reshape(batch * frames, -1)[chosen] == codes[:, :, None]).all(-1)
+    width = quantized.shape[-1]
+    negatives = quantized.reshape(-1, width)[chosen]  # (batch, frames, negatives, dim)
+    same = (codes.reshape(-1, codes.shape[-1])[chosen] == codes[:, :, None]).all(-1)
     temperature = config.contrastive_logits_temperature
     contrastive = losses.contrastive_loss(projected, quantized, negatives, same, masked, temperature)
     run.stage("contrastive_loss", contrastive)
+    logits = losses.contrastive_logits(projected, quantized, negatives, temperature).data
+    run.stage("contrastive_accuracy", Tensor(losses.contrastive_accuracy(logits, same, masked)))
     codevectors = config.num_codevectors_per_group * config.num_codevector_groups
     diversity = run.stage("diversity_loss", losses.diversity_loss(perplexity, codevectors, masked))
-    return run.stage("loss", contrastive + diversity * config.diversity_loss_weight)
+    penalty = run.stage("feature_penalty", losses.feature_penalty(run.features, frames))
+    weighted = penalty * (config.feature_penalty_weight * float(masked.sum()))
+    return run.stage("loss", contrastive + diversity * config.diversity_loss_weight + weighted)
 
 
 def _quantize(run: ForwardPass, features: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -147,10 +154,16 @@ def _quantize(run: ForwardPass, features: Tensor) -> tuple[Tensor, np.ndarray, T
     scores = logits.data if noise is None else logits.data + noise
     codes = scores.argmax(-1)
     choice = Tensor(codes[..., None] == np.arange(entries))
-    if noise is None:
-        perplexity = losses.codevector_perplexity(choice, run.randomness.mask_time_indices)
-    else:
-        perplexity = losses.codevector_perplexity(layers.softmax(logits), run.randomness.mask_time_indices)
+    likeliest = Tensor(logits.data.argmax(-1)[..., None] == np.arange(entries))
+    measured = [
+        run.stage(name, losses.codevector_perplexities(share, run.randomness.mask_time_indices))
+        for name, share in (
+            ("soft_codevector_perplexity", layers.softmax(logits)),
+            ("hard_codevector_perplexity", likeliest),
+        )
+    ]
+    perplexity = measured[1 if noise is None else 0].sum()
+    if noise is not None:
         soft = layers.softmax((logits + noise) / run.randomness.gumbel_temperature)
         choice = choice + (soft - soft.data)
     codebook = run.head("quantizer.codevectors").reshape(groups, entries, config.codevector_dim // groups)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance import reference_layers as layers
-from conformance.autodiff import Tensor, where
+from conformance.autodiff import Tensor, scaled_gradient, where
 from conformance.reference_layers import conv1d, frame_mask, layer_norm, linear
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import BODY_PREFIX, ctc_input_size, has_attention_adapters
@@ -61,6 +61,7 @@ class ForwardPass:
         self.randomness = randomness
         self.stages: dict[str, np.ndarray] = {}
         self.leaves: dict[str, Tensor] = {}
+        self.features: Tensor  # of the feature encoder, before they are normalised
         self._arrays = parameters
         self._tracked = tracked
         self._prefix = "" if head == "Model" else BODY_PREFIX
@@ -110,8 +111,9 @@ def body(
     config = run.config
     samples = None if attention_mask is None else np.asarray(attention_mask).astype(np.int64).sum(1)
     frames = None if samples is None else config.num_frames(samples, add_adapter=False)
-    features = _feature_encoder(run, Tensor(input_values), samples)
-    hidden, features = _feature_projection(run, features)
+    encoded = _feature_encoder(run, Tensor(input_values), samples)
+    run.features = scaled_gradient(encoded, config.feature_gradient_scale)
+    hidden, features = _feature_projection(run, run.features)
     hidden = run.stage("masked", _spec_augment(run, hidden))
     states = _encoder(run, hidden, frames)
     hidden = states[-1]

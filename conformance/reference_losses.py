@@ -84,6 +84,15 @@ def _path_sums(scores: np.ndarray, states: np.ndarray, blank: int) -> np.ndarray
 # ---- pretraining (Baevski et al. 2020, section 3.2) -------------------------------------------------------------
 
 
+def contrastive_logits(predicted: Tensor, target: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Cosines with the true quantised vector and the distractors, by kappa: (batch, frames, 1 + negatives), the true
+    one first. Arguments as in ``contrastive_loss``.
+    """
+    candidates = concatenate([target.reshape(*target.shape[:2], 1, -1), negatives], 2)
+    own = unit(predicted, 1e-8).reshape(*predicted.shape[:2], 1, -1)
+    return (own * unit(candidates, 1e-8)).sum(-1) / temperature
+
+
 def contrastive_loss(
     predicted: Tensor, target: Tensor, negatives: Tensor, same: np.ndarray, mask: np.ndarray, temperature: float
 ) -> Tensor:
@@ -99,16 +108,35 @@ def contrastive_loss(
     Returns:
         ().
     """
-    candidates = concatenate([target.reshape(*target.shape[:2], 1, -1), negatives], 2)
-    own = unit(predicted, 1e-8).reshape(*predicted.shape[:2], 1, -1)
-    logits = (own * unit(candidates, 1e-8)).sum(-1) / temperature  # (batch, frames, 1 + negatives)
+    logits = contrastive_logits(predicted, target, negatives, temperature)
     absent = np.concatenate([np.zeros((*same.shape[:2], 1), bool), same], -1)
     surprise = -log_softmax(where(absent, -np.inf, logits))[:, :, 0]
     return where(mask, surprise, 0.0).sum()
 
 
-def codevector_perplexity(probabilities: Tensor, mask: np.ndarray | None) -> Tensor:
-    """exp of the entropy of the mean choice, added up over groups: (batch, frames, groups, entries) -> ().
+def contrastive_accuracy(logits: np.ndarray, same: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Share of masked frames with a distractor that differs where the true vector beats all that do: ().
+
+    ``logits``: from ``contrastive_logits``; others as in ``contrastive_loss``.
+    """
+    right = [
+        logits[row, frame, 0] > logits[row, frame, 1:][~same[row, frame]].max(initial=-np.inf)
+        for row, frame in np.argwhere(mask & ~same.all(-1))
+    ]
+    return np.array(sum(right) / max(mask.sum(), 1))
+
+
+def feature_penalty(features: Tensor, frames: np.ndarray | None) -> Tensor:
+    """Mean square of (batch, frames, features) over valid frames: (); ``frames``: (batch,) of them, None for all."""
+    squares = features.square()
+    if frames is None:
+        return squares.mean()
+    valid = np.arange(features.shape[1]) < np.asarray(frames)[:, None]
+    return where(valid[..., None], squares, 0.0).sum() / float(valid.sum() * features.shape[2])
+
+
+def codevector_perplexities(probabilities: Tensor, mask: np.ndarray | None) -> Tensor:
+    """exp of the entropy of the mean choice, for each group: (batch, frames, groups, entries) -> (groups,).
 
     ``mask``: (batch, frames) bool, frames to average over; None for all. The entropy's logarithm has 1e-7 added.
     """
@@ -116,7 +144,7 @@ def codevector_perplexity(probabilities: Tensor, mask: np.ndarray | None) -> Ten
         mean = probabilities.mean((0, 1))
     else:
         mean = where(mask[:, :, None, None], probabilities, 0.0).sum((0, 1)) / float(mask.sum())
-    return exp(-(mean * log(mean + 1e-7)).sum(-1)).sum()
+    return exp(-(mean * log(mean + 1e-7)).sum(-1))
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: np.ndarray) -> Tensor:

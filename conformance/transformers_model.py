@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 from conformance import reference
-from conformance.cases import Case
+from conformance.cases import OURS, Case
 from conformance.reference_body import Randomness
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import BODY_PREFIX
@@ -32,7 +32,7 @@ def build(config: Wav2Vec2Config, head: str, parameters: Mapping[str, np.ndarray
     import torch
     import transformers
 
-    fields = {name: value for name, value in config.to_dict().items() if name not in {"masked_group_norm", "dtype"}}
+    fields = {name: value for name, value in config.to_dict().items() if name not in {*OURS, "dtype"}}
     theirs = transformers.Wav2Vec2Config(**fields)
     theirs._attn_implementation = "eager"
     model = getattr(transformers, f"Wav2Vec2{head}")(theirs).double().eval()

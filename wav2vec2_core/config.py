@@ -22,7 +22,8 @@ Lengths = TypeVar("Lengths")
 
 @dataclass(kw_only=True, eq=True)
 class Wav2Vec2Config(ConfigFiles):
-    """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus ``masked_group_norm``.
+    """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus
+    ``masked_group_norm``, ``feature_penalty_weight`` and ``feature_gradient_scale``.
 
     Lists are kept as tuples. Keywords and fields of a ``config.json`` that are not ours are kept in ``extra``, can be
     read as attributes, and are written back; a keyword that looks like a misspelt field is warned about.
@@ -84,6 +85,10 @@ class Wav2Vec2Config(ConfigFiles):
     codevector_dim: int = 256
     proj_codevector_dim: int = 256
     diversity_loss_weight: float = 0.1
+    #: Of the mean square of the feature encoder's output in the loss; 10 in the paper's runs on LibriSpeech.
+    feature_penalty_weight: float = 0.0
+    #: Factor of every gradient that reaches the feature encoder; 0.1 in the paper's runs on LibriSpeech.
+    feature_gradient_scale: float = 1.0
 
     # CTC
     ctc_loss_reduction: str = "sum"

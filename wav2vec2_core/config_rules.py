@@ -46,7 +46,7 @@ _POSITIVE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "num_hidden_layers", "initializer_range", "mask_time_min_masks", "mask_feature_min_masks", "num_negatives",
-    "diversity_loss_weight", "num_adapter_layers",
+    "diversity_loss_weight", "feature_penalty_weight", "feature_gradient_scale", "num_adapter_layers",
 )  # fmt: skip
 
 

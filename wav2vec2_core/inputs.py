@@ -1,14 +1,17 @@
-"""Checks of a model call's arguments by shape, so that every back end raises the same one-line errors."""
+"""Checks of a model call's arguments, so that every back end raises the same one-line errors."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
+
+#: Arguments that hold the distractors of pretraining; a call has one of them.
+DISTRACTORS = ("sampled_negative_indices", "sampled_negative_counts")
 
 
 def check_waveforms(config: Wav2Vec2Config, shape: Sequence[int], mask_shape: Sequence[int] | None = None) -> None:
@@ -57,6 +60,65 @@ def check_features(config: Wav2Vec2Config, shape: Sequence[int]) -> None:
     """Check the shape of one utterance's encoder frames, (frames, conv_dim[-1]). Raises ``InputError``."""
     frames = shape[0] if shape else 0
     check_shape("features", shape, (max(frames, 1), config.conv_dim[-1]), "(frames, conv_dim[-1])")
+
+
+def check_pretraining(config: Wav2Vec2Config, names: Collection[str]) -> bool:
+    """Whether a call of a pretraining model with arguments of these ``names`` has losses: where it has distractors.
+
+    Raises:
+        InputError: they are given twice or without ``mask_time_indices``, or the configuration masks nothing.
+    """
+    distractors = [name for name in DISTRACTORS if name in names]
+    if len(distractors) > 1:
+        raise InputError(f"{' and '.join(distractors)} say the same: give one of them")
+    if distractors and "mask_time_indices" not in names:
+        raise InputError(f"{distractors[0]} is given without mask_time_indices: the losses need both")
+    if distractors and not config.apply_spec_augment:
+        raise InputError(
+            "apply_spec_augment=False leaves masked frames as they are, so the model would see what it must predict: "
+            "pretrain with apply_spec_augment=True"
+        )
+    return bool(distractors)
+
+
+def check_draws(config: Wav2Vec2Config, draws: Mapping[str, np.ndarray], samples: np.ndarray | None) -> None:
+    """Check that the losses of pretraining see no padding, and that distractors are of the same utterance.
+
+    Args:
+        config: of the model.
+        draws: ``mask_time_indices`` (batch, frames) bool, True where masked, and one of ``sampled_negative_indices``
+            (batch, frames, negatives), positions in the flattened (batch * frames) axis, and
+            ``sampled_negative_counts`` (batch, frames, frames). Those of frames that are not masked may be anything.
+        samples: (batch,) valid samples of each utterance; None for all.
+
+    Raises:
+        InputError: a masked frame or one of its distractors is padding, or of another utterance.
+    """
+    mask = np.asarray(draws["mask_time_indices"], bool)
+    batch, width = mask.shape
+    valid = np.full(batch, width) if samples is None else config.num_frames(np.asarray(samples), add_adapter=False)
+    padding = np.arange(width) >= valid[:, None]
+    remedy = "draw distractors of the same utterance, as masking.negative_indices does"
+    for row, frame in np.argwhere(mask & padding)[:1]:
+        raise InputError(
+            f"mask_time_indices masks frame {frame} of utterance {row}, which has {valid[row]} frames: mask no "
+            "padding, as masking.time_mask does"
+        )
+    if "sampled_negative_indices" in draws:
+        negatives, first = np.asarray(draws["sampled_negative_indices"]), np.arange(batch) * width
+        outside = (negatives < first[:, None, None]) | (negatives >= (first + valid)[:, None, None])
+        for row, frame, number in np.argwhere(outside & mask[..., None])[:1]:
+            raise InputError(
+                f"sampled_negative_indices holds {negatives[row, frame, number]} for frame {frame} of utterance {row}, "
+                f"whose frames are {first[row]} to {first[row] + valid[row] - 1}: {remedy}"
+            )
+    elif padding.any():
+        counted = np.asarray(draws["sampled_negative_counts"]) > 0
+        for row, frame, other in np.argwhere(counted & padding[:, None] & mask[..., None])[:1]:
+            raise InputError(
+                f"sampled_negative_counts counts frame {other} for frame {frame} of utterance {row}, which has "
+                f"{valid[row]} frames: {remedy}"
+            )
 
 
 def check_adapter_frames(config: Wav2Vec2Config, frames: int) -> None:

@@ -87,6 +87,25 @@ def negative_indices(mask: np.ndarray, num_negatives: int, generator: np.random.
     return negatives
 
 
+def count_negatives(negatives: np.ndarray) -> np.ndarray:
+    """How often each frame of an utterance is a distractor of each of its frames.
+
+    A loss takes these counts as it takes the indices, and needs neither a gather nor a copy of a vector for each
+    distractor.
+
+    Args:
+        negatives: (batch, frames, num_negatives), from ``negative_indices``.
+
+    Returns:
+        (batch, frames, frames) uint8, or int32 for more than 255 distractors; rows of unmasked frames mean nothing.
+    """
+    batch, frames, drawn = negatives.shape
+    counts = np.zeros((batch, frames, frames), np.uint8 if drawn < 256 else np.int32)
+    rows = np.arange(batch)[:, None, None], np.arange(frames)[:, None]
+    np.add.at(counts, (*rows, negatives % frames), 1)
+    return counts
+
+
 def layer_keep(num_layers: int, layerdrop: float, generator: np.random.Generator) -> np.ndarray:
     """Draw which layers run in a training step: bool (num_layers,), each False with probability ``layerdrop``."""
     return generator.random(num_layers) >= layerdrop

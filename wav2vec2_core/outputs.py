@@ -64,13 +64,15 @@ class Wav2Vec2BaseModelOutput(ModelOutput):
 
     last_hidden_state: (batch, frames, hidden). extract_features: (batch, frames, conv_dim[-1]), normalised features
     before projection. hidden_states: one (batch, frames, hidden) per layer, preceded by the input of the first.
-    attentions: one (batch, heads, frames, frames) per layer.
+    attentions: one (batch, heads, frames, frames) per layer. feature_penalty: mean square of the features before they
+    are normalised, over valid frames.
     """
 
     last_hidden_state: Any
     extract_features: Any
     hidden_states: tuple[Any, ...] | None
     attentions: tuple[Any, ...] | None
+    feature_penalty: Any
 
 
 class Wav2Vec2ForPreTrainingOutput(ModelOutput):
@@ -78,6 +80,10 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
 
     projected_states, projected_quantized_states: (batch, frames, proj_codevector_dim). The losses are sums over masked
     frames. codevector_perplexity: effective number of codes in use, from num_codevector_groups to the number of codes.
+    soft_codevector_perplexity, hard_codevector_perplexity: (groups,) the same for each group, of the quantizer's
+    probabilities and of its most probable choices, both without noise. contrastive_accuracy: share of masked frames
+    whose true vector is nearer than every distractor. feature_penalty: mean square of the features before they are
+    normalised, over valid frames.
     """
 
     loss: Any
@@ -88,6 +94,10 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
     attentions: tuple[Any, ...] | None
     contrastive_loss: Any
     diversity_loss: Any
+    contrastive_accuracy: Any
+    feature_penalty: Any
+    soft_codevector_perplexity: Any
+    hard_codevector_perplexity: Any
 
 
 class CausalLMOutput(ModelOutput):

@@ -27,9 +27,9 @@ from wav2vec2_core.weight_files.checkpoint import Checkpoint
 FOLLOWED = frozenset({
     "output_attentions", "output_hidden_states", "return_dict", "apply_spec_augment", "mask_time_prob",
     "mask_time_length", "mask_time_min_masks", "mask_feature_prob", "mask_feature_length", "mask_feature_min_masks",
-    "layerdrop", "contrastive_logits_temperature", "num_negatives", "diversity_loss_weight", "ctc_loss_reduction",
-    "ctc_zero_infinity", "pad_token_id", "bos_token_id", "eos_token_id", "id2label", "label2id", "problem_type",
-    "architectures", "dtype",
+    "layerdrop", "contrastive_logits_temperature", "num_negatives", "diversity_loss_weight", "feature_penalty_weight",
+    "feature_gradient_scale", "ctc_loss_reduction", "ctc_zero_infinity", "pad_token_id", "bos_token_id", "eos_token_id",
+    "id2label", "label2id", "problem_type", "architectures", "dtype",
 })  # fmt: skip
 
 Output = TypeVar("Output", bound=ModelOutput)

@@ -15,7 +15,14 @@ from jax import Array
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_targets
+from wav2vec2_core.inputs import (
+    check_draws,
+    check_largest,
+    check_letters,
+    check_pretraining,
+    check_shape,
+    check_targets,
+)
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -39,6 +46,11 @@ def body(config: Wav2Vec2Config, types: Precision) -> FlaxWav2Vec2Model:
     return FlaxWav2Vec2Model(config, dtype=types.dtype, param_dtype=types.param_dtype, _do_init=False)
 
 
+#: Fields of pretraining that a tuple does not have.
+DICT_ONLY = (
+    "contrastive_loss", "diversity_loss", "contrastive_accuracy", "feature_penalty", "soft_codevector_perplexity",
+    "hard_codevector_perplexity",
+)  # fmt: skip
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Array, Array]]
 
@@ -58,7 +70,7 @@ class GumbelVectorQuantizer(nnx.Module):
 
     def __call__(
         self, features: Array, mask: Array | None, noise: Array | None, temperature: Any
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, tuple[Array, Array], Array]:
         """Choose codevectors.
 
         Args:
@@ -68,21 +80,21 @@ class GumbelVectorQuantizer(nnx.Module):
             temperature: of the choice with noise.
 
         Returns:
-            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
-            codevectors, (batch, frames, groups).
+            (batch, frames, codevector_dim); the perplexities (groups,) of the probabilities and of the most probable
+            choices, both without noise; the numbers of the chosen codevectors, (batch, frames, groups).
         """
         shape = (*features.shape[:2], self.groups, self.entries)
         logits = layers.widened(self.weight_proj(features).reshape(shape))
         if noise is not None:
             check_shape("gumbel_noise", jnp.shape(noise), shape, "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, jnp.asarray(noise, logits.dtype), temperature)
-            perplexity = losses.codevector_perplexity(jax.nn.softmax(logits, axis=-1), mask)
         else:
             choice = layers.one_hot_argmax(logits)
-            perplexity = losses.codevector_perplexity(choice, mask)
+        soft = losses.codevector_perplexities(jax.nn.softmax(logits, axis=-1), mask)
+        hard = losses.codevector_perplexities(layers.one_hot_argmax(logits), mask)
         codebook = layers.value(self.codevectors).astype(self.dtype).reshape(self.groups, self.entries, -1)
         chosen = jnp.einsum("btge,ged->btgd", choice.astype(self.dtype), codebook)
-        return chosen.reshape(*features.shape[:2], -1), perplexity, choice.argmax(-1)
+        return chosen.reshape(*features.shape[:2], -1), (soft, hard), choice.argmax(-1)
 
 
 class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
@@ -125,6 +137,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         mask_feature_indices: Any = None,
         layer_keep: Any = None,
         gumbel_noise: Any = None,
+        sampled_negative_counts: Any = None,
     ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
         """Project context representations and quantised features; with distractors, compute the losses too.
 
@@ -133,15 +146,25 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
                 layer_keep, dropout_rng, train, freeze_feature_encoder: as in ``FlaxWav2Vec2Model``.
             mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
             sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
-                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+                (batch * frames) axis, of the same utterance, from ``wav2vec2_core.masking.negative_indices``.
             gumbel_temperature: a number or scalar array, which compiled steps take without compiling again; that of
                 ``set_gumbel_temperature`` where None.
             gumbel_rng: key of the Gumbel noise; made from ``dropout_rng`` where None.
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
+            sampled_negative_counts: (batch, frames, frames), the same as counts, from
+                ``wav2vec2_core.masking.count_negatives``; no losses where both are None.
 
         Raises:
-            InputError: a shape is invalid, training has no key, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, training has no key, or distractors come without ``mask_time_indices``, with
+                padding among them, or where masks are switched off.
         """
+        draws = {
+            "mask_time_indices": mask_time_indices,
+            "sampled_negative_indices": sampled_negative_indices,
+            "sampled_negative_counts": sampled_negative_counts,
+        }
+        draws = {name: array for name, array in draws.items() if array is not None}
+        has_losses = check_pretraining(self.config, draws)
         body_key, dropout_key, own_gumbel_key = layers.split(self.training_key(train, dropout_rng), 3)
         outputs = self.wav2vec2(
             input_values,
@@ -155,6 +178,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             return_dict=True,
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
+            output_feature_penalty=has_losses,
         )
         projected = self.scores(outputs.last_hidden_state, None)
         mask = None if mask_time_indices is None else jnp.asarray(mask_time_indices, bool)
@@ -165,13 +189,15 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             shape = (*features.shape[:2], self.quantizer.groups, self.quantizer.entries)
             gumbel_noise = layers.gumbel_noise(own_gumbel_key if gumbel_rng is None else gumbel_rng, shape)
         temperature = self.gumbel_temperature if gumbel_temperature is None else gumbel_temperature
-        quantized, perplexity, codes = self.quantizer(features, mask, gumbel_noise, temperature)
+        quantized, (soft, hard), codes = self.quantizer(features, mask, gumbel_noise, temperature)
         quantized = self.project_q(quantized)
+        perplexity = (soft if train else hard).sum()
         terms: dict[str, Array] = {}
-        if sampled_negative_indices is not None:
-            if mask is None:
-                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
+        if mask is not None and has_losses:
+            _refuse_fewer_frames(quantized.shape[1], projected.shape[1])
+            counts = self._distractors(draws, attention_mask)
+            penalty = outputs.feature_penalty
+            terms = self._losses(projected, quantized, codes, counts, mask, perplexity, penalty)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -179,54 +205,72 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
             codevector_perplexity=perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            soft_codevector_perplexity=soft,
+            hard_codevector_perplexity=hard,
         )
-        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+        return self.as_requested(output, return_dict, dict_only=DICT_ONLY)
 
     def scores(self, hidden: Array, lengths: Array | None) -> Array:
         """Predictions of quantised vectors: (batch, frames, hidden) -> (batch, frames, proj_codevector_dim)."""
         return self.project_hid(hidden)
 
     def loss_sums(self, output: ModelOutput, batch: Mapping[str, Any]) -> Sums:
-        """Losses as sums over masked frames with their number, and the perplexity times it.
+        """Losses as sums over masked frames with their number, and what else was measured times it.
 
-        ``output``: of a call with ``batch``, ``sampled_negative_indices`` in it.
+        ``output``: of a call with ``batch``, distractors in it. Perplexities of groups are numbered from 0.
         """
         frames = jnp.asarray(batch["mask_time_indices"], jnp.int32).sum()
-        names = ("loss", "contrastive_loss", "diversity_loss")
-        perplexity = output["codevector_perplexity"] * frames
-        return {**{name: (output[name], frames) for name in names}, "codevector_perplexity": (perplexity, frames)}
+        sums = {name: output[name] for name in ("loss", "contrastive_loss", "diversity_loss")}
+        for name in ("codevector_perplexity", "contrastive_accuracy", "feature_penalty"):
+            sums[name] = output[name] * frames
+        for kind in ("soft", "hard"):
+            for group in range(self.quantizer.groups):
+                sums[f"{kind}_perplexity_{group}"] = output[f"{kind}_codevector_perplexity"][group] * frames
+        return {name: (total, frames) for name, total in sums.items()}
+
+    def _distractors(self, draws: Mapping[str, Any], attention_mask: Any) -> Array:
+        """Distractors as counts (batch, frames, frames), from those of a call, which are checked."""
+        batch, width = jnp.shape(draws["mask_time_indices"])
+        indices, counts = draws.get("sampled_negative_indices"), draws.get("sampled_negative_counts")
+        if indices is not None:
+            shape = jnp.shape(indices)
+            check_shape("sampled_negative_indices", shape, (batch, width, shape[-1]), "(batch, frames, negatives)")
+        if counts is not None:
+            check_shape("sampled_negative_counts", jnp.shape(counts), (batch, width, width), "(batch, frames, frames)")
+        if not layers.is_tracing(*draws.values(), attention_mask):
+            samples = None if attention_mask is None else np.asarray(attention_mask).sum(1)
+            check_draws(self.config, {name: np.asarray(array) for name, array in draws.items()}, samples)
+        return losses.count_distractors(jnp.asarray(indices)) if indices is not None else jnp.asarray(counts)
 
     def _losses(
         self,
         projected: Array,
         quantized: Array,
-        perplexity: Array,
         codes: Array,
+        counts: Array,
         mask: Array,
-        negative_indices: Any,
+        perplexity: Array,
+        penalty: Array,
     ) -> dict[str, Array]:
-        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
+        """Contrastive and diversity loss, both summed over masked frames, their weighted sum with the penalty, which
+        counts once for each masked frame as in fairseq, and the accuracy.
+        """
         config = self.config
-        if projected.shape != quantized.shape:
-            raise InputError(
-                f"the adapter shortens {quantized.shape[1]} frames to {projected.shape[1]}, the contrastive loss "
-                "compares them one by one: pretrain with add_adapter=False"
-            )
-        batch, frames, width = quantized.shape
-        shape = jnp.shape(negative_indices)
-        check_shape("sampled_negative_indices", shape, (batch, frames, shape[-1]), "(batch, frames, negatives)")
-        chosen = jnp.asarray(negative_indices).transpose(2, 0, 1)
-        negatives = quantized.reshape(-1, width)[chosen]
-        logits = self.compute_contrastive_logits(
-            quantized[None], negatives, projected, config.contrastive_logits_temperature
-        )
-        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
-        same = (codes == codes.reshape(-1, codes.shape[-1])[chosen]).all(-1)
-        contrastive = losses.contrastive_loss(logits, same, mask)
+        similarity = losses.similarities(projected, quantized, config.contrastive_logits_temperature)
+        competing = losses.competitors(codes, counts)
+        contrastive = losses.contrastive_loss(similarity, competing, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)
         loss = contrastive + config.diversity_loss_weight * diversity
-        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
+        if config.feature_penalty_weight > 0:
+            loss = loss + config.feature_penalty_weight * penalty * mask.sum()
+        return {
+            "loss": loss,
+            "contrastive_loss": contrastive,
+            "diversity_loss": diversity,
+            "contrastive_accuracy": losses.contrastive_accuracy(jax.lax.stop_gradient(similarity), competing, mask),
+            "feature_penalty": penalty,
+        }
 
     @staticmethod
     def compute_contrastive_logits(
@@ -680,6 +724,14 @@ def check_classes(labels: Any, config: Wav2Vec2Config) -> Array:
         remedy = "set num_labels or id2label to the classes of the data"
         check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
     return labels
+
+
+def _refuse_fewer_frames(quantized: int, projected: int) -> None:
+    if projected != quantized:
+        raise InputError(
+            f"the adapter shortens {quantized} frames to {projected}, the contrastive loss "
+            "compares them one by one: pretrain with add_adapter=False"
+        )
 
 
 def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:

@@ -336,6 +336,20 @@ def masked_mean_and_std(x: Array, mask: Array | None) -> tuple[Array, Array]:
     return mean.astype(x.dtype), deviation.astype(x.dtype)
 
 
+def masked_mean_square(x: Array, mask: Array | None) -> Array:
+    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    squares = jnp.square(widened(x)).mean(-1)
+    if mask is None:
+        return squares.mean()
+    return jnp.where(mask, squares, 0.0).sum() / mask.sum()
+
+
+def scaled_gradient(x: Array, scale: float) -> Array:
+    """``x`` itself, whose gradient is multiplied by ``scale``."""
+    fixed = jax.lax.stop_gradient(x)
+    return fixed + scale * (x - fixed)
+
+
 def widened(x: Array) -> Array:
     """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

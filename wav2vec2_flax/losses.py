@@ -1,4 +1,4 @@
-"""The four losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
+"""The losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
 
 from __future__ import annotations
 
@@ -85,31 +85,78 @@ def contrastive_logits(target: Array, negatives: Array, predicted: Array, temper
     return (one * other).sum(-1).astype(candidates.dtype) / temperature
 
 
-def contrastive_loss(logits: Array, same: Array, mask: Array) -> Array:
+def similarities(predicted: Array, quantized: Array, temperature: float) -> Array:
+    """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
+
+    Args:
+        predicted, quantized: (batch, frames, dim).
+        temperature: kappa in the paper.
+
+    Returns:
+        (batch, frames, frames): of each prediction with the vector of each frame. No vector is copied per distractor.
+    """
+    one, other = (_unit(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 1e-8) for x in (predicted, quantized))
+    return jnp.einsum("btd,bsd->bts", one, other, precision=jax.lax.Precision.HIGHEST) / temperature
+
+
+def count_distractors(negatives: Array) -> Array:
+    """How often each frame is a distractor, as ``masking.count_negatives`` of the core: (batch, frames, negatives)
+    positions in the flattened (batch * frames) axis, all of the same utterance -> (batch, frames, frames) int32.
+    """
+    batch, frames, _ = negatives.shape
+    rows = jnp.arange(batch)[:, None, None], jnp.arange(frames)[:, None]
+    return jnp.zeros((batch, frames, frames), jnp.int32).at[(*rows, negatives % frames)].add(1)
+
+
+def competitors(codes: Array, counts: Array) -> Array:
+    """How often the vector of each frame competes: once on the diagonal, where it is the true one, elsewhere as often
+    as it was drawn, and never where it equals the true one.
+
+    ``codes``: (batch, frames, groups), chosen codevectors; ``counts``: (batch, frames, frames), drawn distractors.
+    Projections of equal codevectors may differ in their last bits, so codes say what is equal. Returns float32.
+    """
+    same = (codes[:, :, None] == codes[:, None]).all(-1)
+    truth = jnp.eye(codes.shape[1], dtype=bool)
+    return jnp.where(truth, 1.0, jnp.where(same, 0.0, counts.astype(jnp.float32)))
+
+
+def contrastive_loss(similarity: Array, competing: Array, mask: Array) -> Array:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
-        logits: (1 + negatives, batch, frames), the true one first.
-        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        similarity: (batch, frames, frames), from ``similarities``.
+        competing: (batch, frames, frames), from ``competitors``.
         mask: (batch, frames) bool, masked frames.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    out = jnp.concatenate([jnp.zeros_like(same[:1]), same])
-    surprise = jax.nn.logsumexp(jnp.where(out, -jnp.inf, logits), axis=0) - logits[0]
+    truth = jnp.diagonal(similarity, axis1=1, axis2=2)
+    surprise = jax.nn.logsumexp(similarity + jnp.log(competing), axis=-1) - truth
     return jnp.where(mask, surprise, 0.0).sum()
 
 
-def codevector_perplexity(probabilities: Array, mask: Array | None) -> Array:
-    """Effective number of codevectors, summed over groups: from groups (collapsed) to groups * entries (uniform).
+def contrastive_accuracy(similarity: Array, competing: Array, mask: Array) -> Array:
+    """Share of masked frames whose true vector is more similar than every distractor; arguments as in
+    ``contrastive_loss``.
+
+    A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
+    """
+    truth = jnp.diagonal(similarity, axis1=1, axis2=2)
+    own = jnp.eye(mask.shape[1], dtype=bool)
+    best = jnp.where(own | (competing == 0), -jnp.inf, similarity).max(-1)
+    right = mask & (truth > best) & jnp.isfinite(best)
+    return right.sum() / jnp.maximum(mask.sum(), 1)
+
+
+def codevector_perplexities(probabilities: Array, mask: Array | None) -> Array:
+    """Effective number of codevectors in each group, from 1 (collapsed) to entries (uniform): (groups,).
 
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
-    over all where None.
+    over all where None. Where no frame is masked it is 1.
     """
     if mask is None:
         mean = probabilities.mean((0, 1))
     else:
-        mean = jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)) / mask.sum()
-    return jnp.exp(-(mean * jnp.log(mean + 1e-7)).sum(-1)).sum()
+        mean = jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1)
+    return jnp.exp(-(mean * jnp.log(mean + 1e-7)).sum(-1))
 
 
 def diversity_loss(perplexity: Array, codevectors: int, mask: Array) -> Array:

@@ -315,6 +315,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
         return_dict: bool | None = None,
         mask_feature_indices: Any = None,
         layer_keep: Any = None,
+        output_feature_penalty: bool = False,
     ) -> Wav2Vec2BaseModelOutput | tuple[Any, ...]:
         """Turn waveforms into context representations. Arrays may be of numpy or of JAX.
 
@@ -329,6 +330,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             freeze_feature_encoder: let no gradient into the convolutions.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
+            output_feature_penalty: also return the mean square of the feature encoder's output.
 
         Raises:
             InputError: a shape is invalid, an utterance is shorter than one frame, or training has no key.
@@ -354,9 +356,13 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
         features = self.feature_extractor(jnp.asarray(input_values, self.dtype), samples)
         if freeze_feature_encoder:
             features = jax.lax.stop_gradient(features)
+        if config.feature_gradient_scale != 1.0:
+            features = layers.scaled_gradient(features, config.feature_gradient_scale)
+        mask = None if frames is None else layers.frame_mask(frames, features.shape[1])
+        # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
+        penalty = layers.masked_mean_square(features, mask) if output_feature_penalty else None
         hidden, features = self.feature_projection(features, projection_key)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
-        mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
         hidden, states, attentions = self.encoder(
             hidden,
             mask,
@@ -369,7 +375,11 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             hidden = self.adapter(hidden, frames)
 
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
+            last_hidden_state=hidden,
+            extract_features=features,
+            hidden_states=states,
+            attentions=attentions,
+            feature_penalty=penalty,
         )
         return self.as_requested(output, return_dict)
 

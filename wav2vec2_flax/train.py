@@ -39,7 +39,7 @@ from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
 from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch
 from wav2vec2_flax import layers
-from wav2vec2_flax.heads import Sums
+from wav2vec2_flax.heads import DICT_ONLY, Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 from wav2vec2_flax.weights import nest, places, with_params
 
@@ -90,7 +90,7 @@ def loss_function(
                 f"{type(model).__name__} computed no loss from {', '.join(batch)}: add labels, "
                 "or mask_time_indices and sampled_negative_indices for pretraining"
             )
-        names = ("loss", "contrastive_loss", "diversity_loss", "codevector_perplexity")
+        names = ("loss", "codevector_perplexity", *DICT_ONLY)
         return output.loss.sum(), {name: output[name] for name in names if name in output}
 
     return compute

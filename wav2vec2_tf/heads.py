@@ -12,7 +12,7 @@ import tensorflow as tf
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_letters, check_targets
+from wav2vec2_core.inputs import check_draws, check_largest, check_letters, check_pretraining, check_targets
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -30,6 +30,11 @@ from wav2vec2_tf.model import TFWav2Vec2Model
 from wav2vec2_tf.pretrained import FOLLOWED, TFWav2Vec2PreTrainedModel
 from wav2vec2_tf.weights import fill_weights, find_variable, to_array
 
+#: Fields of pretraining that a tuple does not have.
+DICT_ONLY = (
+    "contrastive_loss", "diversity_loss", "contrastive_accuracy", "feature_penalty", "soft_codevector_perplexity",
+    "hard_codevector_perplexity",
+)  # fmt: skip
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Tensor, Tensor]]
 
@@ -53,7 +58,7 @@ class GumbelVectorQuantizer(layers.Layer):
 
     def call(
         self, features: Tensor, counted: Tensor | None, noise: Tensor | None = None, training: bool | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """Choose codevectors.
 
         Args:
@@ -63,8 +68,8 @@ class GumbelVectorQuantizer(layers.Layer):
             training: whether the choice is random.
 
         Returns:
-            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
-            codevectors, (batch, frames, groups).
+            (batch, frames, codevector_dim); the perplexities (groups,) of the probabilities and of the most probable
+            choices, both without noise; the numbers of the chosen codevectors, (batch, frames, groups).
         """
         shape = (layers.size(features, 0), layers.size(features, 1), self.groups, self.entries)
         logits = tf.cast(tf.reshape(self.weight_proj(features), shape), tf.float32)
@@ -72,13 +77,13 @@ class GumbelVectorQuantizer(layers.Layer):
             noise = layers.gumbel_noise_like(logits) if noise is None else tf.cast(noise, tf.float32)
             layers.check_shape("gumbel_noise", noise, tuple(logits.shape), "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, noise, tf.convert_to_tensor(self.temperature))
-            perplexity = losses.codevector_perplexity(tf.nn.softmax(logits), counted)
         else:
             choice = layers.one_hot_argmax(logits)
-            perplexity = losses.codevector_perplexity(choice, counted)
+        soft = losses.codevector_perplexities(tf.nn.softmax(logits), counted)
+        hard = losses.codevector_perplexities(layers.one_hot_argmax(logits), counted)
         codebook = tf.reshape(self.codevectors, (self.groups, self.entries, -1))
         chosen = tf.einsum("btge,ged->btgd", tf.cast(choice, codebook.dtype), codebook)
-        return tf.reshape(chosen, (shape[0], shape[1], self.width)), perplexity, tf.argmax(choice, axis=-1)
+        return tf.reshape(chosen, (shape[0], shape[1], self.width)), (soft, hard), tf.argmax(choice, axis=-1)
 
 
 @layers.savable
@@ -116,6 +121,7 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
         mask_feature_indices: Tensor | None = None,
         layer_keep: Tensor | None = None,
         gumbel_noise: Tensor | None = None,
+        sampled_negative_counts: Tensor | None = None,
         training: bool | None = None,
     ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
         """Project context representations and quantised features; with distractors, compute the losses too.
@@ -125,12 +131,22 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
                 layer_keep, training: as in ``TFWav2Vec2Model``.
             mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
             sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
-                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+                (batch * frames) axis, of the same utterance, from ``wav2vec2_core.masking.negative_indices``.
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used otherwise.
+            sampled_negative_counts: (batch, frames, frames), the same as counts, from
+                ``wav2vec2_core.masking.count_negatives``; no losses where both are None.
 
         Raises:
-            InputError: a shape is invalid, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, or distractors come without ``mask_time_indices``, with padding among them,
+                or where masks are switched off.
         """
+        draws = {
+            "mask_time_indices": mask_time_indices,
+            "sampled_negative_indices": sampled_negative_indices,
+            "sampled_negative_counts": sampled_negative_counts,
+        }
+        draws = {name: tensor for name, tensor in draws.items() if tensor is not None}
+        has_losses = check_pretraining(self.config, draws)
         outputs = self.wav2vec2(
             input_values,
             attention_mask,
@@ -140,18 +156,22 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
             return_dict=True,
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
+            output_feature_penalty=has_losses,
             training=training,
         )
         projected = self.scores(outputs.last_hidden_state, None)
         mask = None if mask_time_indices is None else tf.cast(mask_time_indices, tf.bool)
         features = self.dropout_features(outputs.extract_features, training=training)
-        quantized, perplexity, codes = self.quantizer(features, mask, gumbel_noise, training=training)
+        quantized, (soft, hard), codes = self.quantizer(features, mask, gumbel_noise, training=training)
         quantized = self.project_q(quantized)
+        perplexity = tf.reduce_sum(soft if training else hard)
         terms: dict[str, Tensor] = {}
-        if sampled_negative_indices is not None:
-            if mask is None:
-                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._pretraining_losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
+        if mask is not None and has_losses:
+            if self.config.add_adapter:
+                _refuse_fewer_frames(layers.size(quantized, 1), layers.size(projected, 1))
+            counts = self._distractors(draws, attention_mask)
+            penalty = outputs.feature_penalty
+            terms = self._pretraining_losses(projected, quantized, codes, counts, mask, perplexity, penalty)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -159,56 +179,73 @@ class TFWav2Vec2ForPreTraining(TFWav2Vec2PreTrainedModel):
             codevector_perplexity=perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            soft_codevector_perplexity=soft,
+            hard_codevector_perplexity=hard,
         )
-        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+        return self.as_requested(output, return_dict, dict_only=DICT_ONLY)
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Predictions of quantised vectors: (batch, frames, hidden) -> (batch, frames, proj_codevector_dim)."""
         return self.project_hid(hidden)
 
     def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
-        """Losses as sums over masked frames with their number, and the perplexity times it.
+        """Losses as sums over masked frames with their number, and what else was measured times it.
 
-        ``output``: of a call with ``batch``, ``sampled_negative_indices`` in it.
+        ``output``: of a call with ``batch``, distractors in it. Perplexities of groups are numbered from 0.
         """
         frames = tf.reduce_sum(tf.cast(batch["mask_time_indices"], tf.int32))
-        names = ("loss", "contrastive_loss", "diversity_loss")
-        perplexity = output["codevector_perplexity"] * tf.cast(frames, tf.float32)
-        return {**{name: (output[name], frames) for name in names}, "codevector_perplexity": (perplexity, frames)}
+        number = tf.cast(frames, tf.float32)
+        sums = {name: output[name] for name in ("loss", "contrastive_loss", "diversity_loss")}
+        for name in ("codevector_perplexity", "contrastive_accuracy", "feature_penalty"):
+            sums[name] = output[name] * number
+        for kind in ("soft", "hard"):
+            for group in range(self.quantizer.groups):
+                sums[f"{kind}_perplexity_{group}"] = output[f"{kind}_codevector_perplexity"][group] * number
+        return {name: (total, frames) for name, total in sums.items()}
+
+    def _distractors(self, draws: Mapping[str, Tensor], attention_mask: Tensor | None) -> Tensor:
+        """Distractors as counts (batch, frames, frames), from those of a call, which are checked."""
+        batch, width = draws["mask_time_indices"].shape
+        indices, counts = draws.get("sampled_negative_indices"), draws.get("sampled_negative_counts")
+        if indices is not None:
+            expected = (batch, width, indices.shape[-1])
+            layers.check_shape("sampled_negative_indices", indices, expected, "(batch, frames, negatives)")
+        if counts is not None:
+            layers.check_shape("sampled_negative_counts", counts, (batch, width, width), "(batch, frames, frames)")
+        if not layers.is_tracing():
+            samples = None if attention_mask is None else np.asarray(attention_mask).sum(1)
+            check_draws(self.config, {name: np.asarray(tensor) for name, tensor in draws.items()}, samples)
+        return counts if counts is not None else losses.count_distractors(draws["sampled_negative_indices"])
 
     def _pretraining_losses(
         self,
         projected: Tensor,
         quantized: Tensor,
-        perplexity: Tensor,
         codes: Tensor,
+        counts: Tensor,
         mask: Tensor,
-        negative_indices: Tensor,
+        perplexity: Tensor,
+        penalty: Tensor,
     ) -> dict[str, Tensor]:
-        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
+        """Contrastive and diversity loss, both summed over masked frames, their weighted sum with the penalty, which
+        counts once for each masked frame as in fairseq, and the accuracy.
+        """
         config = self.config
-        if config.add_adapter:
-            counts = [str(layers.size(x, 1)) for x in (quantized, projected)]
-            raise InputError(
-                f"the adapter shortens {counts[0]} frames to {counts[1]}, the contrastive loss "
-                "compares them one by one: pretrain with add_adapter=False"
-            )
-        batch, frames, width = quantized.shape
-        expected = (batch, frames, negative_indices.shape[-1])
-        layers.check_shape("sampled_negative_indices", negative_indices, expected, "(batch, frames, negatives)")
-        flat = tf.reshape(quantized, (-1, width))
-        chosen = tf.transpose(negative_indices, (2, 0, 1))
-        negatives = tf.gather(flat, chosen)
-        logits = self.compute_contrastive_logits(
-            tf.expand_dims(quantized, 0), negatives, projected, config.contrastive_logits_temperature
-        )
-        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
-        same = tf.reduce_all(codes == tf.gather(tf.reshape(codes, (-1, codes.shape[-1])), chosen), axis=-1)
-        contrastive = losses.contrastive_loss(logits, same, mask)
+        similarity = losses.similarities(projected, quantized, config.contrastive_logits_temperature)
+        competing = losses.competitors(codes, counts)
+        contrastive = losses.contrastive_loss(similarity, competing, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)
         loss = contrastive + config.diversity_loss_weight * diversity
-        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
+        if config.feature_penalty_weight > 0:
+            loss = loss + config.feature_penalty_weight * penalty * tf.reduce_sum(tf.cast(mask, tf.float32))
+        return {
+            "loss": loss,
+            "contrastive_loss": contrastive,
+            "diversity_loss": diversity,
+            "contrastive_accuracy": losses.contrastive_accuracy(tf.stop_gradient(similarity), competing, mask),
+            "feature_penalty": penalty,
+        }
 
     @staticmethod
     def compute_contrastive_logits(
@@ -716,6 +753,13 @@ def check_classes(labels: Tensor, config: Wav2Vec2Config) -> None:
 def _check_largest(labels: Tensor, limit: int, remedy: str) -> None:
     if not layers.is_tracing() and int(tf.size(labels)) > 0:
         check_largest("labels", int(tf.reduce_max(labels)), limit, remedy)
+
+
+def _refuse_fewer_frames(quantized: Size, projected: Size) -> None:
+    raise InputError(
+        f"the adapter shortens {quantized} frames to {projected}, the contrastive loss "
+        "compares them one by one: pretrain with add_adapter=False"
+    )
 
 
 def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:

@@ -275,6 +275,21 @@ def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]
     return tf.cast(mean, x.dtype), tf.cast(deviation, x.dtype)
 
 
+def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    squares = tf.reduce_mean(tf.square(_widened(x)), axis=-1)
+    if mask is None:
+        return tf.reduce_mean(squares)
+    total = tf.reduce_sum(tf.where(mask, squares, tf.zeros_like(squares)))
+    return total / tf.reduce_sum(tf.cast(mask, squares.dtype))
+
+
+def scaled_gradient(x: Tensor, scale: float) -> Tensor:
+    """``x`` itself, whose gradient is multiplied by ``scale``."""
+    fixed = tf.stop_gradient(x)
+    return fixed + scale * (x - fixed)
+
+
 def _widened(x: Tensor) -> Tensor:
     """``x`` in float32 at least: sums over many frames overflow or lose digits in half precision."""
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)

@@ -1,4 +1,4 @@
-"""The four losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
+"""The losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
 
 from __future__ import annotations
 
@@ -168,33 +168,83 @@ def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, tem
     return tf.cast(tf.reduce_sum(one * other, axis=-1), candidates.dtype) / temperature
 
 
-def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
+def similarities(predicted: Tensor, quantized: Tensor, temperature: float) -> Tensor:
+    """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
+
+    Args:
+        predicted, quantized: (batch, frames, dim).
+        temperature: kappa in the paper.
+
+    Returns:
+        (batch, frames, frames): of each prediction with the vector of each frame. No vector is copied per distractor.
+    """
+    one, other = (_normalised(tf.cast(x, tf.float32), 1e-8) for x in (predicted, quantized))
+    return tf.matmul(one, other, transpose_b=True) / temperature
+
+
+def count_distractors(negatives: Tensor) -> Tensor:
+    """How often each frame is a distractor, as ``masking.count_negatives`` of the core: (batch, frames, negatives)
+    positions in the flattened (batch * frames) axis, all of the same utterance -> (batch, frames, frames) int32.
+    """
+    batch, frames, _ = tf.unstack(tf.shape(negatives))
+    rows = tf.reshape(tf.range(batch * frames) * frames, (batch, frames, 1))
+    places = tf.reshape(rows + tf.cast(negatives, tf.int32) % frames, (-1,))
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(places), places, batch * frames * frames)
+    return tf.reshape(counts, (batch, frames, frames))
+
+
+def competitors(codes: Tensor, counts: Tensor) -> Tensor:
+    """How often the vector of each frame competes: once on the diagonal, where it is the true one, elsewhere as often
+    as it was drawn, and never where it equals the true one.
+
+    ``codes``: (batch, frames, groups), chosen codevectors; ``counts``: (batch, frames, frames), drawn distractors.
+    Projections of equal codevectors may differ in their last bits, so codes say what is equal. Returns float32.
+    """
+    same = tf.reduce_all(tf.expand_dims(codes, 2) == tf.expand_dims(codes, 1), axis=-1)
+    drawn = tf.cast(counts, tf.float32)
+    differing = tf.where(same, tf.zeros_like(drawn), drawn)
+    return tf.linalg.set_diag(differing, tf.ones(tf.shape(codes)[:2]))
+
+
+def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
-        logits: (1 + negatives, batch, frames), the true one first.
-        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        similarity: (batch, frames, frames), from ``similarities``.
+        competing: (batch, frames, frames), from ``competitors``.
         mask: (batch, frames) bool, masked frames.
     """
-    logits = tf.cast(logits, tf.float32)
-    excluded = tf.concat([tf.zeros_like(logits[:1], tf.bool), same], axis=0)
-    competing = tf.where(excluded, tf.constant(float("-inf")), logits)
-    surprise = tf.reduce_logsumexp(competing, axis=0) - logits[0]
+    truth = tf.linalg.diag_part(similarity)
+    surprise = tf.reduce_logsumexp(similarity + tf.math.log(competing), axis=-1) - truth
     return tf.reduce_sum(tf.where(mask, surprise, tf.zeros_like(surprise)))
 
 
-def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
-    """Effective number of codevectors, summed over groups: from groups (collapsed) to groups * entries (uniform).
+def contrastive_accuracy(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
+    """Share of masked frames whose true vector is more similar than every distractor; arguments as in
+    ``contrastive_loss``.
+
+    A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
+    """
+    truth = tf.linalg.diag_part(similarity)
+    others = tf.linalg.set_diag(competing, tf.zeros_like(truth))
+    best = tf.reduce_max(tf.where(others == 0, tf.constant(float("-inf")), similarity), axis=-1)
+    right = mask & (truth > best) & tf.math.is_finite(best)
+    masked = tf.reduce_sum(tf.cast(mask, tf.float32))
+    return tf.reduce_sum(tf.cast(right, tf.float32)) / tf.maximum(masked, 1.0)
+
+
+def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """Effective number of codevectors in each group, from 1 (collapsed) to entries (uniform): (groups,).
 
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
-    over all where None.
+    over all where None. Where no frame is masked it is 1.
     """
     if mask is None:
         mean = tf.reduce_mean(probabilities, axis=(0, 1))
     else:
         chosen = tf.cast(mask, probabilities.dtype)
-        mean = tf.einsum("bt,btge->ge", chosen, probabilities) / tf.reduce_sum(chosen)
-    return tf.reduce_sum(tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-7), axis=-1)))
+        mean = tf.einsum("bt,btge->ge", chosen, probabilities) / tf.maximum(tf.reduce_sum(chosen), 1.0)
+    return tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-7), axis=-1))
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:

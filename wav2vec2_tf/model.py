@@ -318,6 +318,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         *,
         mask_feature_indices: Tensor | None = None,
         layer_keep: Tensor | None = None,
+        output_feature_penalty: bool = False,
         training: bool | None = None,
     ) -> Wav2Vec2BaseModelOutput | tuple[Tensor, ...]:
         """Turn waveforms into context representations.
@@ -331,6 +332,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             output_attentions, output_hidden_states, return_dict: as the configuration says where None.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
+            output_feature_penalty: also return the mean square of the feature encoder's output.
             training: whether dropout and masking are on.
 
         Raises:
@@ -350,9 +352,13 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             layers.check_shape("layer_keep", layer_keep, (config.num_hidden_layers,), "(layers,)")
 
         features = self.feature_extractor(tf.cast(input_values, self.compute_dtype), samples)
+        if config.feature_gradient_scale != 1.0:
+            features = layers.scaled_gradient(features, config.feature_gradient_scale)
+        valid = None if frames is None else layers.frame_mask(frames, layers.size(features, 1))
+        # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
+        penalty = layers.masked_mean_square(features, valid) if output_feature_penalty else None
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
-        valid = None if frames is None else layers.frame_mask(frames, layers.size(hidden, 1))
         hidden, states, attentions = self.encoder(
             hidden,
             valid,
@@ -363,7 +369,11 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
+            last_hidden_state=hidden,
+            extract_features=features,
+            hidden_states=states,
+            attentions=attentions,
+            feature_penalty=penalty,
         )
         return self.as_requested(output, return_dict)
 

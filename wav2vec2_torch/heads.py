@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from wav2vec2_core.checkpoint import HEAD, resize_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import ConfigError, InputError
-from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_targets
+from wav2vec2_core.inputs import (
+    check_draws,
+    check_largest,
+    check_letters,
+    check_pretraining,
+    check_shape,
+    check_targets,
+)
 from wav2vec2_core.outputs import (
     CausalLMOutput,
     ModelOutput,
@@ -29,6 +36,11 @@ from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.pretrained import FOLLOWED, Wav2Vec2PreTrainedModel
 from wav2vec2_torch.weights import fill_weights, to_array
 
+#: Fields of pretraining that a tuple does not have.
+DICT_ONLY = (
+    "contrastive_loss", "diversity_loss", "contrastive_accuracy", "feature_penalty", "soft_codevector_perplexity",
+    "hard_codevector_perplexity",
+)  # fmt: skip
 #: Name -> the sum of a loss over a batch, and the number of what it is the sum of.
 Sums = dict[str, tuple[Tensor, Tensor]]
 
@@ -49,7 +61,7 @@ class GumbelVectorQuantizer(nn.Module):
 
     def forward(
         self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """Choose codevectors.
 
         Args:
@@ -58,21 +70,21 @@ class GumbelVectorQuantizer(nn.Module):
             noise: (batch, frames, groups, entries) Gumbel noise of training, drawn where None.
 
         Returns:
-            (batch, frames, codevector_dim), the perplexity of the codebook, a scalar, and the numbers of the chosen
-            codevectors, (batch, frames, groups).
+            (batch, frames, codevector_dim); the perplexities (groups,) of the probabilities and of the most probable
+            choices, both without noise; the numbers of the chosen codevectors, (batch, frames, groups).
         """
         logits = self.weight_proj(features).unflatten(2, (self.groups, self.entries)).float()
         if self.training:
             noise = layers.gumbel_noise_like(logits) if noise is None else noise.float()
             check_shape("gumbel_noise", noise.shape, logits.shape, "(batch, frames, groups, entries)")
             choice = layers.hard_gumbel_softmax(logits, noise, self.temperature)
-            perplexity = losses.codevector_perplexity(F.softmax(logits, dim=-1), mask)
         else:
             choice = layers.one_hot_argmax(logits)
-            perplexity = losses.codevector_perplexity(choice, mask)
+        soft = losses.codevector_perplexities(F.softmax(logits, dim=-1), mask)
+        hard = losses.codevector_perplexities(layers.one_hot_argmax(logits), mask)
         codebook = self.codevectors.view(self.groups, self.entries, -1)
         chosen = torch.einsum("btge,ged->btgd", choice.to(codebook.dtype), codebook)
-        return chosen.flatten(2), perplexity, choice.argmax(-1)
+        return chosen.flatten(2), (soft, hard), choice.argmax(-1)
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
@@ -108,6 +120,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         mask_feature_indices: Tensor | None = None,
         layer_keep: Tensor | None = None,
         gumbel_noise: Tensor | None = None,
+        sampled_negative_counts: Tensor | None = None,
     ) -> Wav2Vec2ForPreTrainingOutput | tuple[Any, ...]:
         """Project context representations and quantised features; with distractors, compute the losses too.
 
@@ -116,12 +129,22 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
                 layer_keep: as in ``Wav2Vec2Model``.
             mask_time_indices: (batch, frames) bool, masked frames; the losses need them.
             sampled_negative_indices: (batch, frames, negatives) positions of distractors in the flattened
-                (batch * frames) axis, from ``wav2vec2_core.masking.negative_indices``; no losses where None.
+                (batch * frames) axis, of the same utterance, from ``wav2vec2_core.masking.negative_indices``.
             gumbel_noise: (batch, frames, groups, entries); drawn in training where None, not used in eval mode.
+            sampled_negative_counts: (batch, frames, frames), the same as counts, from
+                ``wav2vec2_core.masking.count_negatives``; no losses where both are None.
 
         Raises:
-            InputError: a shape is invalid, or distractors come without ``mask_time_indices``.
+            InputError: a shape is invalid, or distractors come without ``mask_time_indices``, with padding among them,
+                or where masks are switched off.
         """
+        draws = {
+            "mask_time_indices": mask_time_indices,
+            "sampled_negative_indices": sampled_negative_indices,
+            "sampled_negative_counts": sampled_negative_counts,
+        }
+        draws = {name: tensor for name, tensor in draws.items() if tensor is not None}
+        has_losses = check_pretraining(self.config, draws)
         outputs = self.wav2vec2(
             input_values,
             attention_mask,
@@ -131,18 +154,21 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             return_dict=True,
             mask_feature_indices=mask_feature_indices,
             layer_keep=layer_keep,
+            output_feature_penalty=has_losses,
         )
         projected = self.scores(outputs.last_hidden_state, None)
         mask = None if mask_time_indices is None else mask_time_indices.bool()
-        quantized, perplexity, codes = self.quantizer(
+        quantized, (soft, hard), codes = self.quantizer(
             self.dropout_features(outputs.extract_features), mask, gumbel_noise
         )
         quantized = self.project_q(quantized)
+        perplexity = (soft if self.training else hard).sum()
         terms: dict[str, Tensor] = {}
-        if sampled_negative_indices is not None:
-            if mask is None:
-                raise InputError("sampled_negative_indices is given without mask_time_indices: the losses need both")
-            terms = self._losses(projected, quantized, perplexity, codes, mask, sampled_negative_indices)
+        if mask is not None and has_losses:
+            _refuse_fewer_frames(quantized.shape[1], projected.shape[1])
+            counts = self._distractors(draws, attention_mask)
+            penalty = outputs.feature_penalty
+            terms = self._losses(projected, quantized, codes, counts, mask, perplexity, penalty)
         output = Wav2Vec2ForPreTrainingOutput(
             terms,
             projected_states=projected,
@@ -150,54 +176,72 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             codevector_perplexity=perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            soft_codevector_perplexity=soft,
+            hard_codevector_perplexity=hard,
         )
-        return self.as_requested(output, return_dict, dict_only=("contrastive_loss", "diversity_loss"))
+        return self.as_requested(output, return_dict, dict_only=DICT_ONLY)
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Predictions of quantised vectors: (batch, frames, hidden) -> (batch, frames, proj_codevector_dim)."""
         return self.project_hid(hidden)
 
     def loss_sums(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Sums:
-        """Losses as sums over masked frames with their number, and the perplexity times it.
+        """Losses as sums over masked frames with their number, and what else was measured times it.
 
-        ``output``: of a call with ``batch``, ``sampled_negative_indices`` in it.
+        ``output``: of a call with ``batch``, distractors in it. Perplexities of groups are numbered from 0.
         """
         frames = batch["mask_time_indices"].sum()
-        names = ("loss", "contrastive_loss", "diversity_loss")
-        perplexity = output["codevector_perplexity"] * frames
-        return {**{name: (output[name], frames) for name in names}, "codevector_perplexity": (perplexity, frames)}
+        sums = {name: output[name] for name in ("loss", "contrastive_loss", "diversity_loss")}
+        for name in ("codevector_perplexity", "contrastive_accuracy", "feature_penalty"):
+            sums[name] = output[name] * frames
+        for kind in ("soft", "hard"):
+            for group in range(self.quantizer.groups):
+                sums[f"{kind}_perplexity_{group}"] = output[f"{kind}_codevector_perplexity"][group] * frames
+        return {name: (total, frames) for name, total in sums.items()}
+
+    def _distractors(self, draws: Mapping[str, Tensor], attention_mask: Tensor | None) -> Tensor:
+        """Distractors as counts (batch, frames, frames), from those of a call, which are checked."""
+        batch, width = draws["mask_time_indices"].shape
+        indices, counts = draws.get("sampled_negative_indices"), draws.get("sampled_negative_counts")
+        if indices is not None:
+            expected = (batch, width, indices.shape[-1])
+            check_shape("sampled_negative_indices", indices.shape, expected, "(batch, frames, negatives)")
+        if counts is not None:
+            check_shape("sampled_negative_counts", counts.shape, (batch, width, width), "(batch, frames, frames)")
+        if not layers.is_tracing():
+            samples = None if attention_mask is None else attention_mask.long().sum(1).cpu().numpy()
+            check_draws(self.config, {name: tensor.cpu().numpy() for name, tensor in draws.items()}, samples)
+        return counts if counts is not None else losses.count_distractors(draws["sampled_negative_indices"])
 
     def _losses(
         self,
         projected: Tensor,
         quantized: Tensor,
-        perplexity: Tensor,
         codes: Tensor,
+        counts: Tensor,
         mask: Tensor,
-        negative_indices: Tensor,
+        perplexity: Tensor,
+        penalty: Tensor,
     ) -> dict[str, Tensor]:
-        """Contrastive and diversity loss, both summed over masked frames, and their weighted sum."""
+        """Contrastive and diversity loss, both summed over masked frames, their weighted sum with the penalty, which
+        counts once for each masked frame as in fairseq, and the accuracy.
+        """
         config = self.config
-        if projected.shape != quantized.shape:
-            raise InputError(
-                f"the adapter shortens {quantized.shape[1]} frames to {projected.shape[1]}, the contrastive loss "
-                "compares them one by one: pretrain with add_adapter=False"
-            )
-        batch, frames, _ = quantized.shape
-        expected = (batch, frames, negative_indices.shape[-1])
-        check_shape("sampled_negative_indices", negative_indices.shape, expected, "(batch, frames, negatives)")
-        chosen = negative_indices.long().permute(2, 0, 1)
-        negatives = quantized.flatten(0, 1)[chosen]
-        logits = self.compute_contrastive_logits(
-            quantized[None], negatives, projected, config.contrastive_logits_temperature
-        )
-        # By the codes: projections of equal codevectors may differ in their last bits from frame to frame.
-        same = (codes == codes.flatten(0, 1)[chosen]).all(-1)
-        contrastive = losses.contrastive_loss(logits, same, mask)
+        similarity = losses.similarities(projected, quantized, config.contrastive_logits_temperature)
+        competing = losses.competitors(codes, counts)
+        contrastive = losses.contrastive_loss(similarity, competing, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)
         loss = contrastive + config.diversity_loss_weight * diversity
-        return {"loss": loss, "contrastive_loss": contrastive, "diversity_loss": diversity}
+        if config.feature_penalty_weight > 0:
+            loss = loss + config.feature_penalty_weight * penalty * mask.sum()
+        return {
+            "loss": loss,
+            "contrastive_loss": contrastive,
+            "diversity_loss": diversity,
+            "contrastive_accuracy": losses.contrastive_accuracy(similarity.detach(), competing, mask),
+            "feature_penalty": penalty,
+        }
 
     @staticmethod
     def compute_contrastive_logits(
@@ -682,6 +726,14 @@ def check_classes(labels: Tensor, config: Wav2Vec2Config) -> None:
     if not layers.is_tracing() and labels.numel() > 0:
         remedy = "set num_labels or id2label to the classes of the data"
         check_largest("labels", int(labels.max()), config.num_labels or 0, remedy)
+
+
+def _refuse_fewer_frames(quantized: int, projected: int) -> None:
+    if projected != quantized:
+        raise InputError(
+            f"the adapter shortens {quantized} frames to {projected}, the contrastive loss "
+            "compares them one by one: pretrain with add_adapter=False"
+        )
 
 
 def _refuse_adapter(config: Wav2Vec2Config, head: str) -> None:

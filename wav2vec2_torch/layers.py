@@ -198,6 +198,20 @@ def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]
     return mean.to(x.dtype), deviation.to(x.dtype)
 
 
+def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    squares = _widened(x).square().mean(-1)
+    if mask is None:
+        return squares.mean()
+    return torch.where(mask, squares, 0.0).sum() / mask.sum()
+
+
+def scaled_gradient(x: Tensor, scale: float) -> Tensor:
+    """``x`` itself, whose gradient is multiplied by ``scale``."""
+    fixed = x.detach()
+    return fixed + scale * (x - fixed)
+
+
 def exactly(project: nn.Linear, x: Tensor) -> Tensor:
     """A linear layer in the type of its parameters, also where ``torch.autocast`` has others in half precision."""
     if not torch.is_autocast_enabled(x.device.type):

@@ -1,4 +1,4 @@
-"""The four losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
+"""The losses. They know nothing of models and configurations; numerically delicate parts run in float32."""
 
 from __future__ import annotations
 
@@ -75,33 +75,85 @@ def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, tem
     return similarity.to(candidates.dtype) / temperature
 
 
-def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
+def similarities(predicted: Tensor, quantized: Tensor, temperature: float) -> Tensor:
+    """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
+
+    Args:
+        predicted, quantized: (batch, frames, dim).
+        temperature: kappa in the paper.
+
+    Returns:
+        (batch, frames, frames): of each prediction with the vector of each frame. No vector is copied per distractor.
+    """
+    with torch.autocast(predicted.device.type, enabled=False):
+        one, other = (
+            F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1, eps=1e-8)
+            for x in (predicted, quantized)
+        )
+        return one @ other.transpose(1, 2) / temperature
+
+
+def count_distractors(negatives: Tensor) -> Tensor:
+    """How often each frame is a distractor, as ``masking.count_negatives`` of the core: (batch, frames, negatives)
+    positions in the flattened (batch * frames) axis, all of the same utterance -> (batch, frames, frames) int32.
+    """
+    batch, frames, _ = negatives.shape
+    counts = torch.zeros(batch, frames, frames, dtype=torch.int32, device=negatives.device)
+    inside = negatives.long() % frames
+    return counts.scatter_add_(2, inside, torch.ones_like(inside, dtype=torch.int32))
+
+
+def competitors(codes: Tensor, counts: Tensor) -> Tensor:
+    """How often the vector of each frame competes: once on the diagonal, where it is the true one, elsewhere as often
+    as it was drawn, and never where it equals the true one.
+
+    ``codes``: (batch, frames, groups), chosen codevectors; ``counts``: (batch, frames, frames), drawn distractors.
+    Projections of equal codevectors may differ in their last bits, so codes say what is equal. Returns float32.
+    """
+    same = (codes[:, :, None] == codes[:, None]).all(-1)
+    truth = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
+    return counts.float().masked_fill(same, 0.0).masked_fill(truth, 1.0)
+
+
+def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
-        logits: (1 + negatives, batch, frames), the true one first.
-        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        similarity: (batch, frames, frames), from ``similarities``.
+        competing: (batch, frames, frames), from ``competitors``.
         mask: (batch, frames) bool, masked frames.
     """
-    truth = torch.zeros_like(same[:1])
-    logits = logits.float().masked_fill(torch.cat([truth, same]), float("-inf"))
-    surprise = logits.logsumexp(0) - logits[0]
+    truth = similarity.diagonal(dim1=1, dim2=2)
+    surprise = (similarity + competing.log()).logsumexp(-1) - truth
     return torch.where(mask, surprise, 0.0).sum()
 
 
-def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
-    """Effective number of codevectors, summed over groups: from groups (collapsed) to groups * entries (uniform).
+def contrastive_accuracy(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
+    """Share of masked frames whose true vector is more similar than every distractor; arguments as in
+    ``contrastive_loss``.
+
+    A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
+    """
+    truth = similarity.diagonal(dim1=1, dim2=2)
+    own = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    best = similarity.masked_fill(own | (competing == 0), float("-inf")).amax(-1)
+    right = mask & (truth > best) & torch.isfinite(best)
+    return right.sum() / mask.sum().clamp(min=1)
+
+
+def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """Effective number of codevectors in each group, from 1 (collapsed) to entries (uniform): (groups,).
 
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
-    over all where None.
+    over all where None. Where no frame is masked it is 1.
     """
     flat = probabilities.flatten(0, 1)
     if mask is None:
         mean = flat.mean(0)
     else:
         chosen = mask.flatten()[:, None, None]
-        mean = torch.where(chosen, flat, 0.0).sum(0) / chosen.sum()
-    return torch.exp(-(mean * torch.log(mean + 1e-7)).sum(-1)).sum()
+        mean = torch.where(chosen, flat, 0.0).sum(0) / chosen.sum().clamp(min=1)
+    return torch.exp(-(mean * torch.log(mean + 1e-7)).sum(-1))
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:

@@ -316,6 +316,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         *,
         mask_feature_indices: Tensor | None = None,
         layer_keep: Tensor | None = None,
+        output_feature_penalty: bool = False,
     ) -> Wav2Vec2BaseModelOutput | tuple[Tensor, ...]:
         """Turn waveforms into context representations.
 
@@ -327,6 +328,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             output_attentions, output_hidden_states, return_dict: as the configuration says where None.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
+            output_feature_penalty: also return the mean square of the feature encoder's output.
 
         Raises:
             InputError: a shape is invalid, or an utterance is shorter than one frame.
@@ -344,9 +346,13 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             check_shape("layer_keep", layer_keep.shape, (config.num_hidden_layers,), "(layers,)")
 
         features = self.feature_extractor(input_values.to(self.dtype), samples)
+        if config.feature_gradient_scale != 1.0:
+            features = layers.scaled_gradient(features, config.feature_gradient_scale)
+        mask = None if frames is None else layers.frame_mask(frames, features.shape[1])
+        # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
+        penalty = layers.masked_mean_square(features, mask) if output_feature_penalty else None
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
-        mask = None if frames is None else layers.frame_mask(frames, hidden.shape[1])
         hidden, states, attentions = self.encoder(
             hidden,
             mask,
@@ -357,7 +363,11 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         if self.adapter is not None:
             hidden = self.adapter(hidden, frames)
         output = Wav2Vec2BaseModelOutput(
-            last_hidden_state=hidden, extract_features=features, hidden_states=states, attentions=attentions
+            last_hidden_state=hidden,
+            extract_features=features,
+            hidden_states=states,
+            attentions=attentions,
+            feature_penalty=penalty,
         )
         return self.as_requested(output, return_dict)
 

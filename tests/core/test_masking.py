@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from training_draws import FEATURES, FRAMES, check_draws, check_layer_drop
 
-from wav2vec2_core.masking import feature_mask, layer_keep, negative_indices, time_mask
+from wav2vec2_core.masking import count_negatives, feature_mask, layer_keep, negative_indices, time_mask
 
 
 def rng(seed=0):
@@ -103,3 +103,14 @@ def test_layer_keep():
     assert kept == pytest.approx(0.75, abs=0.02)
     assert layer_keep(12, 0.0, rng()).all()
     assert not layer_keep(12, 1.0, rng()).any()
+
+
+def test_distractors_are_counted():
+    mask = np.zeros((2, 7), bool)
+    mask[0, 1:5] = mask[1, [2, 6]] = True
+    for number, kind in ((9, np.uint8), (300, np.int32)):
+        negatives = negative_indices(mask, number, np.random.default_rng(0))
+        counts = count_negatives(negatives)
+        assert counts.dtype == kind
+        for row, frame, other in np.ndindex(2, 7, 7):
+            assert counts[row, frame, other] == (negatives[row, frame] == 7 * row + other).sum()

@@ -16,7 +16,11 @@ STAGE = LOSS = 1e-10
 GRADIENT = 1e-9
 TINY = cases.tiny_cases()
 #: What transformers computes too.
-SHARED = [case for case in TINY if not case.config.masked_group_norm]
+SHARED = [case for case in TINY if case.is_shared]
+#: Measures of pretraining that transformers lacks.
+MEASURES = {
+    "soft_codevector_perplexity", "hard_codevector_perplexity", "contrastive_accuracy", "feature_penalty",
+}  # fmt: skip
 ALONE = [case for case in TINY if case.config.masked_group_norm]
 
 
@@ -49,7 +53,7 @@ def test_version():
 def test_inference(case):
     theirs, _ = transformers_model.run(case, training=False)
     ours = reference.forward(case.config, case.head, case.parameters(), **case.inputs())
-    compare(ours, theirs, STAGE)
+    compare({name: value for name, value in ours.items() if name not in MEASURES}, theirs, STAGE)
 
 
 @pytest.mark.parametrize("case", SHARED, ids=lambda case: case.name)
@@ -58,7 +62,7 @@ def test_training_step(case):
     ours, gradients = reference.gradients(
         case.config, case.head, case.parameters(), **case.inputs(), labels=case.labels(), randomness=case.randomness()
     )
-    skipped = [name for name in ours if name not in theirs]
+    skipped = [name for name in ours if name not in theirs and name not in MEASURES]
     assert all("encoder.layers.0" in name for name in skipped)  # transformers does not call a layer that it drops
     compare({name: value for name, value in ours.items() if name in theirs}, theirs, STAGE)
     assert set(gradients) == set(their_gradients)

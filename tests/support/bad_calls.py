@@ -49,6 +49,16 @@ def values_and(**others: Any) -> dict[str, Any]:
 
 WITH_MASK = {"mask_time_indices": ones(3, FRAMES).astype(bool)}
 NEGATIVES = zeros(3, FRAMES, 4)
+OWN_NEGATIVES = NEGATIVES + FRAMES * np.arange(3)[:, None, None]
+ENDING_EARLY = ones(3, SAMPLES)
+ENDING_EARLY[1, 700:] = 0  # 34 frames
+EARLY_FRAMES = ones(3, FRAMES).astype(bool)
+EARLY_FRAMES[1, 34:] = False
+PADDING = NEGATIVES.copy()
+PADDING[0] += 73
+PADDING[1] += FRAMES + 34
+COUNTS = zeros(3, FRAMES, FRAMES)
+COUNTS[:, :, 34] = 4
 BAD_CALLS = [
     *(
         BadCall(f"{name}, {head}", head, message, {"input_values": np.zeros(shape, np.float32)})
@@ -92,6 +102,24 @@ BAD_CALLS = [
             values_and(sampled_negative_indices=NEGATIVES)),
     BadCall("negatives", "ForPreTraining", r"sampled_negative_indices has shape \(3, 9, 4\), it must be \(3, 74, 4\)",
             values_and(**WITH_MASK, sampled_negative_indices=NEGATIVES[:, :9])),
+    BadCall("negatives twice", "ForPreTraining", "sampled_negative_indices and sampled_negative_counts say the same",
+            values_and(**WITH_MASK, sampled_negative_indices=OWN_NEGATIVES, sampled_negative_counts=COUNTS)),
+    BadCall("counts", "ForPreTraining", r"sampled_negative_counts has shape \(3, 74, 4\), it must be \(3, 74, 74\)",
+            values_and(**WITH_MASK, sampled_negative_counts=NEGATIVES)),
+    BadCall("negatives of another utterance", "ForPreTraining",
+            "sampled_negative_indices holds 0 for frame 0 of utterance 1, whose frames are 74 to 147: draw distractors",
+            values_and(**WITH_MASK, sampled_negative_indices=NEGATIVES)),
+    BadCall("masked padding", "ForPreTraining",
+            "mask_time_indices masks frame 34 of utterance 1, which has 34 frames: mask no padding",
+            values_and(attention_mask=ENDING_EARLY, **WITH_MASK, sampled_negative_indices=OWN_NEGATIVES)),
+    BadCall("negatives in padding", "ForPreTraining",
+            "sampled_negative_indices holds 108 for frame 0 of utterance 1, whose frames are 74 to 107: draw",
+            values_and(attention_mask=ENDING_EARLY, mask_time_indices=EARLY_FRAMES, sampled_negative_indices=PADDING)),
+    BadCall("counts in padding", "ForPreTraining",
+            "sampled_negative_counts counts frame 34 for frame 0 of utterance 1, which has 34 frames: draw distractors",
+            values_and(attention_mask=ENDING_EARLY, mask_time_indices=EARLY_FRAMES, sampled_negative_counts=COUNTS)),
+    BadCall("pretraining without masks", "ForPreTraining", "apply_spec_augment=False leaves masked frames as they are",
+            values_and(**WITH_MASK, sampled_negative_indices=OWN_NEGATIVES), {"apply_spec_augment": False}),
     BadCall("pretraining with adapter", "ForPreTraining", "pretrain with add_adapter=False",
             values_and(**WITH_MASK, sampled_negative_indices=NEGATIVES), {"add_adapter": True}),
     BadCall("short x-vector", "ForXVector", "has 5 frames, the x-vector network needs 6",

@@ -2,10 +2,12 @@
 
 import ml_dtypes
 import numpy as np
+import pytest
 
 from conformance import reference_losses
 from conformance.autodiff import Tensor
 from conformance.tolerances import tolerance
+from wav2vec2_core import masking
 
 #: Significant bits of a number, the hidden one included.
 BITS = {"float16": 11, "bfloat16": 8}
@@ -63,11 +65,79 @@ def check_half_precision(losses, tensor, array, dtype):
     # Rounded once: half a unit in the last place, and what float32 is off before that.
     assert (np.abs(array(logits) - cosines) <= 0.5 * spacing + 1e-6).all()
 
-    given, exact = draw(10, 2, 50, scale=3.0)
-    mask, same = generator.random((2, 50)) < 0.6, generator.random((9, 2, 50)) < 0.1
-    competing = np.where(np.concatenate([np.zeros_like(same[:1]), same]), -np.inf, exact.data)
-    surprise = np.logaddexp.reduce(competing, axis=0) - exact.data[0]
-    check(losses.contrastive_loss(given, tensor(same), tensor(mask)), Tensor(surprise[mask].sum()))
+    (given, exact), (target, true) = draw(2, 50, 256), draw(2, 50, 256)
+    mask, codes = generator.random((2, 50)) < 0.6, generator.integers(0, 4, (2, 50, 2))
+    indices = masking.negative_indices(mask, 9, generator)
+    similarity = losses.similarities(given, target, 0.1)
+    competing = losses.competitors(tensor(codes), losses.count_distractors(tensor(indices)))
+    others = true.reshape(-1, 256)[indices]
+    same = (codes.reshape(-1, 2)[indices] == codes[:, :, None]).all(-1)
+    check(
+        losses.contrastive_loss(similarity, competing, tensor(mask)),
+        reference_losses.contrastive_loss(exact, true, others, same, mask, 0.1),
+    )
+    logits = reference_losses.contrastive_logits(exact, true, others, 0.1).data
+    check(
+        losses.contrastive_accuracy(similarity, competing, tensor(mask)),
+        Tensor(reference_losses.contrastive_accuracy(logits, same, mask)),
+    )
+
+
+def check_contrastive_terms(losses, tensor, array):
+    """Equal distractors, ties, masks and frames with nothing to tell apart, in the loss and in the accuracy.
+
+    ``tensor(array)``: the framework's; ``array(tensor)``: numpy's.
+    """
+    # Frame 0 is the nearest to its own vector, frame 1 as near to that of frame 2, frame 2 to that of frame 0.
+    similarity = np.array([[[3.0, 1.0, 2.0], [0.0, 1.0, 1.0], [4.0, 0.0, 2.0]]], np.float32)
+    codes = np.array([[[0, 1], [1, 1], [2, 1]]])
+    indices = np.array([[[1, 1, 2], [0, 2, 2], [0, 0, 1]]])
+    mask, whole = np.array([[True, True, True]]), losses.count_distractors(tensor(indices))
+    assert array(whole).tolist() == [[[0, 2, 1], [1, 0, 2], [2, 1, 0]]]
+
+    def terms(codes, mask, similarity=similarity):
+        competing = losses.competitors(tensor(codes), whole)
+        arguments = tensor(similarity), competing, tensor(mask)
+        return float(array(losses.contrastive_loss(*arguments))), float(array(losses.contrastive_accuracy(*arguments)))
+
+    def surprise(true, *others):
+        return np.logaddexp.reduce([true, *others]) - true
+
+    frames = [surprise(3, 1, 1, 2), surprise(1, 0, 1, 1), surprise(2, 4, 4, 0)]
+    loss, accuracy = terms(codes, mask)
+    assert loss == pytest.approx(sum(frames), rel=1e-6)
+    assert accuracy == pytest.approx(1 / 3)  # a tie is not right
+    loss, accuracy = terms(codes, np.array([[True, True, False]]))
+    assert loss == pytest.approx(frames[0] + frames[1], rel=1e-6)
+    assert accuracy == pytest.approx(1 / 2)
+    half = codes.copy()
+    half[0, 2] = half[0, 0]  # frames 0 and 2 do not compete with each other
+    loss, accuracy = terms(half, mask)
+    assert loss == pytest.approx(surprise(3, 1, 1) + frames[1] + surprise(2, 0), rel=1e-6)
+    assert accuracy == pytest.approx(2 / 3)
+    collapsed = np.zeros_like(codes)
+    assert terms(collapsed, mask) == (0.0, 0.0)  # nothing to tell apart is no success
+    assert terms(codes, np.zeros_like(mask)) == (0.0, 0.0)
+
+
+def check_perplexities(losses, tensor, array):
+    """Effective numbers of codevectors, group by group, of the frames that count."""
+    uniform = np.full((2, 5, 3, 8), 1 / 8, np.float32)
+    collapsed = np.zeros((2, 5, 3, 8), np.float32)
+    collapsed[..., 2] = 1
+    mixed = collapsed.copy()
+    mixed[0, 1, 0] = np.roll(mixed[0, 1, 0], 1)  # two entries among the masked frames, in one group
+    mixed[1] = uniform[1]  # not masked: must not count
+    mask = np.zeros((2, 5), bool)
+    mask[0, :2] = True
+    for given, counted, expected in (
+        (uniform, None, [8, 8, 8]),
+        (collapsed, None, [1, 1, 1]),
+        (mixed, mask, [2, 1, 1]),
+        (uniform, np.zeros_like(mask), [1, 1, 1]),
+    ):
+        found = losses.codevector_perplexities(tensor(given), None if counted is None else tensor(counted))
+        np.testing.assert_allclose(array(found), expected, rtol=1e-4)
 
 
 def check_frames_without_label(loss, logits, ignored):

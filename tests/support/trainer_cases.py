@@ -235,10 +235,65 @@ def check_pretraining(make):
     assert found[0]["count"] == frames
     weighted = found[0]["contrastive_loss"] + trainer.config.diversity_loss_weight * found[0]["diversity_loss"]
     assert found[0]["loss"] == pytest.approx(weighted, rel=1e-5)
-    assert 2 <= found[0]["codevector_perplexity"] <= 2 * trainer.config.num_codevectors_per_group
     assert all(np.array_equal(before[name], array) for name, array in weights().items())
+    entries = trainer.config.num_codevectors_per_group
+    for kind in ("soft", "hard"):
+        each = [found[0][f"{kind}_perplexity_{group}"] for group in range(2)]
+        assert all(1 <= one <= entries for one in each)
+        if kind == "soft":
+            assert found[0]["codevector_perplexity"] == pytest.approx(sum(each), rel=1e-5)
+    right = found[0]["contrastive_accuracy"] * frames
+    assert right == pytest.approx(round(right), abs=1e-3)
     with pytest.raises(InputError, match=r"a batch has no sampled_negative_indices: Wav2Vec2ForPreTraining computes"):
         trainer.evaluate({name: array for name, array in given.items() if name != "sampled_negative_indices"})
+
+
+def check_feature_penalty(make):
+    """The penalty counts once for each masked frame, and every gradient of the feature encoder is scaled, its too."""
+    fields, name = {**QUIET, "feat_extract_norm": "layer"}, "wav2vec2.feature_extractor.conv_layers.2.conv.weight"
+    given, found, moved = None, [], []
+    for penalty, scale in ((0.0, 1.0), (0.0, 0.25), (20.0, 1.0), (20.0, 0.25)):
+        trainer, weights = make(
+            "ForPreTraining", feature_penalty_weight=penalty, feature_gradient_scale=scale, **fields
+        )
+        given = pretraining_batch(trainer.config) if given is None else given
+        frames, before = int(given["mask_time_indices"].sum()), weights()
+        found.append(trainer.fetch(trainer.step([given], 0, StepValues(1.0, frames))))
+        change = changes(before, weights())
+        moved.append((change[name].astype(np.float64), change["project_hid.weight"]))
+    plain, scaled, penalised, both = found
+    assert plain["loss"] == scaled["loss"]
+    assert plain["feature_penalty"] > 0
+    assert penalised["loss"] == pytest.approx(plain["loss"] + 20 * plain["feature_penalty"], rel=1e-5)
+    assert penalised["loss"] == both["loss"]
+    for whole, part in ((0, 1), (2, 3)):
+        largest = np.abs(moved[whole][0]).max()
+        assert np.abs(0.25 * moved[whole][0] - moved[part][0]).max() <= 1e-4 * largest
+        assert np.abs(moved[whole][1] - moved[part][1]).max() <= 1e-5 * np.abs(moved[whole][1]).max()
+    assert np.abs(moved[2][0] - moved[0][0]).max() > 0.1 * np.abs(moved[0][0]).max()
+
+
+def check_no_masked_frame(make):
+    """A micro-batch without a masked frame adds nothing: no loss, no count, no gradient."""
+    trainer, _ = make("ForPreTraining", **{**QUIET, "feat_extract_norm": "layer"})
+    given = pretraining_batch(trainer.config)
+    frames = int(given["mask_time_indices"].sum())
+    empty = {**given, "mask_time_indices": np.zeros_like(given["mask_time_indices"])}
+    alone = trainer.fetch(trainer.step([given], 0, StepValues(0.0, frames)))
+    with_another = trainer.fetch(trainer.step([given, empty], 0, StepValues(0.0, frames)))
+    assert with_another["refused"] == 0
+    assert with_another == pytest.approx(alone, rel=1e-5)
+    assert trainer.evaluate(empty)["loss"] == (0.0, 0.0)
+
+
+def check_counted_distractors(make):
+    """Distractors as counts are the same as by their indices, whatever those of frames that are not masked are."""
+    trainer, _ = make("ForPreTraining", **{**QUIET, "feat_extract_norm": "layer"})
+    given = pretraining_batch(trainer.config)
+    counts = masking.count_negatives(given["sampled_negative_indices"])
+    counts[~given["mask_time_indices"]] = 3
+    counted = {name: array for name, array in given.items() if name != "sampled_negative_indices"}
+    assert trainer.evaluate({**counted, "sampled_negative_counts": counts}) == trainer.evaluate(given)
 
 
 def check_bad_steps(make):
@@ -262,6 +317,31 @@ def check_bad_steps(make):
         with pytest.raises(InputError, match=message):
             trainer.step(micro, 0, values)
     assert all(np.array_equal(before[name], array) for name, array in weights().items())
+
+
+def check_bad_pretraining_steps(make):
+    """What the losses must not see is found on the host, in the same words as by a call."""
+    fields = {**QUIET, "feat_extract_norm": "layer"}
+    trainer, _ = make("ForPreTraining", **fields)
+    good, values = pretraining_batch(trainer.config), StepValues(0.0, 1)
+    frames, mask = trainer.config.num_frames(SAMPLES), np.ones((2, SAMPLES), np.int32)
+    everywhere = np.ones_like(good["mask_time_indices"])
+    mask[1, 700:] = 0
+    wrong = {
+        r"mask_time_indices has shape \(1, 74\), it must be \(2, 74\)": {"mask_time_indices": everywhere[:1]},
+        "mask_time_indices masks frame 34 of utterance 1": {"attention_mask": mask, "mask_time_indices": everywhere},
+        "sampled_negative_indices holds .* for frame .* of utterance 0, whose frames are 0 to 73": {
+            "sampled_negative_indices": good["sampled_negative_indices"] + frames
+        },
+        r"sampled_negative_indices has shape \(74,\)": {"sampled_negative_indices": np.zeros(frames)},
+        r"sampled_negative_counts say the same": {"sampled_negative_counts": np.zeros((2, frames, frames))},
+    }
+    for message, given in wrong.items():
+        with pytest.raises(InputError, match=message):
+            trainer.step([{**good, **given}], 0, values)
+    unmasked, _ = make("ForPreTraining", **fields, apply_spec_augment=False)
+    with pytest.raises(InputError, match="apply_spec_augment=False leaves masked frames as they are"):
+        unmasked.step([good], 0, values)
 
 
 def check_resume(make, tmp_path, limit=0.0):
@@ -356,5 +436,9 @@ STEPS = (
     check_filling,
     check_padding_of_logits,
     check_pretraining,
+    check_feature_penalty,
+    check_no_masked_frame,
+    check_counted_distractors,
+    check_bad_pretraining_steps,
     check_bad_steps,
 )

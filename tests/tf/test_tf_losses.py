@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from loss_cases import BITS, check_frames_without_label, check_half_precision
+from loss_cases import (
+    BITS,
+    check_contrastive_terms,
+    check_frames_without_label,
+    check_half_precision,
+    check_perplexities,
+)
 from regression_cases import check_regression
 from tf_models import FRAMES, relative, tiny, waveforms
 
@@ -90,27 +96,23 @@ def test_ctc_of_impossible_labels():
     assert not tape.gradient(loss, logits).numpy().any()
 
 
+def test_contrastive_terms():
+    check_contrastive_terms(losses, tf.constant, lambda tensor: tensor.numpy())
+
+
 def test_contrastive_gradient_is_finite_where_every_distractor_is_equal():
     quantized, predicted = tf.ones((1, 3, 4)), tf.constant(normal(1, 3, 4))
     with tf.GradientTape() as tape:
         tape.watch(quantized)
-        negatives = tf.tile(quantized[None], (2, 1, 1, 1))
-        logits = losses.contrastive_logits(quantized[None], negatives, predicted, 0.1)
-        loss = losses.contrastive_loss(logits, tf.ones((2, 1, 3), tf.bool), tf.ones((1, 3), tf.bool))
+        similarity = losses.similarities(predicted, quantized, 0.1)
+        competing = losses.competitors(tf.zeros((1, 3, 2), tf.int32), tf.ones((1, 3, 3), tf.int32))
+        loss = losses.contrastive_loss(similarity, competing, tf.ones((1, 3), tf.bool))
     assert loss == 0
     assert np.isfinite(tape.gradient(loss, quantized)).all()
 
 
 def test_perplexity_counts_codevectors_in_use():
-    uniform = np.full((2, 5, 3, 8), 1 / 8, np.float32)
-    assert float(losses.codevector_perplexity(tf.constant(uniform), None)) == pytest.approx(24, rel=1e-4)
-    mixed = np.zeros((2, 5, 3, 8), np.float32)
-    mixed[..., 2] = 1
-    mixed[0, 1] = np.roll(mixed[0, 1], 1, -1)  # two entries among the masked frames
-    mixed[1] = uniform[1]  # not masked: must not count
-    mask = np.zeros((2, 5), bool)
-    mask[0, :2] = True
-    assert float(losses.codevector_perplexity(tf.constant(mixed), tf.constant(mask))) == pytest.approx(6, rel=1e-4)
+    check_perplexities(losses, tf.constant, lambda tensor: tensor.numpy())
 
 
 def test_am_softmax_loss():

@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from loss_cases import BITS, check_frames_without_label, check_half_precision
+from loss_cases import (
+    BITS,
+    check_contrastive_terms,
+    check_frames_without_label,
+    check_half_precision,
+    check_perplexities,
+)
 from regression_cases import check_regression
 from torch_models import FRAMES, relative, tiny, waveforms
 
@@ -77,50 +83,29 @@ def test_ctc_of_impossible_labels():
     assert not logits.grad.any()
 
 
-def test_contrastive_loss_frame_by_frame():
-    quantized = torch.randn(2, 6, 8, generator=generator())
-    quantized[0, 3] = quantized[0, 1]  # an equal distractor must not count
-    predicted = torch.randn(2, 6, 8, generator=generator(1))
-    mask = torch.tensor([[0, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1]]).bool()
-    indices = torch.randint(0, 6, (2, 6, 4), generator=generator(2))
-    indices[0, 1, 0] = 3
-    indices[1] += 6
-    negatives = quantized.flatten(0, 1)[indices].permute(2, 0, 1, 3)
-    logits = losses.contrastive_logits(quantized[None], negatives, predicted, 0.1)
-    loss = losses.contrastive_loss(logits, (quantized == negatives).all(-1), mask)
-
-    expected = 0.0
-    flat = quantized.double().flatten(0, 1)
-    for row, frame in mask.nonzero().tolist():
-        one, true = predicted[row, frame].double(), quantized[row, frame].double()
-        others = [flat[index] for index in indices[row, frame] if not torch.equal(flat[index], true)]
-        scores = [float(one @ other / one.norm() / other.norm()) / 0.1 for other in (true, *others)]
-        expected -= scores[0] - np.logaddexp.reduce(scores)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+def test_contrastive_terms():
+    check_contrastive_terms(losses, torch.from_numpy, lambda tensor: tensor.numpy())
 
 
 def test_contrastive_gradient_is_finite_where_every_distractor_is_equal():
     quantized = torch.ones(1, 3, 4, requires_grad=True)
-    negatives = quantized.expand(2, 1, 3, 4)
-    logits = losses.contrastive_logits(quantized[None], negatives, torch.randn(1, 3, 4, generator=generator()), 0.1)
-    loss = losses.contrastive_loss(logits, torch.ones(2, 1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool))
+    similarity = losses.similarities(torch.randn(1, 3, 4, generator=generator()), quantized, 0.1)
+    competing = losses.competitors(torch.zeros(1, 3, 2), torch.ones(1, 3, 3))
+    loss = losses.contrastive_loss(similarity, competing, torch.ones(1, 3, dtype=torch.bool))
     loss.backward()
     assert loss == 0
     assert torch.isfinite(quantized.grad).all()
 
 
+def test_similarities_are_float32_under_autocast():
+    one, other = torch.randn(1, 5, 64, generator=generator()), torch.randn(1, 5, 64, generator=generator(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = losses.similarities(one, other, 0.1)
+    assert torch.equal(narrow, losses.similarities(one, other, 0.1))
+
+
 def test_perplexity_counts_codevectors_in_use():
-    uniform = torch.full((2, 5, 3, 8), 1 / 8)
-    assert losses.codevector_perplexity(uniform, None).item() == pytest.approx(24, rel=1e-4)
-    collapsed = torch.zeros(2, 5, 3, 8)
-    collapsed[..., 2] = 1
-    assert losses.codevector_perplexity(collapsed, None).item() == pytest.approx(3, rel=1e-4)
-    mask = torch.zeros(2, 5, dtype=torch.bool)
-    mask[0, :2] = True
-    mixed = collapsed.clone()
-    mixed[0, 1] = mixed[0, 1].roll(1, -1)  # two entries among the masked frames
-    mixed[1] = uniform[1]  # not masked: must not count
-    assert losses.codevector_perplexity(mixed, mask).item() == pytest.approx(6, rel=1e-4)
+    check_perplexities(losses, torch.from_numpy, lambda tensor: tensor.numpy())
 
 
 def test_diversity_loss():

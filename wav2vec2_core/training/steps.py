@@ -18,7 +18,17 @@ import numpy as np
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import filled_batch as filled_batch
 from wav2vec2_core.errors import InputError, listed
-from wav2vec2_core.inputs import check_largest, check_letters, check_shape, check_shortest, check_waveforms
+from wav2vec2_core.inputs import (
+    DISTRACTORS,
+    check_draws,
+    check_largest,
+    check_letters,
+    check_pretraining,
+    check_shape,
+    check_shortest,
+    check_waveforms,
+)
+from wav2vec2_core.masking import count_negatives
 
 #: Name of an argument -> array.
 #:
@@ -26,13 +36,13 @@ from wav2vec2_core.inputs import check_largest, check_letters, check_shape, chec
 #: (rows, letters) for CTC, negative for padding (a row without letters adds nothing), (rows,) classes or speakers, -100
 #: for none, or (rows, frames, labels) one-hot, negative for none; ``mask_time_indices`` (rows, frames) bool;
 #: ``mask_feature_indices`` (rows, hidden) bool; ``layer_keep`` (layers,) bool; ``sampled_negative_indices``
-#: (rows, frames, negatives); ``gumbel_noise`` (rows, frames, groups, entries), drawn on the device where left out.
+#: (rows, frames, negatives), or the same as ``sampled_negative_counts`` (rows, frames, frames); ``gumbel_noise``
+#: (rows, frames, groups, entries), drawn on the device where left out.
 Batch = Mapping[str, np.ndarray]
 
 _FLOATS = ("input_values", "gumbel_noise")
 _BOOLS = ("mask_time_indices", "mask_feature_indices", "layer_keep")
-_INTEGERS = ("attention_mask", "labels", "sampled_negative_indices")
-_PRETRAINING = ("mask_time_indices", "sampled_negative_indices")
+_INTEGERS = ("attention_mask", "labels", *DISTRACTORS)
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, 
         InputError: an argument is unknown, or its shape or a value breaks a rule.
     """
     known = {*_FLOATS, *_BOOLS, *_INTEGERS} - (
-        {"labels"} if head == "ForPreTraining" else {"sampled_negative_indices", "gumbel_noise"}
+        {"labels"} if head == "ForPreTraining" else {*DISTRACTORS, "gumbel_noise"}
     )
     unknown = batch.keys() - known
     if unknown or "input_values" not in batch:
@@ -172,6 +182,8 @@ def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, 
         check_shortest(config, int(mask.sum(1).min()))
     if "layer_keep" in arrays:
         check_shape("layer_keep", arrays["layer_keep"].shape, (config.num_hidden_layers,), "(layers,)")
+    if check_pretraining(config, arrays):
+        _count_distractors(config, arrays)
     labels = arrays.get("labels")
     if labels is not None and len(labels) != len(values):
         raise InputError(f"labels have {len(labels)} rows, input_values {len(values)}: give each utterance its own")
@@ -185,10 +197,27 @@ def checked_batch(config: Wav2Vec2Config, head: str, batch: Batch) -> dict[str, 
     return arrays
 
 
+def _count_distractors(config: Wav2Vec2Config, arrays: dict[str, np.ndarray]) -> None:
+    """Check the masks and distractors of a batch, and replace indices by counts, which cost a device less."""
+    batch, width = len(arrays["input_values"]), config.num_frames(arrays["input_values"].shape[1], add_adapter=False)
+    check_shape("mask_time_indices", arrays["mask_time_indices"].shape, (batch, width), "(batch, frames)")
+    indices, counts = (arrays.get(name) for name in DISTRACTORS)
+    if indices is not None:
+        expected = (batch, width, *indices.shape[-1:])
+        check_shape("sampled_negative_indices", indices.shape, expected, "(batch, frames, negatives)")
+    if counts is not None:
+        check_shape("sampled_negative_counts", counts.shape, (batch, width, width), "(batch, frames, frames)")
+    mask = arrays.get("attention_mask")
+    check_draws(config, arrays, None if mask is None else mask.sum(1))
+    if indices is not None:
+        arrays["sampled_negative_counts"] = count_negatives(arrays.pop("sampled_negative_indices"))
+
+
 def check_targets(head: str, names: Mapping[str, Any]) -> None:
     """Check that a batch has what the head computes its loss from. Raises ``InputError``."""
-    needed = _PRETRAINING if head == "ForPreTraining" else ("labels",)
-    missing = [name for name in needed if name not in names]
+    needed = ("mask_time_indices", DISTRACTORS[0]) if head == "ForPreTraining" else ("labels",)
+    counted = DISTRACTORS[1] in names
+    missing = [name for name in needed if name not in names and not (counted and name == DISTRACTORS[0])]
     if head == "Model":
         raise InputError("a Wav2Vec2Model has no head and so no loss: train one of the other classes")
     if missing:
