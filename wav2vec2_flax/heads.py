@@ -258,7 +258,7 @@ class FlaxWav2Vec2ForPreTraining(FlaxWav2Vec2PreTrainedModel):
         config = self.config
         similarity = losses.similarities(projected, quantized, config.contrastive_logits_temperature)
         competing = losses.competitors(codes, counts)
-        contrastive = losses.contrastive_loss(similarity, competing, mask)
+        contrastive = losses.contrastive_loss_of_frames(similarity, competing, mask)
         codevectors = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = losses.diversity_loss(perplexity, codevectors, mask)
         loss = contrastive + config.diversity_loss_weight * diversity

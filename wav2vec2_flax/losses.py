@@ -85,6 +85,20 @@ def contrastive_logits(target: Array, negatives: Array, predicted: Array, temper
     return (one * other).sum(-1).astype(candidates.dtype) / temperature
 
 
+def contrastive_loss(logits: Array, same: Array, mask: Array) -> Array:
+    """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
+
+    Args:
+        logits: (1 + negatives, batch, frames), the true one first.
+        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        mask: (batch, frames) bool, masked frames.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    out = jnp.concatenate([jnp.zeros_like(same[:1]), same])
+    surprise = jax.nn.logsumexp(jnp.where(out, -jnp.inf, logits), axis=0) - logits[0]
+    return jnp.where(mask, surprise, 0.0).sum()
+
+
 def similarities(predicted: Array, quantized: Array, temperature: float) -> Array:
     """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
 
@@ -120,7 +134,7 @@ def competitors(codes: Array, counts: Array) -> Array:
     return jnp.where(truth, 1.0, jnp.where(same, 0.0, counts.astype(jnp.float32)))
 
 
-def contrastive_loss(similarity: Array, competing: Array, mask: Array) -> Array:
+def contrastive_loss_of_frames(similarity: Array, competing: Array, mask: Array) -> Array:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
@@ -135,7 +149,7 @@ def contrastive_loss(similarity: Array, competing: Array, mask: Array) -> Array:
 
 def contrastive_accuracy(similarity: Array, competing: Array, mask: Array) -> Array:
     """Share of masked frames whose true vector is more similar than every distractor; arguments as in
-    ``contrastive_loss``.
+    ``contrastive_loss_of_frames``.
 
     A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
     """
@@ -157,6 +171,11 @@ def codevector_perplexities(probabilities: Array, mask: Array | None) -> Array:
     else:
         mean = jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1)
     return jnp.exp(-(mean * jnp.log(mean + 1e-7)).sum(-1))
+
+
+def codevector_perplexity(probabilities: Array, mask: Array | None) -> Array:
+    """The sum of ``codevector_perplexities`` over groups: from groups (collapsed) to groups * entries (uniform)."""
+    return codevector_perplexities(probabilities, mask).sum()
 
 
 def diversity_loss(perplexity: Array, codevectors: int, mask: Array) -> Array:

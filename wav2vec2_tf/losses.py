@@ -168,6 +168,21 @@ def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, tem
     return tf.cast(tf.reduce_sum(one * other, axis=-1), candidates.dtype) / temperature
 
 
+def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
+
+    Args:
+        logits: (1 + negatives, batch, frames), the true one first.
+        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        mask: (batch, frames) bool, masked frames.
+    """
+    logits = tf.cast(logits, tf.float32)
+    excluded = tf.concat([tf.zeros_like(logits[:1], tf.bool), same], axis=0)
+    competing = tf.where(excluded, tf.constant(float("-inf")), logits)
+    surprise = tf.reduce_logsumexp(competing, axis=0) - logits[0]
+    return tf.reduce_sum(tf.where(mask, surprise, tf.zeros_like(surprise)))
+
+
 def similarities(predicted: Tensor, quantized: Tensor, temperature: float) -> Tensor:
     """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
 
@@ -206,7 +221,7 @@ def competitors(codes: Tensor, counts: Tensor) -> Tensor:
     return tf.linalg.set_diag(differing, tf.ones(tf.shape(codes)[:2]))
 
 
-def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
+def contrastive_loss_of_frames(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
@@ -221,7 +236,7 @@ def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Ten
 
 def contrastive_accuracy(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Share of masked frames whose true vector is more similar than every distractor; arguments as in
-    ``contrastive_loss``.
+    ``contrastive_loss_of_frames``.
 
     A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
     """
@@ -245,6 +260,11 @@ def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tenso
         chosen = tf.cast(mask, probabilities.dtype)
         mean = tf.einsum("bt,btge->ge", chosen, probabilities) / tf.maximum(tf.reduce_sum(chosen), 1.0)
     return tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-7), axis=-1))
+
+
+def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum of ``codevector_perplexities`` over groups: from groups (collapsed) to groups * entries (uniform)."""
+    return tf.reduce_sum(codevector_perplexities(probabilities, mask))
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:

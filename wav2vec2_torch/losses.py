@@ -75,6 +75,20 @@ def contrastive_logits(target: Tensor, negatives: Tensor, predicted: Tensor, tem
     return similarity.to(candidates.dtype) / temperature
 
 
+def contrastive_loss(logits: Tensor, same: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
+
+    Args:
+        logits: (1 + negatives, batch, frames), the true one first.
+        same: (negatives, batch, frames) bool, distractors that equal the true vector; they do not compete.
+        mask: (batch, frames) bool, masked frames.
+    """
+    truth = torch.zeros_like(same[:1])
+    logits = logits.float().masked_fill(torch.cat([truth, same]), float("-inf"))
+    surprise = logits.logsumexp(0) - logits[0]
+    return torch.where(mask, surprise, 0.0).sum()
+
+
 def similarities(predicted: Tensor, quantized: Tensor, temperature: float) -> Tensor:
     """Cosines of the predictions with the quantised vectors of the same utterance, by the temperature, in float32.
 
@@ -115,7 +129,7 @@ def competitors(codes: Tensor, counts: Tensor) -> Tensor:
     return counts.float().masked_fill(same, 0.0).masked_fill(truth, 1.0)
 
 
-def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
+def contrastive_loss_of_frames(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Cross entropy of finding the true quantised vector among the distractors, summed over masked frames.
 
     Args:
@@ -130,7 +144,7 @@ def contrastive_loss(similarity: Tensor, competing: Tensor, mask: Tensor) -> Ten
 
 def contrastive_accuracy(similarity: Tensor, competing: Tensor, mask: Tensor) -> Tensor:
     """Share of masked frames whose true vector is more similar than every distractor; arguments as in
-    ``contrastive_loss``.
+    ``contrastive_loss_of_frames``.
 
     A tie is not right, nor is a frame without a distractor that differs: in a collapsed codebook none is right.
     """
@@ -154,6 +168,11 @@ def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tenso
         chosen = mask.flatten()[:, None, None]
         mean = torch.where(chosen, flat, 0.0).sum(0) / chosen.sum().clamp(min=1)
     return torch.exp(-(mean * torch.log(mean + 1e-7)).sum(-1))
+
+
+def codevector_perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum of ``codevector_perplexities`` over groups: from groups (collapsed) to groups * entries (uniform)."""
+    return codevector_perplexities(probabilities, mask).sum()
 
 
 def diversity_loss(perplexity: Tensor, codevectors: int, mask: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def test_contrastive_gradient_is_finite_where_every_distractor_is_equal():
     competing = losses.competitors(jnp.zeros((1, 3, 2), int), jnp.ones((1, 3, 3), int))
 
     def loss(quantized):
-        return losses.contrastive_loss(
+        return losses.contrastive_loss_of_frames(
             losses.similarities(predicted, quantized, 0.1), competing, jnp.ones((1, 3), bool)
         )
 

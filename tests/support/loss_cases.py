@@ -65,6 +65,12 @@ def check_half_precision(losses, tensor, array, dtype):
     # Rounded once: half a unit in the last place, and what float32 is off before that.
     assert (np.abs(array(logits) - cosines) <= 0.5 * spacing + 1e-6).all()
 
+    given, exact = draw(10, 2, 50, scale=3.0)
+    mask, same = generator.random((2, 50)) < 0.6, generator.random((9, 2, 50)) < 0.1
+    competing = np.where(np.concatenate([np.zeros_like(same[:1]), same]), -np.inf, exact.data)
+    surprise = np.logaddexp.reduce(competing, axis=0) - exact.data[0]
+    check(losses.contrastive_loss(given, tensor(same), tensor(mask)), Tensor(surprise[mask].sum()))
+
     (given, exact), (target, true) = draw(2, 50, 256), draw(2, 50, 256)
     mask, codes = generator.random((2, 50)) < 0.6, generator.integers(0, 4, (2, 50, 2))
     indices = masking.negative_indices(mask, 9, generator)
@@ -73,7 +79,7 @@ def check_half_precision(losses, tensor, array, dtype):
     others = true.reshape(-1, 256)[indices]
     same = (codes.reshape(-1, 2)[indices] == codes[:, :, None]).all(-1)
     check(
-        losses.contrastive_loss(similarity, competing, tensor(mask)),
+        losses.contrastive_loss_of_frames(similarity, competing, tensor(mask)),
         reference_losses.contrastive_loss(exact, true, others, same, mask, 0.1),
     )
     logits = reference_losses.contrastive_logits(exact, true, others, 0.1).data
@@ -98,7 +104,9 @@ def check_contrastive_terms(losses, tensor, array):
     def terms(codes, mask, similarity=similarity):
         competing = losses.competitors(tensor(codes), whole)
         arguments = tensor(similarity), competing, tensor(mask)
-        return float(array(losses.contrastive_loss(*arguments))), float(array(losses.contrastive_accuracy(*arguments)))
+        return float(array(losses.contrastive_loss_of_frames(*arguments))), float(
+            array(losses.contrastive_accuracy(*arguments))
+        )
 
     def surprise(true, *others):
         return np.logaddexp.reduce([true, *others]) - true
@@ -138,6 +146,7 @@ def check_perplexities(losses, tensor, array):
     ):
         found = losses.codevector_perplexities(tensor(given), None if counted is None else tensor(counted))
         np.testing.assert_allclose(array(found), expected, rtol=1e-4)
+    np.testing.assert_allclose(array(losses.codevector_perplexity(tensor(mixed), tensor(mask))), 4, rtol=1e-4)
 
 
 def check_frames_without_label(loss, logits, ignored):

@@ -106,7 +106,7 @@ def test_contrastive_gradient_is_finite_where_every_distractor_is_equal():
         tape.watch(quantized)
         similarity = losses.similarities(predicted, quantized, 0.1)
         competing = losses.competitors(tf.zeros((1, 3, 2), tf.int32), tf.ones((1, 3, 3), tf.int32))
-        loss = losses.contrastive_loss(similarity, competing, tf.ones((1, 3), tf.bool))
+        loss = losses.contrastive_loss_of_frames(similarity, competing, tf.ones((1, 3), tf.bool))
     assert loss == 0
     assert np.isfinite(tape.gradient(loss, quantized)).all()
 

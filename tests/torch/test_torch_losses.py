@@ -91,7 +91,7 @@ def test_contrastive_gradient_is_finite_where_every_distractor_is_equal():
     quantized = torch.ones(1, 3, 4, requires_grad=True)
     similarity = losses.similarities(torch.randn(1, 3, 4, generator=generator()), quantized, 0.1)
     competing = losses.competitors(torch.zeros(1, 3, 2), torch.ones(1, 3, 3))
-    loss = losses.contrastive_loss(similarity, competing, torch.ones(1, 3, dtype=torch.bool))
+    loss = losses.contrastive_loss_of_frames(similarity, competing, torch.ones(1, 3, dtype=torch.bool))
     loss.backward()
     assert loss == 0
     assert torch.isfinite(quantized.grad).all()
