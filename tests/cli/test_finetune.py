@@ -176,13 +176,8 @@ def test_a_pretrained_body_gets_a_head_of_the_vocabularys_size(command, manifest
     )
     processor = Wav2Vec2Processor.from_pretrained(EMBEDDED_MODEL)
     Wav2Vec2ForPreTraining(config).save_pretrained(tmp_path / "body")
-    processor.feature_extractor.save_pretrained(tmp_path / "body")
     options = arguments(manifest, tmp_path / "run", steps=2)
     options[options.index(str(EMBEDDED_MODEL))] = str(tmp_path / "body")
-    code, _, err = command(*options)
-    assert code == 1
-    assert "vocab.json" in err
-    assert not (tmp_path / "run").exists()
     processor.save_pretrained(tmp_path / "body")
     code, out, err = command(*options)
     assert code == 0, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from wav2vec2_core.cli.run_progress import say, watching
 if TYPE_CHECKING:
     from wav2vec2_core.data.checking import Checked
     from wav2vec2_core.training.finetuning import FineTuning
-    from wav2vec2_core.training.tasks import Task
+    from wav2vec2_core.training.tasks import CTC, Task
 
 app = typer.Typer(name="finetune", help="Train a model on recordings with labels.", no_args_is_help=True)
 
@@ -56,13 +57,40 @@ def _train(task: Task, options: RunOptions) -> None:
     if best is not None and best.scores is not None:
         scores = Scores(best.scores, best.ranking or ())
         print(f"{scores} on {options.evaluation} after {best.step} updates")
-    for line in _next(task.name, folder.model, options.evaluation, options.backend):
+    for line in _next(task, folder.model, options.evaluation, options.backend):
         print(printable(line))
 
 
+def _train_ctc(task: CTC, options: RunOptions) -> None:
+    """As ``_train``; with an adapter the head is not trained alone first, as an adapter that is new does nothing yet."""
+    if task.adapter is not None:
+        options = replace(options, settings=["schedule.frozen=0", *(options.settings or [])])
+    _train(task, options)
+
+
 @app.command()
-@with_run_options(_train)
-def ctc() -> Task:
+@with_run_options(_train_ctc)
+def ctc(
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="model|text|FILE",
+            help="The model's own letters, those of the training texts, or those of a vocab.json; by default the "
+            "model's own where it has some. Letters that the model knows keep their outputs.",
+        ),
+    ] = None,
+    case: Annotated[
+        str, typer.Option(metavar="keep|lower|upper", help="Case of the texts, to learn and to score.")
+    ] = "keep",
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LANGUAGE",
+            help="Train only the attention adapters and the head of a language (MMS), with a vocabulary of its own, "
+            "and write adapter.LANGUAGE.safetensors too.",
+        ),
+    ] = None,
+) -> Task:
     """Fine-tune a CTC model for speech recognition.
 
     The convolutional feature encoder stays as it is. Rows that cannot be learned from are found before training
@@ -70,7 +98,7 @@ def ctc() -> Task:
     """
     from wav2vec2_core.training.tasks import CTC
 
-    return CTC()
+    return CTC(vocabulary=vocabulary, adapter=adapter, case=case)
 
 
 @app.command()
@@ -127,6 +155,8 @@ def _describe(run: FineTuning) -> None:
 
     for name, data in (("train", run.train), ("eval", run.evaluation)):
         _say_findings(name, data.manifest, data.checked)
+    for note in run.job.notes:
+        say(note)
     rows, seconds = len(run.train.checked.rows), run.train.checked.seconds
     say(f"train: {rows} utterances, {spoken(seconds)}; eval: {len(run.evaluation.checked.scorable)} utterances")
     effective, schedule = run.effective_batch(), run.recipe.schedule
@@ -144,13 +174,14 @@ def _say_findings(name: str, manifest: str, checked: Checked) -> None:
             say(f"  {line}")
 
 
-def _next(task: str, model: Path, evaluation: str, backend: str) -> Iterator[str]:
+def _next(task: Task, model: Path, evaluation: str, backend: str) -> Iterator[str]:
     """The command lines that people want next."""
     folder, manifest = shlex.quote(str(model)), shlex.quote(evaluation)
     yield f"model: {model}"
-    if task != "ctc":
+    if task.name != "ctc":
         yield f"  wav2vec2 classify RECORDING --model {folder} --backend {backend}"
         return
-    yield f"  wav2vec2 evaluate {manifest} --model {folder} --backend {backend}"
-    yield f"  wav2vec2 transcribe RECORDING --model {folder} --backend {backend}"
+    language = f" --language {task.options()['adapter']}" if "adapter" in task.options() else ""
+    yield f"  wav2vec2 evaluate {manifest} --model {folder}{language} --backend {backend}"
+    yield f"  wav2vec2 transcribe RECORDING --model {folder}{language} --backend {backend}"
     yield f"  wav2vec2 lm build TEXT --output lm.arpa && wav2vec2 lm attach {folder} lm.arpa"

@@ -283,4 +283,7 @@ def check_not_empty(checked: Checked, manifest: object, rows: Sequence[Row]) -> 
     """Refuse a manifest without usable rows. Raises ``InputError``."""
     if not rows:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in checked.reasons.most_common())
-        raise InputError(f"no row of {manifest} can be used: {reasons}; see wav2vec2 data check")
+        remedy = (
+            "learn the letters of the texts by --vocabulary text, or " if UNKNOWN_LETTERS in checked.reasons else ""
+        )
+        raise InputError(f"no row of {manifest} can be used: {reasons}; {remedy}see wav2vec2 data check")

@@ -25,8 +25,8 @@ from wav2vec2_core.data.checking import (
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.decoding.timeline import Timeline
 from wav2vec2_core.errors import InputError, brief, listed
-from wav2vec2_core.metrics import normalise
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+from wav2vec2_core.tokenization.building import spelt
 
 #: Marks labels that do not count: of padding, and of rows that fill up a batch.
 _NONE = -100
@@ -35,12 +35,14 @@ _NONE = -100
 class TextLabels:
     """The letters of texts, for CTC."""
 
-    def __init__(self, tokenizer: Wav2Vec2CTCTokenizer, config: Wav2Vec2Config) -> None:
+    def __init__(self, tokenizer: Wav2Vec2CTCTokenizer, config: Wav2Vec2Config, case: str = "keep") -> None:
+        """``case``: of the texts, see ``spelt``; lower where that is what the tokenizer writes."""
         self.tokenizer, self.config = tokenizer, config
+        self.case = "lower" if tokenizer.do_lower_case else case
 
     def check(self, utterance: Utterance, samples: int) -> tuple[Row | None, Finding | None]:
         """The row, unless it has no text, and why its text cannot be learned, if so."""
-        text = normalise(utterance.text or "")
+        text = spelt(utterance.text or "", self.case)
         if not text:
             return None, Finding(utterance, NO_TEXT, "the manifest has no text for it, or an empty one")
         row, frames = Row(utterance, samples, text), self.config.num_frames(samples)
@@ -84,7 +86,7 @@ class TextLabels:
         shown = " ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
         for name, other in (("lower", text.lower()), ("upper", text.upper())):
             if all(token in known for token in self.tokenizer.tokenize(other)):
-                return f"{shown} (the vocabulary is in {name} case)"
+                return f"{shown} (the vocabulary is in {name} case: use --case {name})"
         return shown
 
 

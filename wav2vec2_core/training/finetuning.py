@@ -74,7 +74,7 @@ class FineTuning:
         """
         self.recipe, self.task, self.model_name, self.device = recipe, task, str(model), device
         source = open_model(model, local_files_only=local_files_only)
-        opened = OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source))
+        opened = OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source), recipe.seed)
         rows = open_rows(train)
         self.job: Job = task.prepare(opened, rows)
         self.config = training_config(self.job.config, recipe)
@@ -120,7 +120,7 @@ class FineTuning:
         trainer = self.open_trainer()
         data = self.loader.at(0)
         rate = self.recipe.schedule.rate(0)
-        trainer.set_trainable(trainable_names(self.config, self.job.head, frozen="feature_encoder"))
+        trainer.set_trainable(trainable_names(self.config, self.job.head, frozen=self.job.frozen))
         values = StepValues(rate, data.targets, self.recipe.optimizer.clip or None)
         found = trainer.fetch(trainer.step(data.micro, 0, values))
         return Update(1, 0, found["loss"], rate, found["gradient_norm"], data.seconds)
@@ -132,7 +132,15 @@ class FineTuning:
             InputError, AudioError, OutputError: see ``Loop.events``.
         """
         trainer = self.open_trainer()
-        loop = Loop(trainer, self.loader, lambda: self.score(trainer), self.recipe, folder, head=self.job.head)
+        loop = Loop(
+            trainer,
+            self.loader,
+            lambda: self.score(trainer),
+            self.recipe,
+            folder,
+            head=self.job.head,
+            frozen=self.job.frozen,
+        )
         yield from loop.events()
         loop.load_best()
         trainer.save_pretrained(folder.model)

@@ -82,8 +82,9 @@ class Loop:
         folder: RunFolder,
         *,
         head: str,
+        frozen: str = "feature_encoder",
     ) -> None:
-        self.trainer, self.loader, self.head = trainer, loader, head
+        self.trainer, self.loader, self.head, self.frozen = trainer, loader, head, frozen
         self.evaluate, self.recipe, self.folder = evaluate, recipe, folder
         self._rankings: list[tuple[float, ...]] = []  # of the evaluations so far
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
@@ -143,7 +144,7 @@ class Loop:
         self.trainer.save_state(folder / _STATE)()
 
     def _trainable(self, step: int) -> frozenset[str]:
-        frozen = "base_model" if step < self.recipe.schedule.frozen_steps else "feature_encoder"
+        frozen = "base_model" if step < self.recipe.schedule.frozen_steps else self.frozen
         return trainable_names(self.trainer.config, self.head, frozen=frozen)
 
     def _updates(self, steps: Generator[StepData], first: int) -> Generator[Event]:

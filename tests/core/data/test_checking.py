@@ -40,7 +40,7 @@ def checked(utterances, **options):
         ("second.wav", "  ", checking.NO_TEXT, "no text"),
         ("click.wav", "one", checking.TOO_SHORT, "100 samples"),
         ("second.wav", "one, two", checking.UNKNOWN_LETTERS, ", in 'one, two'"),
-        ("second.wav", "ONE", checking.UNKNOWN_LETTERS, "E N O (the vocabulary is in lower case)"),
+        ("second.wav", "ONE", checking.UNKNOWN_LETTERS, "E N O (the vocabulary is in lower case: use --case lower)"),
         ("second.wav", "on" * 40, checking.TOO_MUCH_TEXT, "80 letters and 0 blanks"),
     ],
 )

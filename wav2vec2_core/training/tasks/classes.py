@@ -71,7 +71,8 @@ class FrameClassification:
 class ClassesJob:
     """See ``Job``; of utterances or of frames, by ``labels``."""
 
-    output = "logits"
+    output, frozen = "logits", "feature_encoder"
+    notes: tuple[str, ...] = ()
     labels: Labels
 
     def __init__(self, head: str, model: OpenedModel, names: Sequence[str]) -> None:

@@ -13,7 +13,9 @@ from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.decoding.greedy import greedy_decode
 from wav2vec2_core.metrics import character_errors, normalise, word_errors
-from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.tokenization.building import spelt
+from wav2vec2_core.training.run_folder import file_digest
+from wav2vec2_core.training.tasks.ctc_start import MODEL, TEXT, Start, choose_start
 from wav2vec2_core.training.tasks.task import OpenedModel, Scores
 
 #: A word error rate above which learning has not begun.
@@ -27,19 +29,40 @@ class CTC:
 
     name = "ctc"
 
-    def options(self) -> dict[str, Any]:
-        """Nothing distinguishes two of these."""
-        return {}
+    def __init__(self, *, vocabulary: str | None = None, adapter: str | None = None, case: str = "keep") -> None:
+        """Say which letters are learned and what is trained.
 
-    def prepare(self, model: OpenedModel, train: Sequence[Utterance]) -> CTCJob:
-        """Take the model's vocabulary.
+        Args:
+            vocabulary: ``"model"``: the model's own; ``"text"``: the letters of the texts; anything else: a
+                ``vocab.json``; None: the model's own where it has one, otherwise the letters of the texts.
+            adapter: language of an MMS adapter: it and the head alone are trained, with a vocabulary of that language.
+            case: ``"keep"``, ``"lower"`` or ``"upper"``: of the texts, in training and in scoring.
 
         Raises:
-            CheckpointError: the model has none.
+            InputError: the case is none of these.
+        """
+        spelt("", case)
+        self.vocabulary, self.adapter, self.case = vocabulary, adapter, case
+
+    def options(self) -> dict[str, Any]:
+        """What was said, and what a vocabulary file holds."""
+        given = {"vocabulary": self.vocabulary, "adapter": self.adapter, "case": self.case}
+        options = {name: value for name, value in given.items() if value not in (None, "keep")}
+        if self.vocabulary not in (None, MODEL, TEXT):
+            options["vocabulary_sha256"] = file_digest(self.vocabulary)
+        return options
+
+    def prepare(self, model: OpenedModel, train: Sequence[Utterance]) -> CTCJob:
+        """Choose the vocabulary and make the weights fit it: see ``ctc_start.choose_start``.
+
+        Raises:
+            CheckpointError, InputError: the model or the vocabulary cannot be used.
             BackendError: jiwer, for error rates, is not installed.
         """
         word_errors("a", "a")  # raises where jiwer is not installed: now, not after the first thousand updates
-        return CTCJob(model, Wav2Vec2Processor.from_source(model.source))
+        texts = (utterance.text or "" for utterance in train)
+        start = choose_start(model, texts, vocabulary=self.vocabulary, case=self.case, adapter=self.adapter)
+        return CTCJob(start, self.case)
 
 
 class CTCJob:
@@ -48,17 +71,12 @@ class CTCJob:
     head, output = "ForCTC", "logits"
     labels: Labels
 
-    def __init__(self, model: OpenedModel, processor: Wav2Vec2Processor) -> None:
-        tokenizer = processor.tokenizer
-        config = model.config
-        if not any(name.endswith("lm_head.weight") for name in model.checkpoint.shapes):
-            config = config.replace(vocab_size=max(tokenizer.get_vocab().values()) + 1)
-        self.config = config.replace(
-            ctc_loss_reduction="mean", ctc_zero_infinity=True, pad_token_id=tokenizer.pad_token_id
-        )
-        self.checkpoint, self.processor = model.checkpoint, processor
-        self.feature_extractor = processor.feature_extractor
-        self.labels = TextLabels(tokenizer, self.config)
+    def __init__(self, start: Start, case: str) -> None:
+        self._start, self.processor = start, start.processor
+        self.config = start.config.replace(ctc_loss_reduction="mean", ctc_zero_infinity=True)
+        self.checkpoint, self.frozen, self.notes = start.checkpoint, start.frozen, start.notes
+        self.feature_extractor = start.processor.feature_extractor
+        self.labels = TextLabels(start.processor.tokenizer, self.config, case)
 
     def counts(self, rows: int) -> np.ndarray:
         """Errors and lengths of words and of letters, and utterances without any text."""
@@ -79,5 +97,5 @@ class CTCJob:
         return Scores({"wer": wer, "cer": cer}, (wer, cer), begun=wer <= _NOT_BEGUN, stuck=stuck)
 
     def save(self, folder: Path) -> None:
-        """Vocabulary and feature extractor."""
-        self.processor.save_pretrained(folder)
+        """Vocabulary and feature extractor, and the adapter of a language by itself."""
+        self._start.save(folder)

@@ -42,7 +42,8 @@ class SpeakerRecognition:
 class SpeakersJob:
     """See ``Job``."""
 
-    head, output = "ForXVector", "embeddings"
+    head, output, frozen = "ForXVector", "embeddings", "feature_encoder"
+    notes: tuple[str, ...] = ()
     labels: Labels
 
     def __init__(self, model: OpenedModel, names: Sequence[str], column: str) -> None:

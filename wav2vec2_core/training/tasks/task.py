@@ -40,22 +40,26 @@ class Scores:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """The files of the model that a run starts from."""
+    """The files of the model that a run starts from, and the seed of what they lack."""
 
     source: ModelSource
     config: Wav2Vec2Config
     checkpoint: Checkpoint
+    seed: int = 0
 
 
 class Job(Protocol):
     """A task with a model and data.
 
-    head: the class without ``Wav2Vec2``; output: the field of its output that is scored; config: of the model to be
+    head: the class without ``Wav2Vec2``; output: the field of its output that is scored; frozen: what is never trained,
+    see ``parameters.trainable_names``; notes: what to tell the user before training; config: of the model to be
     trained; checkpoint: what it starts from, without what does not fit; feature_extractor, labels: of the data.
     """
 
     head: str
     output: str
+    frozen: str
+    notes: tuple[str, ...]
     config: Wav2Vec2Config
     checkpoint: Checkpoint
     feature_extractor: Wav2Vec2FeatureExtractor

@@ -31,6 +31,7 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, build_vocabulary, i
 from wav2vec2_core.tokenization.building import SPECIAL
 from wav2vec2_core.tokenization.vocabulary import check_vocabulary
 from wav2vec2_core.tokenization.vocabulary_files import read_arguments
+from wav2vec2_core.training.tasks.task import OpenedModel
 
 #: Where a vocabulary comes from, beside a file.
 MODEL, TEXT = "model", "text"
@@ -81,13 +82,12 @@ class Start:
 
 
 def choose_start(
-    source: ModelSource,
+    model: OpenedModel,
     texts: Iterable[str],
     *,
     vocabulary: str | None = None,
     case: str = "keep",
     adapter: str | None = None,
-    seed: int = 0,
 ) -> Start:
     """Choose the vocabulary and make the weights fit it. Nothing is written.
 
@@ -95,19 +95,18 @@ def choose_start(
     head are those of the language where the model has them, and start anew where it has not.
 
     Args:
-        source: of the model.
+        model: the files; its seed gives the first values of new rows.
         texts: to train on; read only where the vocabulary is made from them.
         vocabulary: ``"model"``: the model's own; ``"text"``: the letters of the texts; anything else: a ``vocab.json``;
             None: the model's own where it has one, otherwise the letters of the texts.
         case: of the texts: see ``tokenization.building.spelt``.
         adapter: language whose adapter and head alone are trained.
-        seed: of the first values of new rows.
 
     Raises:
         CheckpointError, ConfigError: the model cannot be used.
         InputError: there is no such vocabulary, it has no blank, or the model has no attention adapters.
     """
-    checkpoint, config = open_checkpoint(source), Wav2Vec2Config.from_source(source)
+    source, config, checkpoint = model.source, model.config, model.checkpoint
     if adapter is not None:
         check_language(adapter)
         _check_adapters(source, config)
@@ -116,7 +115,7 @@ def choose_start(
     if adapter is not None:
         config, checkpoint, note = _with_adapter(source, config, checkpoint, adapter)
         notes.append(note)
-    config, checkpoint, note = _with_head(config, checkpoint, own, tokenizer, seed)
+    config, checkpoint, note = _with_head(config, checkpoint, own, tokenizer, model.seed)
     processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor.from_source(source), tokenizer)
     return Start(processor, config, checkpoint, adapter, (*notes, *note))
 

@@ -6,15 +6,29 @@ import numpy as np
 import pytest
 from random_models import FAMILIES, LETTERS, make_folder
 
-from wav2vec2_core import Wav2Vec2CTCTokenizer
-from wav2vec2_core.checkpoint import HEAD, adapter_table, open_model, plan_loading, resize_head, write_adapter
+from wav2vec2_core import Wav2Vec2Config, Wav2Vec2CTCTokenizer
+from wav2vec2_core.checkpoint import (
+    HEAD,
+    adapter_table,
+    open_checkpoint,
+    open_model,
+    plan_loading,
+    resize_head,
+    write_adapter,
+)
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.parameters import parameter_table
-from wav2vec2_core.training.starting import choose_start
+from wav2vec2_core.training.tasks import OpenedModel
+from wav2vec2_core.training.tasks.ctc_start import choose_start
 
 TEXTS = ["Abba é", "dada B"]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "|"]
 FRENCH = ["<pad>", "<s>", "</s>", "<unk>", "|", "é", "a"]
+
+
+def opened(folder, seed=0):
+    source = open_model(folder)
+    return OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source), seed)
 
 
 def tokens_of(start):
@@ -41,7 +55,7 @@ def never():
 def test_the_models_own_vocabulary_is_the_first_choice(tmp_path):
     config, tensors = make_folder(tmp_path)
     for vocabulary in (None, "model"):
-        start = choose_start(open_model(tmp_path), never(), vocabulary=vocabulary)
+        start = choose_start(opened(tmp_path), never(), vocabulary=vocabulary)
         assert tokens_of(start) == list(LETTERS)
         check_fits(start)
         assert all(np.array_equal(array, tensors[name]) for name, array in head_of(start).items())
@@ -51,26 +65,26 @@ def test_the_models_own_vocabulary_is_the_first_choice(tmp_path):
 @pytest.mark.parametrize("head", ["ForPreTraining", "Model"])
 def test_a_model_without_a_vocabulary_gets_that_of_the_texts(tmp_path, head):
     make_folder(tmp_path, head, vocabulary=None)
-    start = choose_start(open_model(tmp_path), TEXTS, case="lower")
+    start = choose_start(opened(tmp_path), TEXTS, case="lower")
     assert tokens_of(start) == [*SPECIAL, "a", "b", "d", "é"]
     assert start.config.vocab_size == 9
     check_fits(start, new=HEAD)
     assert start.notes[0] == "vocabulary: 4 letters in 2 texts"
     assert start.notes[-1] == "lm_head: new"
     with pytest.raises(InputError, match="has no vocabulary: use --vocabulary text for the letters of the training"):
-        choose_start(open_model(tmp_path), TEXTS, vocabulary="model")
+        choose_start(opened(tmp_path), TEXTS, vocabulary="model")
 
 
 def test_a_head_whose_letters_nobody_knows_starts_anew(tmp_path):
     make_folder(tmp_path, vocabulary=None)
-    start = choose_start(open_model(tmp_path), TEXTS)
+    start = choose_start(opened(tmp_path), TEXTS)
     check_fits(start, new=HEAD)
     assert start.config.vocab_size == len(SPECIAL) + 6
 
 
 def test_letters_that_the_model_knows_keep_their_rows(tmp_path):
     config, tensors = make_folder(tmp_path)
-    start = choose_start(open_model(tmp_path), TEXTS, vocabulary="text", case="upper", seed=4)
+    start = choose_start(opened(tmp_path, 4), TEXTS, vocabulary="text", case="upper")
     assert tokens_of(start) == [*SPECIAL, "A", "B", "D", "É"]
     check_fits(start)
     old = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
@@ -95,7 +109,7 @@ def test_a_vocabulary_file_is_taken_as_it_is(tmp_path, tokens, special):
     make_folder(tmp_path)
     path = tmp_path / "own.json"
     path.write_text(json.dumps({token: row for row, token in enumerate(tokens)}))
-    start = choose_start(open_model(tmp_path), never(), vocabulary=str(path))
+    start = choose_start(opened(tmp_path), never(), vocabulary=str(path))
     assert tokens_of(start) == tokens
     assert {name: getattr(start.processor.tokenizer, name) for name in special} == special
     check_fits(start)
@@ -116,12 +130,12 @@ def test_vocabulary_files_that_cannot_be_used(tmp_path, content, error, message)
     if content is not None:
         (tmp_path / "own.json").write_text(content)
     with pytest.raises(error, match=message):
-        choose_start(open_model(tmp_path), never(), vocabulary=str(tmp_path / "own.json"))
+        choose_start(opened(tmp_path), never(), vocabulary=str(tmp_path / "own.json"))
 
 
 def test_the_result_is_saved_with_its_vocabulary(tmp_path):
     make_folder(tmp_path)
-    start = choose_start(open_model(tmp_path), TEXTS, vocabulary="text")
+    start = choose_start(opened(tmp_path), TEXTS, vocabulary="text")
     start.save(tmp_path / "result")
     again = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "result")
     assert again.get_vocab() == start.processor.tokenizer.get_vocab()
@@ -148,7 +162,7 @@ def mms(tmp_path):
 
 def test_a_new_language_starts_with_new_adapters_and_its_own_vocabulary(mms):
     folder, french = mms
-    start = choose_start(open_model(folder), ["héé b"], adapter="xyz")
+    start = choose_start(opened(folder), ["héé b"], adapter="xyz")
     tokenizer = start.processor.tokenizer
     assert tokenizer.languages == ("eng", "fra", "xyz")
     assert tokenizer.target_lang == "xyz"
@@ -161,12 +175,12 @@ def test_a_new_language_starts_with_new_adapters_and_its_own_vocabulary(mms):
 
 def test_a_language_that_the_model_has_goes_on_from_its_adapter(mms):
     folder, french = mms
-    start = choose_start(open_model(folder), never(), adapter="fra")
+    start = choose_start(opened(folder), never(), adapter="fra")
     assert tokens_of(start) == FRENCH
     check_fits(start)
     assert start.config.vocab_size == 7
     assert all(np.array_equal(start.checkpoint.read(name), array) for name, array in french.items())
-    wider = choose_start(open_model(folder), ["a é ç"], adapter="fra", vocabulary="text")
+    wider = choose_start(opened(folder), ["a é ç"], adapter="fra", vocabulary="text")
     assert tokens_of(wider) == [*SPECIAL, "a", "ç", "é"]
     check_fits(wider)
     rows = wider.checkpoint.read("lm_head.weight")
@@ -180,8 +194,8 @@ def test_a_body_without_prefix_takes_an_adapter(mms, tmp_path):
     make_folder(body, "Model", vocabulary=None, **FAMILIES["mms"])
     for name in ("vocab.json", "adapter.fra.safetensors"):
         (body / name).write_bytes((folder / name).read_bytes())
-    check_fits(choose_start(open_model(body), never(), adapter="fra"))
-    check_fits(choose_start(open_model(body), ["b"], adapter="xyz"), new=french)
+    check_fits(choose_start(opened(body), never(), adapter="fra"))
+    check_fits(choose_start(opened(body), ["b"], adapter="xyz"), new=french)
 
 
 def test_special_tokens_of_a_language_are_those_of_the_model(mms):
@@ -190,7 +204,7 @@ def test_special_tokens_of_a_language_are_those_of_the_model(mms):
     (folder / "vocab.json").write_text(json.dumps({"eng": eng}))
     settings = {"pad_token": "[PAD]", "unk_token": None, "bos_token": None, "eos_token": None}
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "word_delimiter_token": None}))
-    start = choose_start(open_model(folder), ["z y"], adapter="xyz")
+    start = choose_start(opened(folder), ["z y"], adapter="xyz")
     assert start.processor.tokenizer.vocab == {"eng": eng, "xyz": numbered(["[PAD]", " ", "y", "z"])}
     assert start.processor.tokenizer.pad_token == "[PAD]"
 
@@ -198,7 +212,7 @@ def test_special_tokens_of_a_language_are_those_of_the_model(mms):
 def test_a_flat_vocabulary_becomes_that_of_the_language(mms):
     folder, french = mms
     (folder / "vocab.json").write_text(json.dumps(numbered(LETTERS)))
-    start = choose_start(open_model(folder), never(), adapter="xyz")
+    start = choose_start(opened(folder), never(), adapter="xyz")
     assert start.processor.tokenizer.vocab == {"xyz": numbered(LETTERS)}
     check_fits(start, new=french)
 
@@ -207,11 +221,11 @@ def test_a_languages_vocabulary_may_be_a_file(mms, tmp_path):
     path = tmp_path / "own.json"
     for content in (numbered(FRENCH), {"abc": numbered(LETTERS), "xyz": numbered(FRENCH)}):
         path.write_text(json.dumps(content))
-        start = choose_start(open_model(mms[0]), never(), adapter="xyz", vocabulary=str(path))
+        start = choose_start(opened(mms[0]), never(), adapter="xyz", vocabulary=str(path))
         assert tokens_of(start) == FRENCH
         assert start.processor.tokenizer.languages == ("eng", "fra", "xyz")
     with pytest.raises(InputError, match="has vocabularies of abc, xyz: name one of these languages with --adapter"):
-        choose_start(open_model(mms[0]), never(), adapter="other", vocabulary=str(path))
+        choose_start(opened(mms[0]), never(), adapter="other", vocabulary=str(path))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +238,7 @@ def test_a_languages_vocabulary_may_be_a_file(mms, tmp_path):
 )
 def test_languages_that_cannot_be_trained(mms, options, message):
     with pytest.raises(InputError, match=message):
-        choose_start(open_model(mms[0]), TEXTS, **options)
+        choose_start(opened(mms[0]), TEXTS, **options)
 
 
 @pytest.mark.parametrize(
@@ -234,11 +248,11 @@ def test_languages_that_cannot_be_trained(mms, options, message):
 def test_a_model_without_adapters_says_what_to_do(tmp_path, family, message):
     make_folder(tmp_path, **FAMILIES[family])
     with pytest.raises(InputError, match=f"--adapter trains attention adapters and model .* has none: .*{message}"):
-        choose_start(open_model(tmp_path), TEXTS, adapter="xyz")
+        choose_start(opened(tmp_path), TEXTS, adapter="xyz")
 
 
 def test_a_vocabulary_without_a_blank_is_refused(tmp_path):
     make_folder(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": None}))
     with pytest.raises(InputError, match="the vocabulary has no blank"):
-        choose_start(open_model(tmp_path), TEXTS)
+        choose_start(opened(tmp_path), TEXTS)
