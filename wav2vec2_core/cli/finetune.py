@@ -62,7 +62,7 @@ def _train(task: Task, options: RunOptions) -> None:
 
 
 def _train_ctc(task: CTC, options: RunOptions) -> None:
-    """As ``_train``; with an adapter the head is not trained alone first, as an adapter that is new does nothing yet."""
+    """As ``_train``; an adapter learns from the first update, as the head alone is of no use to it."""
     if task.adapter is not None:
         options = replace(options, settings=["schedule.frozen=0", *(options.settings or [])])
     _train(task, options)

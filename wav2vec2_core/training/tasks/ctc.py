@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from wav2vec2_core.data.checking import Labels, Row
 from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.decoding.greedy import greedy_decode
+from wav2vec2_core.files import read_json
 from wav2vec2_core.metrics import character_errors, normalise, word_errors
 from wav2vec2_core.tokenization.building import spelt
-from wav2vec2_core.training.run_folder import file_digest
 from wav2vec2_core.training.tasks.ctc_start import MODEL, TEXT, Start, choose_start
 from wav2vec2_core.training.tasks.task import OpenedModel, Scores
 
@@ -40,16 +42,19 @@ class CTC:
 
         Raises:
             InputError: the case is none of these.
+            CheckpointError: the file cannot be read.
         """
         spelt("", case)
         self.vocabulary, self.adapter, self.case = vocabulary, adapter, case
+        self._content = None if vocabulary in (None, MODEL, TEXT) else read_json(vocabulary)
 
     def options(self) -> dict[str, Any]:
         """What was said, and what a vocabulary file holds."""
         given = {"vocabulary": self.vocabulary, "adapter": self.adapter, "case": self.case}
         options = {name: value for name, value in given.items() if value not in (None, "keep")}
-        if self.vocabulary not in (None, MODEL, TEXT):
-            options["vocabulary_sha256"] = file_digest(self.vocabulary)
+        if self._content is not None:
+            content = json.dumps(self._content, sort_keys=True).encode()
+            options["vocabulary_sha256"] = hashlib.sha256(content).hexdigest()
         return options
 
     def prepare(self, model: OpenedModel, train: Sequence[Utterance]) -> CTCJob:
