@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import hashlib
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,10 +19,12 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.bucketing import epoch_steps, next_of_few, similar_lengths
 from wav2vec2_core.data.checking import Labels, Row, name_of
 from wav2vec2_core.data.collate import filled_batch, pad_batch, training_batch
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError, brief
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 
 _AHEAD = 2  # steps read while the model computes
+_MOST_THREADS = 8  # that decode
+_NO_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class StepData:
 
     number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: what the sum of losses is
     divided by; seconds: of audio; names: of the rows, for messages; these three of all processes together.
+    unreadable: why rows of this process are silence without labels.
     """
 
     number: int
@@ -33,12 +42,17 @@ class StepData:
     targets: int
     seconds: float
     names: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 class Loader:
-    """Rows of a manifest as steps of training.
+    """Rows of the data as steps of training.
 
-    The position in the data is the number of the step: nothing else needs to be kept for a resume.
+    The position in the data is the number of the step. Iterating gives the steps from there on, without an end;
+    ``get_state`` and ``set_state`` keep it for a resume.
+
+    Attributes:
+        unreadable: row -> why it could be read when the data were checked and cannot any more.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class Loader:
         seed: int,
         process: tuple[int, int] = (0, 1),
         few_shapes: bool = False,
+        most_unreadable: int = 0,
     ) -> None:
         """Describe the data; recordings are read when their step is.
 
@@ -67,6 +82,8 @@ class Loader:
             process: index and number of processes; each is given its share of every micro-batch, padded and filled up
                 to one shape in all of them.
             few_shapes: see ``training_batch``.
+            most_unreadable: rows that may become unreadable during the run; they are silence without labels, which
+                adds nothing to a loss. One more is an ``AudioError``.
 
         Raises:
             InputError: there are no rows, or ``process`` is none.
@@ -77,6 +94,9 @@ class Loader:
             raise InputError(f"process={process} must be an index from 0 and the number of processes above it")
         self.rows, self.extractor, self.config, self.labels = tuple(rows), feature_extractor, config, labels
         self.seed, self.process, self.few_shapes = seed, process, few_shapes
+        self.most_unreadable = most_unreadable
+        self.unreadable: dict[int, str] = {}
+        self._position = 0
         self._rate = feature_extractor.sampling_rate
         self._limits = round(batch_seconds * self._rate), round(micro_batch_seconds * self._rate)
         self._first = [0]  # number of the first step of each epoch that was asked for, and of the one after
@@ -93,15 +113,50 @@ class Loader:
         epoch = self.epoch_of(number)
         buckets = self._plan(epoch)[number - self._first[epoch]]
         everyone = [row for bucket in buckets for row in bucket]
-        micro = tuple(self._batch(bucket, number) for bucket in buckets)
+        unreadable: list[str] = []
+        micro = tuple(self._batch(bucket, number, unreadable) for bucket in buckets)
         seconds = sum(self.rows[row].samples for row in everyone) / self._rate
         names = tuple(name_of(self.rows[row].utterance) for row in everyone)
         targets = sum(self.labels.count(self.rows[row]) for row in everyone)
-        return StepData(number, epoch, micro, targets, seconds, names)
+        return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable))
 
-    def steps(self, first: int, end: int) -> Generator[StepData]:
-        """The steps from ``first`` up to ``end``, read ahead in a thread. Raises ``AudioError``."""
-        return prefetched((self.at(number) for number in range(first, end)), _AHEAD)
+    def steps(self, first: int, end: int | None = None) -> Generator[StepData]:
+        """The steps from ``first`` up to ``end``, if there is one, read ahead in threads. Raises ``AudioError``."""
+        numbers = count(first) if end is None else range(first, end)
+        return prefetched((self.at(number) for number in numbers), _AHEAD)
+
+    def __iter__(self) -> Generator[StepData]:
+        with closing(self.steps(self._position)) as steps:
+            for data in steps:
+                self._position = data.number + 1
+                yield data
+
+    def get_state(self) -> dict[str, Any]:
+        """The position behind the step that was taken last, JSON-ready, and what it is a position in."""
+        return {"step": self._position, **self._data()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``get_state`` was called. Raises ``InputError`` where that was with other data or batches."""
+        here = self._data()
+        names = [name for name, value in here.items() if state.get(name) != value]
+        step = state.get("step")
+        if names:
+            shown = "; ".join(f"{name} was {brief(state.get(name))} and is {brief(here[name])}" for name in names)
+            raise InputError(f"the position is one in other data: {shown}; go on with the same data, batches and seed")
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+            raise InputError(f"the position has step={brief(step)}: it must be a number of steps, 0 or more")
+        self._position = step
+
+    def _data(self) -> dict[str, Any]:
+        return {"seed": self.seed, "batch_samples": list(self._limits), "data": self._digest}
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the rows, with names of files but not of folders: data may move."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(repr((row.utterance.path.name, row.utterance.offset, row.samples, row.labels)).encode())
+        return digest.hexdigest()
 
     def _plan(self, epoch: int) -> list[list[list[int]]]:
         if self._planned[0] != epoch:
@@ -109,12 +164,14 @@ class Loader:
             self._planned = epoch, epoch_steps(lengths, *self._limits, self.seed, epoch)
         return self._planned[1]
 
-    def _batch(self, bucket: Sequence[int], step: int) -> dict[str, np.ndarray]:
-        """This process's share of a micro-batch, of the same shape in all processes."""
-        share, count = dealt(bucket, self.process)
+    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
+        """This process's share of a micro-batch, of the same shape in all processes; adds to ``unreadable``."""
+        share, rows_of_each = dealt(bucket, self.process)
+        waveforms, silent = self._waveforms(share)
+        unreadable += [self.unreadable[share[position]] for position in silent]
         rows = [self.rows[number] for number in bucket]
         batch = training_batch(
-            [waveform_of(self.rows[number], self.extractor) for number in share],
+            waveforms,
             share,
             self.config,
             seed=self.seed,
@@ -123,14 +180,30 @@ class Loader:
             few_shapes=self.few_shapes,
         )
         frames = self.config.num_frames(batch["input_values"].shape[1])
-        labels = self.labels.array(rows, frames, few_shapes=self.few_shapes)
-        return filled_batch(batch | {"labels": dealt(labels, self.process)[0]}, count)
+        labels = dealt(self.labels.array(rows, frames, few_shapes=self.few_shapes), self.process)[0]
+        labels[silent] = _NO_LABEL
+        return filled_batch(batch | {"labels": labels}, rows_of_each)
+
+    def _waveforms(self, share: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
+        """The waveforms of rows, and the places among them of those that are silence. Raises ``AudioError``."""
+        waveforms: list[np.ndarray] = []
+        silent: list[int] = []
+        for number, found in zip(share, decoded([self.rows[row] for row in share], self.extractor), strict=True):
+            if isinstance(found, AudioError):
+                self.unreadable[number] = str(found)
+                if len(self.unreadable) > self.most_unreadable:
+                    some = f"; {len(self.unreadable)} rows are so by now" if self.most_unreadable else ""
+                    raise AudioError(f"{found} (it could be read when the data were checked{some})") from found
+                silent.append(len(waveforms))
+                found = np.zeros(self.rows[number].samples, np.float32)
+            waveforms.append(found)
+        return waveforms, silent
 
 
 def dealt(rows: Any, process: tuple[int, int]) -> tuple[Any, int]:
     """The rows of one process out of those of all, and the rows that every process has once it is filled up."""
-    index, count = process
-    return rows[index::count], -(-len(rows) // count)
+    index, processes = process
+    return rows[index::processes], -(-len(rows) // processes)
 
 
 def evaluation_batches(
@@ -157,18 +230,46 @@ def evaluation_batches(
 
     def batches() -> Generator[tuple[list[Row], dict[str, np.ndarray]]]:
         for indices in similar_lengths(lengths, round(seconds * feature_extractor.sampling_rate)):
-            share, count = dealt(indices, process)
+            share, rows_of_each = dealt(indices, process)
             chosen = [rows[index] for index in share]
-            waveforms = [waveform_of(row, feature_extractor) for row in chosen]
-            values, mask = pad_batch(waveforms, count, max(lengths[index] for index in indices))
+            waveforms = [_or_raise(found) for found in decoded(chosen, feature_extractor)]
+            values, mask = pad_batch(waveforms, rows_of_each, max(lengths[index] for index in indices))
             yield chosen, {"input_values": values, "attention_mask": mask}
 
     return prefetched(batches(), _AHEAD)
 
 
+def decoded(rows: Sequence[Row], feature_extractor: Wav2Vec2FeatureExtractor) -> list[np.ndarray | AudioError]:
+    """The waveform of each row, as ``waveform_of``, or why there is none; several at a time."""
+
+    def one(row: Row) -> np.ndarray | AudioError:
+        try:
+            return waveform_of(row, feature_extractor)
+        except AudioError as error:
+            return error
+
+    return list(_threads(os.getpid()).map(one, rows))
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads that decode for everything in this process: those of its parent do not live here."""
+    return ThreadPoolExecutor(max(2, min(_MOST_THREADS, os.cpu_count() or 1)), "wav2vec2-decoder")
+
+
+def _or_raise(found: np.ndarray | AudioError) -> np.ndarray:
+    if isinstance(found, AudioError):
+        raise found
+    return found
+
+
 def waveform_of(row: Row, feature_extractor: Wav2Vec2FeatureExtractor) -> np.ndarray:
-    """(samples,) float32 of a row, as the model takes them. Raises ``AudioError``."""
+    """(samples,) float32 of a row, as the model takes them. Raises ``AudioError``, also where its length changed."""
     rate = feature_extractor.sampling_rate
     samples = row.utterance.recording(sampling_rate=rate).read()
+    if len(samples) != row.samples:
+        raise AudioError(
+            f"{name_of(row.utterance)} has {len(samples)} samples at {rate} Hz and had {row.samples}: restore the file"
+        )
     inputs = feature_extractor(samples, sampling_rate=rate, return_attention_mask=False, return_tensors="np")
     return inputs["input_values"][0]

@@ -1,5 +1,12 @@
 """Batches of a training run as functions of seed, step and process."""
 
+import json
+import threading
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tone_speech import write_tones
@@ -9,7 +16,7 @@ from wav2vec2_core.data.checking import check_rows
 from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.loader import Loader, evaluation_batches
 from wav2vec2_core.data.manifest import read_manifest
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -139,3 +146,126 @@ def test_no_rows_and_no_process_are_refused(rows):
         loader([])
     with pytest.raises(InputError, match=r"process=\(2, 2\)"):
         loader(rows, process=(2, 2))
+
+
+def test_a_state_names_the_position_and_the_data_it_is_one_in(rows):
+    whole = loader(rows)
+    taken = list(islice(whole, 5))
+    state = json.loads(json.dumps(whole.get_state()))
+    assert state["step"] == 5
+    later = loader(rows)
+    later.set_state(state)
+    step = next(iter(later))
+    assert (step.number, step.names) == (5, whole.at(5).names)
+    assert [one.number for one in taken] == list(range(5))
+    assert later.get_state()["step"] == 6  # and whoever goes on goes on there
+    assert next(iter(later)).number == 6
+
+
+def test_data_that_moved_are_the_same_data(rows):
+    moved = [replace(row, utterance=replace(row.utterance, path=Path("/new", row.utterance.path.name))) for row in rows]
+    loader(moved).set_state(loader(rows).get_state())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 2}, "seed was 1 and is 2"),
+        ({"batch_seconds": 5}, r"batch_samples was \[96000, 48000\] and is \[80000, 48000\]"),
+        ({"rows": slice(1, None)}, "data was '[0-9a-f]{64}' and is"),
+    ],
+)
+def test_a_state_of_other_data_is_refused(rows, change, message):
+    own = loader(rows)
+    other = loader(rows[change.pop("rows", slice(None))], **change)
+    with pytest.raises(InputError, match=message):
+        other.set_state(own.get_state())
+    assert other.get_state()["step"] == 0
+
+
+@pytest.mark.parametrize("step", [None, -1, 1.5, True, "3"])
+def test_a_position_that_is_none(rows, step):
+    own = loader(rows)
+    with pytest.raises(InputError, match="it must be a number of steps"):
+        own.set_state(own.get_state() | {"step": step})
+
+
+def with_content(row, content):
+    return replace(row, utterance=replace(row.utterance, content=content))
+
+
+def test_rows_are_decoded_by_several_threads(rows):
+    """Each of two rows waits for the other to be read at the same time."""
+    together = threading.Barrier(2, timeout=30)
+
+    def content():
+        together.wait()
+        return rows[0].utterance.path
+
+    pair = [with_content(rows[0], content)] * 2
+    assert len(loader(pair, micro_batch_seconds=6).at(0).names) == 2
+    ((_, batch),) = evaluation_batches(pair, PROCESSOR.feature_extractor, 6)
+    assert len(batch["input_values"]) == 2
+
+
+def test_no_more_steps_are_read_than_are_needed_soon(rows):
+    read = []
+
+    def counted(row):
+        def content():
+            read.append(row)
+            return row.utterance.path
+
+        return with_content(row, content)
+
+    steps = loader([counted(row) for row in rows]).steps(0)
+    first = next(steps)
+    time.sleep(0.5)
+    steps.close()
+    longest = max(len(step.names) for step in loader(rows).steps(0, 10))
+    assert len(first.names) <= len(read) <= 5 * longest  # taken, two waiting, one made, one begun
+    assert not [thread for thread in threading.enumerate() if thread.name == "wav2vec2-reader"]
+
+
+def gone():
+    raise AudioError("7.wav is gone: restore it")
+
+
+def test_a_recording_that_becomes_unreadable_ends_the_run_by_name(rows):
+    spoilt = [with_content(rows[0], gone), *rows[1:]]
+    with pytest.raises(AudioError, match=r"7.wav is gone: restore it \(it could be read when the data were checked\)"):
+        list(loader(spoilt).steps(0, 8))
+
+
+def test_a_recording_that_changed_ends_the_run_by_name(rows):
+    other = next(row for row in rows if row.samples != rows[0].samples)
+    spoilt = with_content(rows[0], lambda: other.utterance.path)
+    with pytest.raises(AudioError, match=r"0.wav has \d+ samples at 16000 Hz and had \d+: restore the file"):
+        list(loader([spoilt]).steps(0, 1))
+    with pytest.raises(AudioError, match=r"0.wav has \d+ samples"):
+        list(evaluation_batches([spoilt], PROCESSOR.feature_extractor, 4))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_so_many_unreadable_recordings_are_silence_without_labels(rows, count):
+    spoilt = [with_content(row, gone) if number in (0, 3) else row for number, row in enumerate(rows)]
+    whole = [loader(rows, process=(index, count)) for index in range(count)]
+    parts = [loader(spoilt, process=(index, count), most_unreadable=2) for index in range(count)]
+    silent = 0
+    for number in range(14):
+        for good, bad in zip(whole, parts, strict=True):
+            one, other = good.at(number), bad.at(number)
+            assert (one.targets, one.names) == (other.targets, other.names)
+            for left, right in zip(one.micro, other.micro, strict=True):
+                assert np.array_equal(left["attention_mask"], right["attention_mask"])
+                lost = (left["input_values"] != right["input_values"]).any(1)
+                assert not right["input_values"][lost].any()
+                assert (right["labels"][lost] == -100).all()
+                assert np.array_equal(left["labels"][~lost], right["labels"][~lost])
+                silent += lost.sum()
+            assert all(why == "7.wav is gone: restore it" for why in other.unreadable)
+    assert silent > 2  # in more than one epoch
+    assert silent == sum(len(part.at(number).unreadable) for part in parts for number in range(14))
+    assert set().union(*(part.unreadable for part in parts)) == {0, 3}
+    with pytest.raises(AudioError, match="2 rows are so by now"):
+        list(loader(spoilt, most_unreadable=1).steps(0, 8))
