@@ -53,7 +53,7 @@ def core(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The core with the lowest versions that pyproject.toml admits."""
-    session.install("-c", "constraints-lowest.txt", "-e", ".[media,test]")
+    session.install("-c", "constraints-lowest.txt", "-e", ".[media,train,test]")
     session.run(*PYTEST, *FRAMEWORK_FREE, "tests/test_imports.py", "tests/test_public_names.py", *session.posargs)
 
 

@@ -21,6 +21,7 @@ from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task
+from wav2vec2_core.training.tracking import tracked
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class FineTuning:
             head=self.job.head,
             frozen=self.job.frozen,
         )
-        yield from loop.events()
+        yield from tracked(loop.events(), folder)
         loop.load_best()
         trainer.save_pretrained(folder.model)
         self.job.save(folder.model)

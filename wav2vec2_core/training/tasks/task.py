@@ -34,8 +34,12 @@ class Scores:
 
     def __str__(self) -> str:
         """``WER 12.30%, CER 4.50%``."""
-        return ", ".join(f"{name if ' ' in name or len(name) > 3 else name.upper()} {value:.2%}"
-                         for name, value in self.values.items())  # fmt: skip
+        return ", ".join(f"{score_name(name)} {value:.2%}" for name, value in self.values.items())
+
+
+def score_name(name: str) -> str:
+    """The name of a score as people write it: ``WER``, ``accuracy``."""
+    return name.upper() if len(name) <= 3 else name
 
 
 @dataclass(frozen=True)
