@@ -59,9 +59,9 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """The PyTorch back end and the command."""
+    """The PyTorch back end, the command and the examples."""
     session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]")
-    session.run(*PYTEST, "tests/torch", "tests/cli", *EVERY_BACKEND, *session.posargs)
+    session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session

@@ -10,7 +10,7 @@ for ours, theirs in plan.sources.items():
 from wav2vec2_core.checkpoint.adapters import adapter_table, plan_adapter, read_adapter, write_adapter
 from wav2vec2_core.checkpoint.head_resizing import HEAD, ResizedHead, resize_head, shared_rows
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
-from wav2vec2_core.checkpoint.opening import open_checkpoint
+from wav2vec2_core.checkpoint.opening import has_weights, open_checkpoint
 from wav2vec2_core.checkpoint.writing import write_checkpoint, write_flax_checkpoint, write_tf_checkpoint
 from wav2vec2_core.source import ModelSource, open_model
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
@@ -22,6 +22,7 @@ __all__ = [
     "ModelSource",
     "ResizedHead",
     "adapter_table",
+    "has_weights",
     "open_checkpoint",
     "open_model",
     "plan_adapter",

@@ -25,6 +25,11 @@ READ_FIRST = (SAFETENSORS, TORCH, TF_H5, FLAX)
 _ENDINGS = {SAFETENSORS_INDEX: ".safetensors", TORCH_INDEX: ".bin", TF_H5_INDEX: ".h5", FLAX_INDEX: ".msgpack"}
 
 
+def has_weights(source: ModelSource) -> bool:
+    """Whether there is a file of weights, whole or in shards. Raises ``CheckpointError`` where the hub cannot say."""
+    return isinstance(source, FileSource) or source.find(*READ_FIRST, *_ENDINGS) is not None
+
+
 def open_checkpoint(source: ModelSource, *, use_safetensors: bool | None = None) -> Checkpoint:
     """Open the weights of a model: safetensors, pytorch_model.bin, tf_model.h5 or flax_model.msgpack, in this order.
 

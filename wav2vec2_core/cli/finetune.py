@@ -93,8 +93,9 @@ def ctc(
 ) -> Task:
     """Fine-tune a CTC model for speech recognition.
 
-    The convolutional feature encoder stays as it is. Rows that cannot be learned from are found before training
-    starts. The result, DIR/model, is the checkpoint with the lowest word error rate.
+    The convolutional feature encoder stays as it is unless schedule.train_feature_encoder is true. Rows that cannot be
+    learned from are found before training starts. The result, DIR/model, is the checkpoint with the lowest word error
+    rate.
     """
     from wav2vec2_core.training.tasks import CTC
 
@@ -157,6 +158,8 @@ def _describe(run: FineTuning) -> None:
         _say_findings(name, data.manifest, data.checked)
     for note in run.job.notes:
         say(note)
+    if run.fresh:
+        say(f"note: {run.model_name} has no weights: a fresh model starts from seed {run.recipe.seed}")
     rows, seconds = len(run.train.checked.rows), run.train.checked.seconds
     say(f"train: {rows} utterances, {spoken(seconds)}; eval: {len(run.evaluation.checked.scorable)} utterances")
     effective, schedule = run.effective_batch(), run.recipe.schedule

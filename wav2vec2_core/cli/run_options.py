@@ -24,7 +24,7 @@ _DATA = (
 class RunOptions:
     """A run as the command line describes it, whatever is learned in it."""
 
-    model: Annotated[str, typer.Option(help="Model folder or hub id to start from.")]
+    model: Annotated[str, typer.Option(help="Model folder or hub id; a folder without weights starts fresh.")]
     train: Annotated[str, typer.Option(metavar="DATA", help=_DATA)]
     evaluation: Annotated[str, typer.Option("--eval", metavar="DATA", help="The same, to measure on.")]
     preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.backend import Backend, load_backend
-from wav2vec2_core.checkpoint import open_checkpoint
+from wav2vec2_core.checkpoint import Checkpoint, has_weights, open_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import Checked, check_not_empty, check_rows
 from wav2vec2_core.data.loader import Loader, evaluation_batches
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
-from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.loop import Event, Loop, Update
 from wav2vec2_core.training.recipe import Recipe
@@ -40,6 +42,7 @@ class FineTuning:
         recipe: of the run.
         job: the task, with the model and the data.
         config: of the model as it will be trained.
+        fresh: whether the model has no weights yet: those of the recipe's seed are made.
         train, evaluation: the data, checked.
     """
 
@@ -60,7 +63,7 @@ class FineTuning:
 
         Args:
             task: what is to be learned: see ``wav2vec2_core.training.tasks``.
-            model: folder or hub id; a head that it lacks is made.
+            model: folder or hub id; a head that it lacks is made. A folder without any weights starts a fresh model.
             train, evaluation: manifests, folders, tar shards or rows: see ``open_rows``.
             recipe: what to do.
             backend: ``torch``, ``tf`` or ``flax``.
@@ -75,10 +78,18 @@ class FineTuning:
         """
         self.recipe, self.task, self.model_name, self.device = recipe, task, str(model), device
         source = open_model(model, local_files_only=local_files_only)
-        opened = OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source), recipe.seed)
+        self.fresh = Path(source.name).is_dir() and not has_weights(source)
+        checkpoint = Checkpoint.of({}) if self.fresh else open_checkpoint(source)
+        opened = OpenedModel(source, Wav2Vec2Config.from_source(source), checkpoint, recipe.seed)
         rows = open_rows(train)
         self.job: Job = task.prepare(opened, rows)
         self.config = training_config(self.job.config, recipe)
+        trains_convolutions = recipe.schedule.train_feature_encoder and self.job.frozen == "feature_encoder"
+        self._frozen = None if trains_convolutions else self.job.frozen  # throughout the run
+        if self.fresh:
+            self._check_trains_everything()
+            values = initial_values(parameter_table(self.config, self.job.head), recipe.seed)
+            self.job.checkpoint = Checkpoint.of(dict(values))
         self.backend: Backend = load_backend(backend)
         self._few_shapes = bool(self.backend.finetuning.FEW_SHAPES)
         longest = min(recipe.data.batch_seconds, recipe.data.micro_batch_seconds)
@@ -117,11 +128,11 @@ class FineTuning:
         )
 
     def try_one_step(self) -> Update:
-        """Make the first update, with the whole body trained as later in the run, and keep nothing of it."""
+        """Make the first update, with everything trained that is later in the run, and keep nothing of it."""
         trainer = self.open_trainer()
         data = self.loader.at(0)
         rate = self.recipe.schedule.rate(0)
-        trainer.set_trainable(trainable_names(self.config, self.job.head, frozen=self.job.frozen))
+        trainer.set_trainable(trainable_names(self.config, self.job.head, frozen=self._frozen))
         values = StepValues(rate, data.targets, self.recipe.optimizer.clip or None)
         found = trainer.fetch(trainer.step(data.micro, 0, values))
         return Update(1, 0, found["loss"], rate, found["gradient_norm"], data.seconds)
@@ -140,7 +151,7 @@ class FineTuning:
             self.recipe,
             folder,
             head=self.job.head,
-            frozen=self.job.frozen,
+            frozen=self._frozen,
         )
         yield from tracked(loop.events(), folder)
         loop.load_best()
@@ -165,6 +176,14 @@ class FineTuning:
         while self.loader.epoch_of(steps) == 0:
             steps += 1
         return self.train.checked.seconds / steps
+
+    def _check_trains_everything(self) -> None:
+        """Check that the recipe suits a model without weights. Raises ``CheckpointError``."""
+        if self._frozen is not None or self.recipe.schedule.frozen_steps > 0:
+            raise CheckpointError(
+                f"model {self.model_name!r:.100} has no weights, and the recipe leaves parts of it untrained: add the "
+                "weights, or start fresh by --set schedule.train_feature_encoder=true --set schedule.frozen=0"
+            )
 
     def _data(
         self,

@@ -82,7 +82,7 @@ class Loop:
         folder: RunFolder,
         *,
         head: str,
-        frozen: str = "feature_encoder",
+        frozen: str | None = "feature_encoder",
     ) -> None:
         self.trainer, self.loader, self.head, self.frozen = trainer, loader, head, frozen
         self.evaluate, self.recipe, self.folder = evaluate, recipe, folder

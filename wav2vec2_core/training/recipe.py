@@ -96,7 +96,8 @@ class ModelSection(_Section):
 class ScheduleSection(_Section):
     """steps: updates of the run; learning_rate: the highest; warm_up, hold: shares of the run, the rest is decay;
     initial_scale, final_scale: first and last rate as shares of the highest; frozen: share of the run in which only
-    the head is trained. The convolutional feature encoder is never trained."""
+    the head is trained; train_feature_encoder: whether the convolutions are trained after that, as those of a model
+    without weights must be."""
 
     steps: int
     learning_rate: float
@@ -105,6 +106,7 @@ class ScheduleSection(_Section):
     initial_scale: float
     final_scale: float
     frozen: float
+    train_feature_encoder: bool = False
 
     rules = {  # noqa: RUF012
         "steps": (1, math.inf), "learning_rate": (0, math.inf), "warm_up": (0, 1), "hold": (0, 1),
