@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.data.manifest import Utterance, read_manifest
+from wav2vec2_core.data.manifest import Utterance
+from wav2vec2_core.data.opening import open_rows
 from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
 from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.decoding.greedy import greedy_decode
@@ -69,19 +70,19 @@ def tune_model(
     """Tune the language model of a model folder on a manifest, and save the best weights in ``attrs.json``.
 
     Args:
-        model: a folder with a language model. manifest: as ``read_manifest`` takes it; at least one text has words.
+        model: a folder with a language model. manifest: data as ``open_rows`` takes them; at least one text has words.
         threads: recordings decoded at once, 0 for one per core.
         language: an MMS vocabulary and adapter.
         lower_case, remove_punctuation: how texts are compared; see ``metrics.normalise``.
         reading: of recordings, as ``Utterance.recording`` takes it.
 
     Raises:
-        CheckpointError, InputError, AudioError, BackendError: as loading, ``read_manifest``, reading audio and
+        CheckpointError, InputError, AudioError, BackendError: as loading, ``open_rows``, reading audio and
             ``tune``; InputError also if the texts are clearly written in another convention than the model's output.
     """
     chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
     processor = Wav2Vec2ProcessorWithLM.from_pretrained(model, local_files_only=True, **chosen)
-    utterances = [utterance for utterance in read_manifest(manifest) if utterance.text and utterance.text.strip()]
+    utterances = [utterance for utterance in open_rows(manifest) if utterance.text and utterance.text.strip()]
     if not utterances:
         raise InputError(f"{manifest} has no text for any recording: add what is said in them")
     options: dict[str, Any] = {"backend": backend, "device": device, "language": language, "local_files_only": True}

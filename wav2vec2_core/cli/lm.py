@@ -183,7 +183,7 @@ def attach(
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder with a language model (lm attach).")],
     manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="Recordings with transcripts: .jsonl, .csv, .tsv.")
+        Path, typer.Argument(metavar="DATA", help="Recordings with texts: a manifest, a folder, or tar shards.")
     ],
     trials: Annotated[int, typer.Option("--trials", help="Pairs of weights to try.")] = 128,
     threads: Annotated[int, typer.Option("--threads", help="Recordings decoded at once; 0: one per core.")] = 0,

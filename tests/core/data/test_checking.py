@@ -1,14 +1,18 @@
 """Rows that a model cannot learn from, each found before training starts with its reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
+from written_shards import write_shard
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import checking
 from wav2vec2_core.data.checking import check_rows, histogram
 from wav2vec2_core.data.labels import TextLabels
 from wav2vec2_core.data.manifest import Utterance
+from wav2vec2_core.data.opening import open_rows
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
@@ -142,3 +146,16 @@ def test_samples_that_are_not_finite_and_recordings_without_any(tmp_path):
 )
 def test_durations_by_round_bins(values, bins):
     assert histogram(values) == bins
+
+
+def test_a_recording_that_is_damaged_in_a_sound_tar_is_found_by_its_name(tmp_path):
+    """The tar's own headers say nothing of the bytes between them."""
+    path = write_shard(tmp_path / "a.tar", 3)
+    rows = open_rows(path)
+    member = rows[1].content
+    content = bytearray(path.read_bytes())
+    content[member.offset + member.size // 2 : member.offset + member.size // 2 + 64] = bytes(64)
+    path.write_bytes(content)
+    found = checked([replace(row, text="one") for row in open_rows(path)])
+    assert [(item.utterance.path.name, item.reason) for item in found.findings] == [("0001.flac", checking.UNREADABLE)]
+    assert len(found.rows) == 2
