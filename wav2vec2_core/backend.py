@@ -135,6 +135,11 @@ class Backend:
         return self._part("train")
 
     @cached_property
+    def distributed(self) -> Any:
+        """Several processes: module ``distributed``. Raises ``BackendError``."""
+        return self._part("distributed")
+
+    @cached_property
     def finetuning(self) -> Any:
         """Trainers from the files of a model: module ``finetuning``. Raises ``BackendError``."""
         return self._part("finetuning")

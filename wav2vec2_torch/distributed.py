@@ -146,6 +146,8 @@ def shard(model: Any) -> None:
 
     if processes()[1] == 1:
         return
+    # Outputs such as extract_features are views; nothing here changes an output in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     equalise(model)
     mesh = init_device_mesh(model.device.type, (processes()[1],))
     for part in (*getattr(model, "wav2vec2", model).encoder.layers, model):

@@ -10,7 +10,7 @@ from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import initial_values
 from wav2vec2_core.training.recipe import Recipe
-from wav2vec2_torch import heads
+from wav2vec2_torch import distributed, heads
 from wav2vec2_torch.inference import device_named
 from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import fill_weights
@@ -33,7 +33,7 @@ def new_trainer(
 
     Raises:
         CheckpointError: the checkpoint does not fit.
-        BackendError: the device is not available.
+        BackendError: the device is not available, or another process has ended.
     """
     kind: Any = getattr(heads, f"Wav2Vec2{head}")
     model = kind.from_source(None, config=config, checkpoint=checkpoint, device_map=device_named(device))
@@ -41,6 +41,9 @@ def new_trainer(
     new = {name: table[name] for name in (model.loading.new if model.loading else ())}
     fill_weights(model, initial_values(new, recipe.seed))
     adam = recipe.optimizer
-    fused = model.device.type == "cuda"  # so that the GPU can refuse a step by itself
+    parts = recipe.torch.sharding == "fsdp" and distributed.processes()[1] > 1
+    if parts:
+        distributed.shard(model)
+    fused = not parts  # a GPU then refuses a step by itself; a processor is faster too
     optimizer = torch.optim.Adam(model.parameters(), betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=fused)
-    return Trainer(model, optimizer, seed=recipe.seed)
+    return Trainer(model, optimizer, seed=recipe.seed, dtype=getattr(torch, recipe.compute.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,32 +28,40 @@ def _train(task: Task, options: RunOptions) -> None:
     from wav2vec2_core.cli.progress import row_progress
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.training.finetuning import FineTuning
+    from wav2vec2_core.training.processes import join_processes
     from wav2vec2_core.training.run_folder import RunFolder
     from wav2vec2_core.training.tasks import Scores
 
     recipe, output = options.recipe(), options.output
     if output is None and not options.dry_run:
         raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
-    if options.dry_run:
+    first = join_processes(options.backend)[0] == 0
+    if options.dry_run and first:
         print(recipe.to_toml())
     with stoppable("the same command with --resume goes on"):
-        with row_progress("reading the data") as progress:
+        with row_progress("reading the data") if first else nullcontext() as progress:
             run = FineTuning(
                 task, options.model, options.train, options.evaluation, recipe,
                 backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,
             )  # fmt: skip
-        _describe(run)
+        if first:
+            _describe(run)
         if output is None or options.dry_run:
             update = run.try_one_step()
-            print(
-                f"one update: loss {update.loss:.4f}, gradient norm {update.gradient_norm:.4f}, {update.seconds:.1f} s"
-            )
+            if first:
+                print(
+                    f"one update: loss {update.loss:.4f}, gradient norm {update.gradient_norm:.4f}, "
+                    f"{update.seconds:.1f} s"
+                )
             return
         make = RunFolder.resume if options.resume else RunFolder.start
-        folder = make(output, run.configuration())
-        with watching(recipe.schedule.steps) as show:
+        folder = make(output, run.configuration()) if first else RunFolder(output)
+        with watching(recipe.schedule.steps) if first else nullcontext() as show:
             for event in run.run(folder):
-                show(event)
+                if show is not None:
+                    show(event)
+    if not first:
+        return
     best = folder.best()
     if best is not None and best.scores is not None:
         scores = Scores(best.scores, best.ranking or ())

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wav2vec2_core.backend import Backend, load_backend
 from wav2vec2_core.checkpoint import Checkpoint, has_weights, open_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
@@ -19,6 +21,7 @@ from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.loop import Event, Loop, Update
+from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
@@ -38,11 +41,14 @@ class Data:
 class FineTuning:
     """Everything that is known before the first update; nothing is written yet.
 
+    Where a launcher has started several processes, each makes one and calls the same methods.
+
     Attributes:
         recipe: of the run.
         job: the task, with the model and the data.
         config: of the model as it will be trained.
         fresh: whether the model has no weights yet: those of the recipe's seed are made.
+        process: index and number of processes.
         train, evaluation: the data, checked.
     """
 
@@ -76,6 +82,7 @@ class FineTuning:
             InputError: there are no data, none of their rows can be used, or a value breaks a rule.
             BackendError: the back end, or jiwer for error rates, is not installed.
         """
+        self.process = join_processes(backend)
         self.recipe, self.task, self.model_name, self.device = recipe, task, str(model), device
         source = open_model(model, local_files_only=local_files_only)
         self.fresh = Path(source.name).is_dir() and not has_weights(source)
@@ -107,6 +114,7 @@ class FineTuning:
             batch_seconds=recipe.data.batch_seconds,
             micro_batch_seconds=recipe.data.micro_batch_seconds,
             seed=recipe.seed,
+            process=self.process,
             few_shapes=self._few_shapes,
         )
 
@@ -135,6 +143,7 @@ class FineTuning:
         trainer.set_trainable(trainable_names(self.config, self.job.head, frozen=self._frozen))
         values = StepValues(rate, data.targets, self.recipe.optimizer.clip or None)
         found = trainer.fetch(trainer.step(data.micro, 0, values))
+        trainer.close()
         return Update(1, 0, found["loss"], rate, found["gradient_norm"], data.seconds)
 
     def run(self, folder: RunFolder) -> Generator[Event]:
@@ -153,10 +162,13 @@ class FineTuning:
             head=self.job.head,
             frozen=self._frozen,
         )
-        yield from tracked(loop.events(), folder)
+        yield from tracked(loop.events(), folder) if is_first(trainer) else loop.events()
         loop.load_best()
         trainer.save_pretrained(folder.model)
-        self.job.save(folder.model)
+        if is_first(trainer):
+            self.job.save(folder.model)
+        wait_for_all(trainer)
+        trainer.close()
 
     def score(self, trainer: Trainer) -> Scores:
         """The task's scores on the evaluation data."""
@@ -164,11 +176,15 @@ class FineTuning:
         number = {id(row): index for index, row in enumerate(rows)}
         counts = self.job.counts(len(rows))
         seconds = min(self.recipe.data.batch_seconds, self.recipe.data.micro_batch_seconds)
-        batches = evaluation_batches(rows, self.job.feature_extractor, seconds, few_shapes=self._few_shapes)
+        batches = evaluation_batches(
+            rows, self.job.feature_extractor, seconds, process=self.process, few_shapes=self._few_shapes
+        )
         for chosen, batch in batches:
-            for row, output in zip(chosen, trainer.logits(batch, self.job.output), strict=True):
+            outputs = trainer.logits(batch, self.job.output)
+            for row, output in zip(chosen, outputs[: len(chosen)], strict=True):
                 self.job.count(number[id(row)], row, output, counts)
-        return self.job.scores(rows, counts)
+        together = np.array(trainer.add_up(counts.ravel().tolist()), counts.dtype)
+        return self.job.scores(rows, together.reshape(counts.shape))
 
     def effective_batch(self) -> float:
         """Seconds of audio in an update, the mean of the first epoch."""

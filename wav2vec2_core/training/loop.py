@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from wav2vec2_core.data.loader import Loader, StepData
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.training.processes import is_first, number_of_first, text_of_first, wait_for_all
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
@@ -19,6 +22,10 @@ from wav2vec2_core.training.tasks.task import Scores
 #: How much a loss must fall until the next evaluation where learning has not begun.
 _LEAST_FALL = 0.01
 _STATE = "state"  # of the trainer, in the folder of a checkpoint
+
+
+def _forget(record: Any) -> None:
+    """Takes the place of writing in all processes but the first."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,13 @@ class Loop:
     def events(self) -> Generator[Event]:
         """Make the updates that are left, from the newest checkpoint that verifies, or from the start.
 
+        With several processes every one of them does, with the same events; the first writes.
+
         Raises:
             InputError: too many updates were refused, or a batch breaks a rule.
             AudioError: a recording cannot be read any more.
             OutputError: the folder cannot be written.
+            BackendError: another process has ended.
         """
         notes: list[str] = []
         first = self._go_on(notes.append)
@@ -106,7 +116,7 @@ class Loop:
             return
         data = self.loader.steps(first, self.recipe.schedule.steps)
         try:
-            with self.folder.recording() as write:
+            with self.folder.recording() if is_first(self.trainer) else nullcontext(_forget) as write:
                 for event in self._updates(data, first):
                     if not isinstance(event, Note):
                         write(event.to_dict())
@@ -116,23 +126,25 @@ class Loop:
 
     def load_best(self) -> None:
         """Take over the parameters of the best checkpoint. Raises ``CheckpointError``."""
+        wait_for_all(self.trainer)
         best = self.folder.best()
         if best is not None:
             self._load(best.folder, best.step)
 
     def _go_on(self, note: Callable[[str], None]) -> int:
         """The number of the first step that is left."""
-        newest = self.folder.newest(note)
-        step = 0 if newest is None else newest.step
-        for record in self.folder.forget_after(step):
+        first = is_first(self.trainer)
+        newest = self.folder.newest(note) if first else None  # which reads all files: once is enough
+        step = number_of_first(self.trainer, 0 if newest is None else newest.step)
+        for record in self.folder.forget_after(step) if first else self.folder.records_until(step):
             if "scores" in record:
                 self._rankings.append(tuple(record["ranking"]))
                 self._losses = [self._losses[1], []]
             elif record["loss"] is not None:
                 self._losses[1].append(record["loss"])
             self._refused += record.get("refused", [])[:1]
-        if newest is not None:
-            self._load(newest.folder, step)
+        if step > 0:
+            self._load(self.folder.checkpoint(step), step)
             note(f"going on after {step} updates")
         return step
 
@@ -140,8 +152,24 @@ class Loop:
         self.trainer.set_trainable(self._trainable(step - 1))
         self.trainer.load_state(folder / _STATE)
 
-    def _save(self, folder: Path) -> None:
-        self.trainer.save_state(folder / _STATE)()
+    def _save(self, made: int, scores: Scores | None) -> None:
+        if is_first(self.trainer):
+            self.folder.save(
+                made,
+                self._write,
+                scores=None if scores is None else scores.values,
+                ranking=None if scores is None else scores.ranking,
+                keep=self.recipe.checkpoints.keep,
+            )
+        else:
+            self._write(self.folder.path)
+        wait_for_all(self.trainer)
+
+    def _write(self, folder: Path) -> None:
+        """Each process its files, into the folder that the first one names."""
+        place = text_of_first(self.trainer, os.path.relpath(folder, self.folder.path))
+        self.trainer.save_state(self.folder.path / place / _STATE)()
+        wait_for_all(self.trainer)
 
     def _trainable(self, step: int) -> frozenset[str]:
         frozen = "base_model" if step < self.recipe.schedule.frozen_steps else self.frozen
@@ -164,13 +192,7 @@ class Loop:
                 yield from self._fetched(*waiting)
                 waiting = None
                 scores = (yield from self._evaluated(made)) if evaluating else None
-                self.folder.save(
-                    made,
-                    self._save,
-                    scores=None if scores is None else scores.values,
-                    ranking=None if scores is None else scores.ranking,
-                    keep=self.recipe.checkpoints.keep,
-                )
+                self._save(made, scores)
                 if evaluating and self._patience_is_over():
                     yield Note(f"stopping early: {self._stale()} evaluations without better scores")
                     return

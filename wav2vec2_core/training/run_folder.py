@@ -108,13 +108,17 @@ class RunFolder:
                 raise CheckpointError(f"{path}, line {number} is not JSON: restore it") from error
         return records
 
+    def records_until(self, step: int) -> list[dict[str, Any]]:
+        """The records of the first ``step`` updates. Raises ``CheckpointError``."""
+        return [record for record in self.records() if record["step"] <= step]
+
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the records of what happened after ``step`` updates, which will happen again; the others.
 
         Raises:
             CheckpointError, OutputError: the file cannot be read or written.
         """
-        kept = [record for record in self.records() if record["step"] <= step]
+        kept = self.records_until(step)
         write_text(self.path / _RECORDS, "".join(_line(record) for record in kept))
         return kept
 
@@ -157,7 +161,7 @@ class RunFolder:
         Raises:
             OutputError: a file cannot be written.
         """
-        with atomic_folder(self.path / _CHECKPOINTS / f"step-{step}", mark=_SEAL) as temporary:
+        with atomic_folder(self.checkpoint(step), mark=_SEAL) as temporary:
             write(temporary)
             files = {
                 path.relative_to(temporary).as_posix(): _digest(path)
@@ -170,6 +174,10 @@ class RunFolder:
         for checkpoint in self.checkpoints()[keep:]:
             if best is None or checkpoint.step != best.step:
                 shutil.rmtree(checkpoint.folder, ignore_errors=True)
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the state after ``step`` updates is."""
+        return self.path / _CHECKPOINTS / f"step-{step}"
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """Those whose ``checkpoint.json`` is there, the newest first."""
