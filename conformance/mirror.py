@@ -109,6 +109,8 @@ EXCEPTIONS: dict[str, str] = {
     "flax:layers.py:-without_values": "parameters are shapes until they are filled",
     "*:train.py:Trainer.__init__(-dtype)": "modules of the others know the type that they compute in",
     "flax:train.py:+*": "steps as pure functions, and meshes, which only JAX has",
+    "flax:train.py:Trainer.__init__(+mesh)": "as above; the others find their devices in the model",
+    "flax:steps.py": "the functions that a trainer compiles; the others run their steps as they are written",
     "*:weights.py:*": "layouts and containers differ by framework; export_weights and fill_weights exist in all",
     "*:pretrained.py:*": "loading options are each framework's; the public ones are in test_mirror.PUBLIC",
     "*:inference.py:*": "the engine is each framework's; what it must offer is wav2vec2_core.backend.InferenceModel",

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "flax", "optax"}
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "flax", "optax", "orbax"}
 BACKENDS = {
     "wav2vec2_torch": {"torch"},
     "wav2vec2_tf": {"tensorflow", "keras"},
-    "wav2vec2_flax": {"jax", "flax", "optax"},
+    "wav2vec2_flax": {"jax", "flax", "optax", "orbax"},
 }
 ORACLES = {"transformers", "pyctcdecode", "kenlm", "torchaudio", "fairseq"}
 # What `import wav2vec2_core` must not load: frameworks, and libraries that one function needs.
@@ -70,6 +70,7 @@ RANKS = {
     "model": 3,
     "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
     "__init__": 5,
+    "steps": 5,
     "inference": 6, "train": 6, "export": 6,
     "finetuning": 7,
 }  # fmt: skip

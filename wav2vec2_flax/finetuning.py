@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_flax import heads
+from wav2vec2_flax.distributed import make_mesh
 from wav2vec2_flax.inference import device_named
-from wav2vec2_flax.train import Trainer
+from wav2vec2_flax.train import Trainer, adam
 
 #: Whether batches should have few shapes, as where a step is compiled for each.
 FEW_SHAPES = True
@@ -28,15 +28,30 @@ def new_trainer(
         config: of the model.
         recipe: its seed, optimizer, computation and the section of this back end are used.
         head: the class of the model, without its prefix.
-        device: where to compute; ``"auto"`` is the accelerator where there is one.
+        device: where to compute; ``"auto"`` is the accelerator where there is one, and all of the processes'.
 
     Raises:
         CheckpointError: the checkpoint does not fit.
         BackendError: the device is not available.
+        InputError: the recipe's mesh is not one of the devices.
     """
     kind: Any = getattr(heads, f"FlaxWav2Vec2{head}")
-    with jax.default_device(device_named(device)):
-        model = kind.from_source(None, config=config, checkpoint=checkpoint, seed=recipe.seed)
-        adam = recipe.optimizer
-        optimizer = optax.adam(1.0, b1=adam.beta1, b2=adam.beta2, eps=adam.epsilon)
-        return Trainer(model, optimizer, seed=recipe.seed)
+    chosen, given = device_named(device), recipe.flax
+    everywhere = device == "auto" or ":" not in device
+    mesh = make_mesh(
+        data=given.data or None,
+        fsdp=given.fsdp,
+        devices=jax.devices(chosen.platform) if everywhere else [chosen],
+    )
+    with jax.default_device(chosen):
+        model = kind.from_source(
+            None,
+            config=config,
+            checkpoint=checkpoint,
+            seed=recipe.seed,
+            dtype=recipe.compute.dtype,
+            scan_layers=given.scan_layers,
+            remat=None if given.remat == "none" else given.remat,
+        )
+        numbers = recipe.optimizer
+        return Trainer(model, adam(numbers.beta1, numbers.beta2, numbers.epsilon), seed=recipe.seed, mesh=mesh)

@@ -11,7 +11,7 @@ On a mesh, the same step: ``mesh = make_mesh(data=4, fsdp=2)``, ``state = place_
 
 ``Trainer`` is the same with micro-batches, clipping, a learning rate for each step, and steps that are refused:
 
-    trainer = Trainer(model, optax.adamw(1.0))
+    trainer = Trainer(model, optax.adamw(1.0), mesh=make_mesh())
     handle = trainer.step([{"input_values": ..., "labels": ...}], 0, StepValues(learning_rate=1e-4, targets=8))
     trainer.fetch(handle)["loss"]
 """
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
@@ -37,25 +37,15 @@ from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
-from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch
-from wav2vec2_flax import layers
+from wav2vec2_core.training.steps import StepValues, checked_batch, filled_batch
+from wav2vec2_flax import distributed, layers
+from wav2vec2_flax.distributed import make_mesh, on_mesh, place_batch, place_state, state_shardings
 from wav2vec2_flax.heads import DICT_ONLY, Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
-from wav2vec2_flax.weights import nest, places, with_params
+from wav2vec2_flax.steps import Params, Steps, TrainState, abstract_state, loss_sums_of_head, lower_step
+from wav2vec2_flax.weights import places
 
-Params = Mapping[str, Any]
 Batch = Mapping[str, Any]
-
-#: Axes of the mesh: copies of the model, and parts that one copy is split into.
-DATA, FSDP = "data", "fsdp"
-
-
-class TrainState(NamedTuple):
-    """Everything that a step changes. ``step``: () int32; ``params``: as ``model.params``; ``opt_state``: optax's."""
-
-    step: Array
-    params: Params
-    opt_state: Any
 
 
 def init_state(model: FlaxWav2Vec2PreTrainedModel, optimizer: optax.GradientTransformation) -> TrainState:
@@ -72,6 +62,39 @@ def freeze(optimizer: optax.GradientTransformation, trainable: Any) -> optax.Gra
 
 #: The name that ``freeze`` had before.
 masked = freeze
+
+
+class AdamState(NamedTuple):
+    """What Adam knows of each parameter: its updates, and the means of its gradient and of the gradient's square."""
+
+    count: Any
+    mean: Any
+    square: Any
+
+
+def adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
+    """Adam for a learning rate of 1, as PyTorch has it: every parameter counts its own updates.
+
+    ``optax.adam`` has one count for all. A parameter that is trained later than others would start with means of
+    nothing, and a correction for means of many steps.
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jax.tree.map(lambda _: jnp.zeros((), jnp.int32), params), zeros, zeros)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AdamState]:
+        count = jax.tree.map(lambda one: one + 1, state.count)
+        mean = jax.tree.map(lambda old, new: beta1 * old + (1 - beta1) * new, state.mean, updates)
+        square = jax.tree.map(lambda old, new: beta2 * old + (1 - beta2) * new * new, state.square, updates)
+
+        def change(count: Array, mean: Array, square: Array) -> Array:
+            first, second = 1 - jnp.float32(beta1) ** count, 1 - jnp.float32(beta2) ** count
+            return -(mean / first.astype(mean.dtype)) / (jnp.sqrt(square / second.astype(square.dtype)) + epsilon)
+
+        return jax.tree.map(change, count, mean, square), AdamState(count, mean, square)
+
+    return optax.GradientTransformation(init, update)
 
 
 def loss_function(
@@ -138,11 +161,18 @@ class Trainer:
     """A model's parameters and an optimizer: see ``wav2vec2_core.training.steps.Trainer``.
 
     Attributes:
-        params: parameter by checkpoint name, as they are now; ``model`` keeps its own.
+        state: the parameters, by checkpoint name, and the optimizer's state as they are now; ``model`` keeps its own.
+        mesh: the devices.
+        process: index and number of the processes that the mesh is of.
     """
 
     def __init__(
-        self, model: FlaxWav2Vec2PreTrainedModel, optimizer: optax.GradientTransformation, *, seed: int = 0
+        self,
+        model: FlaxWav2Vec2PreTrainedModel,
+        optimizer: optax.GradientTransformation,
+        *,
+        seed: int = 0,
+        mesh: Mesh | None = None,
     ) -> None:
         """Train copies of the parameters of ``model``.
 
@@ -150,234 +180,171 @@ class Trainer:
             model: any head; what its ``freeze_...`` methods froze stays as it is, without optimizer state.
             optimizer: made with a learning rate of 1: each step multiplies what it gives by its own rate.
             seed: of dropout and Gumbel noise.
+            mesh: of ``make_mesh``; JAX's default device alone where None.
         """
         self.model, self.optimizer, self.seed = model, optimizer, seed
-        self.process = (0, 1)
-        self._paths = {name: place.path for name, place in places(model).items()}
-        self.params: dict[str, Array] = {
-            name: jnp.copy(place.variable.get_value()) for name, place in places(model).items()
-        }
+        self.mesh = make_mesh(devices=list(jnp.zeros(()).devices())) if mesh is None else mesh
+        self.process = distributed.processes() if self.mesh.is_multi_process else (0, 1)
+        self._steps = Steps(model, optimizer, self.mesh, self.loss_sums)
         self._trained = model.trainable_names()
-        self._opt_state = optimizer.init(self._parts()[0])
-        self._gradients = jax.jit(self._differentiated)
-        self._add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other), donate_argnums=0)
-        self._update = jax.jit(self._updated, donate_argnums=(0, 1))
-        self._evaluate = jax.jit(lambda params, batch: self._sums(params, batch, None))
-        self._run = jax.jit(self._scores, static_argnums=3)
+        params = {name: place.variable.get_value() for name, place in places(model).items()}
+        self.state = TrainState(jnp.zeros((), jnp.int32), place_state(params, self.mesh), None)
+        self.state = self.state._replace(opt_state=self._steps.begin(self._chosen()))
+        self._copies: dict[str, Array] | None = None
 
     @property
     def config(self) -> Wav2Vec2Config:
         """The model's configuration."""
         return self.model.config
 
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Parameter by checkpoint name, as they are now."""
+        return self.state.params
+
     def set_trainable(self, names: frozenset[str]) -> None:
         """Train these parameters from the next step on; the optimizer keeps what it knows of those trained before."""
         self.model.set_trainable(names)
         self._trained = self.model.trainable_names()
-        known = dict(jax.tree_util.tree_leaves_with_path(self._opt_state))
-        fresh, structure = jax.tree_util.tree_flatten_with_path(self.optimizer.init(self._parts()[0]))
-        self._opt_state = jax.tree.unflatten(structure, [known.get(path, leaf) for path, leaf in fresh])
+        known = dict(jax.tree_util.tree_leaves_with_path(self.state.opt_state))
+        fresh, structure = jax.tree_util.tree_flatten_with_path(self._steps.begin(self._chosen()))
+        opt_state = jax.tree.unflatten(structure, [known.get(path, leaf) for path, leaf in fresh])
+        self.state = self.state._replace(opt_state=opt_state)
 
     def step(self, micro: Sequence[NumpyBatch], number: int, values: StepValues) -> Handle:
         """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
         prepared = [self._prepared(batch, values.gumbel_temperature) for batch in micro]
         if not prepared:
             raise InputError("a step has no micro-batch: give at least one")
-        trained, frozen = self._parts()
-        if not trained:
+        if not self._trained:
             raise InputError("no parameter is trained: name some in set_trainable")
-        key = jax.random.fold_in(jax.random.key(self.seed), number)
-        found: Any = None
-        for index, batch in enumerate(prepared):
-            made = self._gradients(trained, frozen, batch, jax.random.fold_in(key, index), values.targets)
-            found = made if found is None else self._add(found, made)
-        gradient, sums = found
+        batches = [place_batch(batch, self.mesh) for batch in prepared]
+        seed, targets, rate = np.uint32(self.seed), np.float32(values.targets), np.float32(values.learning_rate)
         clip = np.float32(np.inf if values.clip is None else values.clip)
-        rate = np.float32(values.learning_rate)
-        trained, self._opt_state, norm = self._update(trained, self._opt_state, gradient, rate, clip)
-        self.params.update(trained)
-        return Handle(sums, norm, values.targets)
+        trained, state = self._trained, self.state._replace(step=np.int32(number))
+        self._copies = None
+        with distributed.with_others():
+            if len(batches) == 1:
+                self.state, norm, sums = self._steps.whole(
+                    state, batches[0], seed, targets, rate, clip, trained=trained
+                )
+                return Handle(sums, norm, values.targets)
+            found: Any = None
+            for index, batch in enumerate(batches):
+                made = self._steps.gradients(state, batch, seed, np.uint32(index), targets, trained=trained)
+                found = made if found is None else self._steps.add(found, made)
+            gradient, sums = found
+            self.state, norm = self._steps.update(state, gradient, rate, clip, trained=trained)
+            return Handle(sums, norm, values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
         """The results of a step: losses divided by ``targets``, ``count``, ``gradient_norm``, ``refused``."""
-        found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
-        norm = float(handle.gradient_norm)
-        refused = float(not np.isfinite(norm))
-        return {**found, "count": float(handle.sums["loss"][1]), "gradient_norm": norm, "refused": refused}
+        with distributed.with_others():
+            found = {name: float(total) / handle.targets for name, (total, _) in handle.sums.items()}
+            norm, count = float(handle.gradient_norm), float(handle.sums["loss"][1])
+        return {**found, "count": count, "gradient_norm": norm, "refused": float(not np.isfinite(norm))}
 
     def evaluate(self, batch: NumpyBatch) -> dict[str, tuple[float, float]]:
-        """Sum and count of every term of the loss, without dropout."""
-        sums = self._evaluate(self.params, self._prepared(batch, None))
+        """Sum and count of every term of the loss, without dropout; of this process's batch."""
+        params, mesh = self._own()
+        sums = self._steps.sums(params, place_batch(self._prepared(batch, None), mesh))
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
     def logits(self, batch: NumpyBatch, name: str = "logits") -> list[np.ndarray]:
         """The head's scores for each row, or the output of that name, without padding, float32."""
-        arrays = checked_batch(self.config, self.model.head, batch)
-        values = arrays["input_values"]
-        mask = arrays.get("attention_mask", np.ones_like(values, np.int32))
-        scores = np.asarray(self._run(self.params, values, arrays.get("attention_mask"), name))
+        values = np.asarray(batch["input_values"])
+        mask = np.asarray(batch.get("attention_mask", np.ones_like(values, np.int32)))
+        params, mesh = self._own()
+        arrays = place_batch(self._prepared(batch, None), mesh)
+        scores = np.asarray(self._steps.scores(params, arrays["input_values"], arrays.get("attention_mask"), name))
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(scores, rows, self.config)
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes."""
-        return [float(number) for number in numbers]
+        return distributed.add_up(numbers)
 
     def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
-        """Write parameters and optimizer; returns what waits for it. See ``wav2vec2_core.training.state``."""
-        return write_state(folder, *self._state())
+        """Write parameters and optimizer; returns what waits for it.
+
+        On one device as ``wav2vec2_core.training.state`` does; on several each writes its parts.
+        """
+        if self.mesh.size > 1:
+            return distributed.write_parts(folder, self._named())
+        return write_state(folder, *self._arrays())
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
-        """Load a state; nothing changes if it belongs to another run.
+        """Load a state, whatever the devices were that it was written on; nothing changes if it is of another run.
 
         Raises:
             CheckpointError: there is no state, or it is damaged.
             ParameterMismatchError: it is of another model, optimizer or set of trained parameters.
         """
-        parameters, known = read_state(folder, *self._state())
-        self.params = {name: jnp.asarray(array) for name, array in parameters.items()}
-        paths, structure = jax.tree_util.tree_flatten_with_path(self._opt_state)
-        leaves = [jnp.asarray(known[jax.tree_util.keystr(path)]) for path, _ in paths]
-        self._opt_state = jax.tree.unflatten(structure, leaves)
+        if distributed.in_parts(folder):
+            found: Mapping[str, Any] = distributed.read_parts(folder, self._named())
+        else:
+            parameters, known = read_state(folder, *self._arrays())
+            found = {f"{_PARAMETER}{name}": array for name, array in parameters.items()} | known
+        state = self.state._replace(step=np.int32(0))
+        paths, structure = jax.tree_util.tree_flatten_with_path(state.opt_state)
+        params = {name: found[f"{_PARAMETER}{name}"] for name in state.params}
+        opt_state = jax.tree.unflatten(structure, [found[jax.tree_util.keystr(path)] for path, _ in paths])
+        self.state = state._replace(params=place_state(params, self.mesh), opt_state=place_state(opt_state, self.mesh))
+        self._copies = None
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model with the parameters as they are now."""
-        self.model.save_pretrained(folder, self._nested(self.params))
+        """Write the model with the parameters as they are now; the first process does."""
+        params, _ = self._own()
+        if self.process[0] == 0:
+            self.model.save_pretrained(folder, self._steps.nested(params))
+        self.add_up(())
 
     def close(self) -> None:
-        """Nothing to release on one device."""
+        """Leave the other processes."""
+        distributed.leave_processes()
 
     def loss_sums(self, model: Any, output: ModelOutput, batch: Batch) -> Sums:
         """Terms of the objective, ``loss`` first: those of the head. Another objective is a class that has its own."""
-        check_targets(model.head, batch)
-        return model.loss_sums(output, batch)
+        return loss_sums_of_head(model, output, batch)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Parameters by name, and the leaves of the optimizer's state by path."""
-        leaves = jax.tree_util.tree_leaves_with_path(self._opt_state)
+    def _chosen(self) -> dict[str, Array]:
+        """The parameters that are trained."""
+        return {name: array for name, array in self.state.params.items() if name in self._trained}
+
+    def _named(self) -> dict[str, Array]:
+        """Every array of the state by one name."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.opt_state)
+        known = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        return {f"{_PARAMETER}{name}": array for name, array in self.state.params.items()} | known
+
+    def _arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Parameters by name, and the leaves of the optimizer's state by path, on the host."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.opt_state)
         known = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-        return {name: np.asarray(array) for name, array in self.params.items()}, known
+        return {name: np.asarray(array) for name, array in self.state.params.items()}, known
 
-    def _parts(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Parameters that are trained, and the others."""
-        trained = {name: array for name, array in self.params.items() if name in self._trained}
-        return trained, {name: array for name, array in self.params.items() if name not in trained}
-
-    def _nested(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return nest({self._paths[name]: array for name, array in params.items()})
+    def _own(self) -> tuple[Mapping[str, Array], Mesh]:
+        """Parameters on this process's devices, and their mesh: an evaluation waits for no other process."""
+        if not self.mesh.is_multi_process:
+            return self.state.params, self.mesh
+        copies = self._copies or distributed.whole_copies(self.state.params, self.mesh)
+        self._copies = copies
+        return copies, distributed.local_mesh(self.mesh)
 
     def _prepared(self, batch: NumpyBatch, temperature: float | None) -> dict[str, Any]:
+        """A batch, checked and filled up so that its rows divide by this process's devices."""
         arrays: dict[str, Any] = checked_batch(self.config, self.model.head, batch)
+        devices = distributed.own_devices(self.mesh)
+        arrays = filled_batch(arrays, -(-len(arrays["input_values"]) // devices) * devices)
         if temperature is not None:
             arrays["gumbel_temperature"] = np.float32(temperature)
         return arrays
 
-    def _sums(self, params: Mapping[str, Array], batch: Batch, key: Array | None) -> Sums:
-        arguments = {name: array for name, array in batch.items() if name != "labels"}
-        model = with_params(self.model, self._nested(params))
-        output = model(**arguments, train=key is not None, dropout_rng=key, return_dict=True)
-        return self.loss_sums(model, output, batch)
 
-    def _scores(self, params: Mapping[str, Array], values: Any, mask: Any, name: str) -> Array:
-        output = self.model(values, mask, params=self._nested(params), return_dict=True)
-        field = next(one for one in (name, "logits", "last_hidden_state", "projected_states") if one in output)
-        return output[field].astype(jnp.float32)
+#: In front of the names of parameters in a state, to tell them from the optimizer's.
+_PARAMETER = "parameter/"
 
-    def _differentiated(
-        self, trained: dict[str, Array], frozen: dict[str, Array], batch: Batch, key: Array, targets: Any
-    ) -> tuple[dict[str, Array], Sums]:
-        def objective(trained: dict[str, Array]) -> tuple[Array, Sums]:
-            sums = self._sums({**trained, **frozen}, batch, key)
-            return sums["loss"][0] / targets, sums
-
-        return jax.grad(objective, has_aux=True)(trained)
-
-    def _updated(
-        self, trained: dict[str, Array], opt_state: Any, gradient: dict[str, Array], rate: Any, clip: Any
-    ) -> tuple[dict[str, Array], Any, Array]:
-        """Clip, then update or refuse; the norm of the gradient before that."""
-        norm = optax.tree.norm(jax.tree.map(layers.widened, gradient))
-        scale = jnp.minimum(clip / norm, 1.0)
-        gradient = jax.tree.map(lambda one: one * scale.astype(one.dtype), gradient)
-        updates, after = self.optimizer.update(gradient, opt_state, trained)
-        moved: Any = optax.apply_updates(trained, jax.tree.map(lambda one: one * rate, updates))
-        finite = jnp.isfinite(norm)
-        chosen = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (moved, after), (trained, opt_state))
-        return (*chosen, norm)
-
-
-# ---- many devices -----------------------------------------------------------------------------------------------
-
-
-def make_mesh(*, data: int | None = None, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of ``data`` copies of the model, each split over ``fsdp`` devices; every process's devices together.
-
-    ``data``: as many as there are devices for, where None. The compiler chooses layouts inside a step (axis type Auto).
-
-    Raises:
-        InputError: the numbers do not multiply to the number of devices.
-    """
-    devices = jax.devices() if devices is None else devices
-    count = len(devices)
-    data = count // fsdp if data is None else data
-    if data * fsdp != count:
-        raise InputError(f"data={data} times fsdp={fsdp} is not the number of devices, {count}: choose other sizes")
-    return Mesh(np.asarray(devices).reshape(data, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
-
-
-def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Where each array of a state lies: split over ``fsdp`` along its longest axis that divides evenly, else copied."""
-    return jax.tree.map(lambda array: NamedSharding(mesh, _spec(jnp.shape(array), mesh.shape[FSDP])), state)
-
-
-def place_state(state: Any, mesh: Mesh) -> Any:
-    """Distribute a state (or params alone) over the mesh; every process passes the whole."""
-    return jax.tree.map(_put, state, state_shardings(state, mesh))
-
-
-def place_batch(batch: Batch, mesh: Mesh) -> dict[str, Array]:
-    """Distribute a batch over all devices by its rows; every process passes its own rows, in the order of processes.
-
-    Raises:
-        InputError: the rows of this process do not divide by its devices.
-    """
-    placed = {}
-    for name, array in batch.items():
-        sharding = NamedSharding(mesh, _batch_spec(name, array))
-        parts = len(sharding.addressable_devices)
-        if sharding.spec and jnp.shape(array)[0] % parts:
-            raise InputError(
-                f"{name} has {jnp.shape(array)[0]} rows here, they must divide by this process's {parts} devices: "
-                "use another batch size"
-            )
-        placed[name] = jax.make_array_from_process_local_data(sharding, np.asarray(array))
-    return placed
-
-
-def on_mesh(step: Callable[..., Any], state: Any, mesh: Mesh) -> Callable[..., Any]:
-    """Compile ``train_step`` so that the state keeps its place on the mesh; the old state's memory is reused."""
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        out_shardings=(state_shardings(state, mesh), NamedSharding(mesh, PartitionSpec())),
-    )
-
-
-def _put(array: Any, sharding: NamedSharding) -> Array:
-    if not sharding.is_fully_addressable:  # devices of other processes
-        whole = np.asarray(array)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-    return jax.device_put(array, sharding, may_alias=False)
-
-
-def _spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
-    axes = [axis for axis, size in enumerate(shape) if size % parts == 0 and size > 0]
-    if parts == 1 or not axes:
-        return PartitionSpec()
-    longest = max(axes, key=lambda axis: shape[axis])
-    return PartitionSpec(*(FSDP if axis == longest else None for axis in range(len(shape))))
-
-
-def _batch_spec(name: str, array: Any) -> PartitionSpec:
-    by_rows = name != "layer_keep" and jnp.ndim(array) > 0
-    return PartitionSpec((DATA, FSDP)) if by_rows else PartitionSpec()
+__all__ = [
+    "Handle", "TrainState", "Trainer", "abstract_state", "adam", "eval_step", "freeze", "init_state", "loss_function",
+    "lower_step", "make_mesh", "masked", "on_mesh", "place_batch", "place_state", "state_shardings", "train_step",
+]  # fmt: skip

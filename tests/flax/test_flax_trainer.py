@@ -48,7 +48,7 @@ def test_the_model_keeps_its_values_and_frozen_parameters_have_no_state():
     model.freeze_base_model()
     before = export_weights(model)
     trainer = Trainer(model, optax.adamw(1.0))
-    state = jax.tree.leaves(trainer._opt_state)
+    state = jax.tree.leaves(trainer.state.opt_state)
     assert sum(leaf.size for leaf in state) == 2 * (32 * 11 + 11) + 1
     trainer.step([cases.batch()], 0, StepValues(0.01, cases.ROWS))
     assert all(np.array_equal(before[name], array) for name, array in export_weights(model).items())
@@ -58,9 +58,9 @@ def test_momenta_are_kept_when_others_are_trained_too():
     trainer, _ = make("ForCTC", momentum=0.9, **cases.STILL)
     trainer.set_trainable(frozenset({"lm_head.bias"}))
     trainer.step([cases.batch()], 0, StepValues(0.01, cases.ROWS))
-    momentum = {"lm_head.bias": np.array(trainer._opt_state[0].trace["lm_head.bias"])}
+    momentum = {"lm_head.bias": np.array(trainer.state.opt_state[0].trace["lm_head.bias"])}
     trainer.set_trainable(frozenset({"lm_head.bias", "lm_head.weight"}))
-    trace = trainer._opt_state[0].trace
+    trace = trainer.state.opt_state[0].trace
     assert np.array_equal(trace["lm_head.bias"], momentum["lm_head.bias"])
     assert momentum["lm_head.bias"].any()
     assert not np.any(trace["lm_head.weight"])

@@ -208,8 +208,8 @@ def check_padding_of_logits(make):
     assert lengths == [trainer.config.num_frames(n) for n in (SAMPLES, 700, SAMPLES, SAMPLES)]
 
 
-def pretraining_batch(config, rows=2):
-    generator = np.random.default_rng(0)
+def pretraining_batch(config, rows=2, seed=0):
+    generator = np.random.default_rng(seed)
     frames = config.num_frames(SAMPLES)
     mask = masking.time_mask([frames] * rows, frames, prob=0.5, length=4, min_masks=2, generator=generator)
     return {

@@ -1,0 +1,190 @@
+"""Meshes and processes: together they make the updates that one device makes, and take over each other's states."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import flax_processes as script
+import jax
+import numpy as np
+import optax
+import pytest
+from flax_models import model_class, tiny
+from safetensors.numpy import load_file
+
+from wav2vec2_core.errors import BackendError, CheckpointError, InputError, OutputError, ParameterMismatchError
+from wav2vec2_core.training.steps import StepValues
+from wav2vec2_flax import distributed, train
+from wav2vec2_flax.weights import export_weights
+
+LIMIT = 1e-5  # relative to the largest value of each array
+#: Name -> processes, devices of each, and devices that share a copy of the model.
+MESHES = {"copies": (1, 8, 1), "parts": (1, 8, 4), "processes": (2, 1, 1), "processes with parts": (2, 2, 4)}
+
+
+def launch(folder, fsdp, *, processes=1, devices=1, action=()):
+    """Run the script in so many processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    common = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    common["PYTHONPATH"] = os.pathsep.join([str(Path(script.__file__).parent), *sys.path])
+    if processes > 1:
+        common |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(processes)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, script.__file__, str(folder), str(fsdp), *action],
+            env={**common, "JAX_PROCESS_ID": str(index)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+    texts = [process.communicate(timeout=540)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(texts)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    launch(folder, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    launch(folder, 4, devices=8)
+    return folder
+
+
+def equal(found, expected, name):
+    assert np.abs(found[name] - expected[name]).max() <= LIMIT * np.abs(expected[name]).max(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
+def test_every_mesh_equals_one_device(name, alone, tmp_path, request):
+    processes, devices, fsdp = MESHES[name]
+    folder = tmp_path
+    if name == "parts":
+        folder = request.getfixturevalue("parts")
+    else:
+        launch(folder, fsdp, processes=processes, devices=devices)
+    expected = load_file(alone / "result-0.safetensors")
+    for index in range(processes):
+        found = load_file(folder / f"result-{index}.safetensors")
+        for one in expected.keys() - {"logits"}:
+            equal(found, expected, one)
+        own = {"logits": expected["logits"][index::processes]}
+        equal(found, own, "logits")
+    saved = export_weights(model_class("ForCTC").from_pretrained(folder / "model"))
+    for one, array in export_weights(model_class("ForCTC").from_pretrained(alone / "model")).items():
+        equal(saved, {one: array}, one)
+
+
+@pytest.mark.slow
+def test_states_move_between_meshes(parts, tmp_path):
+    """From 8 devices to 4, from there to 8 again, and to one; every array stays as it was, bit for bit."""
+    launch(parts, 2, devices=4, action=["restore"])
+    launch(parts, 8, devices=8, action=["restore"])
+    launch(parts, 1, devices=1, action=["restore"])
+    fewer, same, one = (load_file(parts / f"restored-{count}.safetensors") for count in (4, 8, 1))
+    assert fewer.keys() == same.keys() == one.keys()
+    assert any(np.any(array) for name, array in fewer.items() if "trace" in name)
+    for name, array in fewer.items():
+        assert np.array_equal(array, same[name]), name
+        assert np.array_equal(array, one[name]), name
+
+
+def test_states_that_are_of_another_run_or_damaged(tmp_path):
+    def trainer(**fields):
+        model = tiny("ForCTC", **{**script.FIELDS, **fields})
+        return train.Trainer(model, optax.sgd(1.0, momentum=0.9))
+
+    one = trainer()
+    distributed.write_parts(tmp_path / "state", one._named())()
+    before = {name: np.asarray(array) for name, array in one.params.items()}
+    one.load_state(tmp_path / "state")
+    assert all(np.array_equal(before[name], array) for name, array in one.params.items())
+    with pytest.raises(ParameterMismatchError, match=r"parameter/lm_head\.(weight|bias)' as \(\(11|\(\(32, 11"):
+        trainer(vocab_size=12).load_state(tmp_path / "state")
+    for file in (tmp_path / "state" / "parts").rglob("*"):
+        if file.is_file() and "d" in file.parent.name:
+            file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        one.load_state(tmp_path / "state")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        distributed.write_parts(tmp_path / "file", one._named())
+
+
+def test_numbers_are_added_up():
+    assert distributed.add_up([0.1, 2**53 + 0.0]) == [0.1, 2**53]
+    assert distributed.add_up(()) == []
+
+
+def test_a_copy_lies_within_a_slice():
+    devices = [
+        SimpleNamespace(id=index, slice_index=index % 2, process_index=0, platform="cpu", device_kind="cpu")
+        for index in range(8)
+    ]
+    found = distributed.arranged(devices, 4, 2)
+    assert found.shape == (4, 2)
+    assert [len({device.slice_index for device in copy}) for copy in found] == [1, 1, 1, 1]
+    assert sorted(device.id for device in found.ravel()) == list(range(8))
+    with pytest.raises(InputError, match="data=1 copies cannot lie in 2 slices of TPUs evenly"):
+        distributed.arranged(devices, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two', it must be a whole number"),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "the other processes cannot be reached"),
+        ({"JAX_NUM_PROCESSES": "2"}, "the other processes cannot be reached"),
+    ],
+)
+def test_processes_that_cannot_be(monkeypatch, variables, message):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BackendError, match=message):
+        distributed.join_processes()
+
+
+def test_alone_without_a_launcher(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    assert distributed.join_processes() == (0, 1)
+
+
+def test_the_lowered_step_is_the_trainers():
+    """The same function of the same shapes: what it computes is what a trainer's step made."""
+    model, optimizer = tiny("ForCTC", **script.FIELDS), train.adam(0.9, 0.98, 1e-3)
+    model.freeze_feature_encoder()
+    empty = model_class("ForCTC")(model.config, _do_init=False)
+    empty.freeze_feature_encoder()
+    shapes = train.abstract_state(empty, optimizer)
+    trainer = train.Trainer(model, optimizer)
+    described = jax.tree.map(lambda array: (array.shape, array.dtype), trainer.state)
+    assert described == jax.tree.map(lambda shape: (shape.shape, shape.dtype), shapes)
+    assert len(shapes.opt_state.mean) < len(shapes.params), "no state of what is frozen"
+    batch = script.cases.batch()
+    batch["labels"] = batch["labels"].astype(np.int32)
+    compiled = train.lower_step(empty, optimizer, trainer.mesh, batch).compile()
+    placed = train.place_batch(batch, trainer.mesh)
+    state = jax.tree.map(np.asarray, trainer.state)
+    after, norm, _ = compiled(
+        train.place_state(state, trainer.mesh), placed, np.uint32(0), np.float32(4), np.float32(0.01), np.float32(1)
+    )
+    found = trainer.fetch(trainer.step([batch], 0, StepValues(0.01, 4, clip=1.0)))
+    assert float(norm) == found["gradient_norm"]
+    assert all(np.array_equal(after.params[name], array) for name, array in trainer.params.items())

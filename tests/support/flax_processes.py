@@ -1,0 +1,125 @@
+"""Run by test_flax_distributed.py as one of several processes, or alone: what a trainer makes of its share of batches.
+
+Arguments: a folder for results, fsdp, and "restore" to take over a state that is there. The devices of each
+process come from XLA_FLAGS, the processes from the environment.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import trainer_cases as cases
+from flax_models import tiny
+from safetensors.numpy import save_file
+
+from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.training.steps import StepValues, filled_batch
+from wav2vec2_flax import distributed
+from wav2vec2_flax.train import Trainer, make_mesh
+
+FIELDS = {**cases.STILL, "layerdrop": 0.0}
+VALUES = StepValues(0.01, cases.ROWS + 1, clip=5.0)
+
+
+def make(fsdp, head="ForCTC", **fields):
+    model = tiny(head, **{**FIELDS, **fields})
+    return Trainer(model, optax.sgd(1.0, momentum=0.5), mesh=make_mesh(fsdp=fsdp))
+
+
+def shares(batches, process):
+    """Of each batch the rows of a process, filled up so that all have as many."""
+    index, count = process
+    own = [cases.rows_of(batch, slice(index, None, count)) for batch in batches]
+    return [filled_batch(share, -(-len(whole["labels"]) // count)) for share, whole in zip(own, batches, strict=True)]
+
+
+def batches_of(number):
+    """Two micro-batches, the second of one row; one in every second step."""
+    both = [cases.batch(seed=number), cases.rows_of(cases.batch(seed=number + 50), slice(0, 1))]
+    return both[: 1 + number % 2]
+
+
+def steps(trainer, numbers):
+    """The first of all steps trains the head alone, as the first of a run do."""
+    found = []
+    for number in numbers:
+        frozen = "feature_encoder" if number else "base_model"
+        trainer.set_trainable(trainable_names(trainer.config, "ForCTC", frozen=frozen))
+        found.append(trainer.fetch(trainer.step(shares(batches_of(number), trainer.process), number, VALUES)))
+    return found
+
+
+def weights(trainer):
+    params, _ = trainer._own()
+    return {name: np.asarray(array) for name, array in params.items()}
+
+
+def pretraining(fsdp):
+    """Metrics of a step whose distractors lie in other rows of the same process."""
+    trainer = make(fsdp, "ForPreTraining")
+    index, count = trainer.process
+    frames = trainer.config.num_frames(cases.SAMPLES)
+    parts = [cases.pretraining_batch(trainer.config, rows=4, seed=seed) for seed in range(2)]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole["sampled_negative_indices"][4:] += 4 * frames
+    noise = np.random.default_rng(5).gumbel(size=(8, frames, trainer.config.num_codevector_groups,
+                                                  trainer.config.num_codevectors_per_group))  # fmt: skip
+    whole["gumbel_noise"] = noise.astype(np.float32)
+    own = whole if count == 1 else {**parts[index], "gumbel_noise": whole["gumbel_noise"][4 * index : 4 * index + 4]}
+    values = StepValues(0.01, float(whole["mask_time_indices"].sum()), gumbel_temperature=1.5)
+    return trainer.fetch(trainer.step([own], 0, values))
+
+
+def main(folder, fsdp):
+    index, count = distributed.join_processes()
+    trainer = make(fsdp)
+    assert trainer.process == (index, count)
+    found = steps(trainer, range(3))
+    leaf = trainer.params["wav2vec2.encoder.layers.0.feed_forward.intermediate_dense.weight"]
+    assert leaf.addressable_shards[0].data.size * fsdp == leaf.size
+    written = trainer.save_state(folder / "state")
+    found += steps(trainer, [3])
+    written()
+    given = cases.rows_of(cases.batch(), slice(index, None, count))
+    evaluation = trainer.add_up(trainer.evaluate(given)["loss"])
+    logits = trainer.logits({"input_values": given["input_values"]})
+    bad = shares(batches_of(4), trainer.process)
+    before = weights(trainer)
+    if index == 0:
+        bad[0]["input_values"][0, 0] = np.nan
+    assert trainer.fetch(trainer.step(bad, 4, VALUES))["refused"] == 1  # in all, though one process alone has met it
+    assert all(np.array_equal(before[name], array) for name, array in weights(trainer).items())
+    pretrained = pretraining(fsdp)
+    save_file(
+        {
+            **before,
+            "losses": np.array([one["loss"] for one in found]),
+            "norms": np.array([one["gradient_norm"] for one in found]),
+            "counts": np.array([one["count"] for one in found]),
+            "evaluation": np.array(evaluation),
+            "logits": np.stack(logits),
+            "pretraining": np.array([pretrained[name] for name in sorted(pretrained)]),
+        },
+        folder / f"result-{index}.safetensors",
+    )
+    trainer.save_pretrained(folder / "model")
+    trainer.load_state(folder / "state")
+    again = steps(trainer, [3])
+    assert again == found[3:], "a state restores everything"
+    assert all(np.array_equal(before[name], array) for name, array in weights(trainer).items())
+    trainer.close()
+
+
+def restore(folder, fsdp):
+    """Take over the state of other devices; what it holds, as it was written."""
+    trainer = make(fsdp)
+    trainer.set_trainable(trainable_names(trainer.config, "ForCTC", frozen="feature_encoder"))
+    trainer.load_state(folder / "state")
+    arrays = {name: np.asarray(array) for name, array in trainer._named().items()}
+    save_file(arrays, folder / f"restored-{len(jax.devices())}.safetensors")
+
+
+if __name__ == "__main__":
+    (restore if sys.argv[3:] else main)(Path(sys.argv[1]), int(sys.argv[2]))
