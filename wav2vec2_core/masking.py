@@ -100,10 +100,15 @@ def count_negatives(negatives: np.ndarray) -> np.ndarray:
         (batch, frames, frames) uint8, or int32 for more than 255 distractors; rows of unmasked frames mean nothing.
     """
     batch, frames, drawn = negatives.shape
-    counts = np.zeros((batch, frames, frames), np.uint8 if drawn < 256 else np.int32)
+    counts = np.zeros((batch, frames, frames), count_type(drawn))
     rows = np.arange(batch)[:, None, None], np.arange(frames)[:, None]
     np.add.at(counts, (*rows, negatives % frames), 1)
     return counts
+
+
+def count_type(num_negatives: int) -> type:
+    """The type of counts of so many distractors."""
+    return np.uint8 if num_negatives < 256 else np.int32
 
 
 def layer_keep(num_layers: int, layerdrop: float, generator: np.random.Generator) -> np.ndarray:

@@ -54,6 +54,26 @@ def epoch_steps(lengths: Sequence[int], limit: int, micro_limit: int, seed: int,
     moved = np.asarray(lengths, float) * generator.uniform(1 - _JITTER, 1 + _JITTER, len(lengths))
     order = [int(index) for index in np.argsort(moved, kind="stable")]
     buckets = similar_lengths([next_of_few(length) for length in lengths], min(limit, micro_limit), order)
+    return _collected(buckets, lengths, limit, generator)
+
+
+def equal_steps(lengths: Sequence[int], limit: int, micro_limit: int, seed: int, epoch: int) -> list[list[list[int]]]:
+    """The same with micro-batches of exactly equal lengths, in a new order in each epoch; arguments as there."""
+    generator = np.random.default_rng((seed, epoch, 0, 0, _ORDER_OF_EPOCH))
+    groups: dict[int, list[int]] = {}
+    for index in generator.permutation(len(lengths)):
+        groups.setdefault(lengths[index], []).append(int(index))
+    buckets: list[list[int]] = []
+    for length, group in sorted(groups.items()):
+        rows = max(1, min(limit, micro_limit) // length)
+        buckets += [group[first : first + rows] for first in range(0, len(group), rows)]
+    return _collected(buckets, lengths, limit, generator)
+
+
+def _collected(
+    buckets: Sequence[list[int]], lengths: Sequence[int], limit: int, generator: np.random.Generator
+) -> list[list[list[int]]]:
+    """Micro-batches in any order, as many in a step as fit into ``limit`` samples."""
     steps: list[list[list[int]]] = []
     filled = 0
     for number in generator.permutation(len(buckets)):
@@ -72,3 +92,9 @@ def next_of_few(length: int) -> int:
     """The next larger of few lengths, at most an eighth longer: for frameworks that compile a step for every shape."""
     grid = 1 << max(0, length.bit_length() - 4)
     return -(-length // grid) * grid
+
+
+def previous_of_few(length: int) -> int:
+    """The next smaller of few lengths, at most an eighth shorter."""
+    grid = 1 << max(0, length.bit_length() - 4)
+    return length // grid * grid

@@ -66,7 +66,7 @@ def unpad_scores(scores: np.ndarray, waveforms: Sequence[np.ndarray], config: Wa
 
 
 #: Distinguishes the kinds of draws from one seed: the last number of their entropy.
-_MASKS, _LAYERS = 2, 3
+MASKS, LAYERS = 2, 3
 
 
 def training_batch(
@@ -102,7 +102,7 @@ def training_batch(
     frames = [config.num_frames(len(waveform), add_adapter=False) for waveform in waveforms]
     width = config.num_frames(values.shape[1], add_adapter=False)
     drawn = [
-        _draw_masks(config, count, np.random.default_rng((seed, step, row, 0, _MASKS)))
+        draw_masks(config, count, np.random.default_rng((seed, step, row, 0, MASKS)))
         for count, row in zip(frames, rows, strict=True)
     ]
     if config.apply_spec_augment and config.mask_time_prob > 0:
@@ -113,13 +113,13 @@ def training_batch(
         features = [feature for _, feature in drawn]
         batch["mask_feature_indices"] = np.array(features, bool).reshape(len(drawn), config.hidden_size)
     if config.layerdrop > 0:
-        generator = np.random.default_rng((seed, step, 0, 0, _LAYERS))
+        generator = np.random.default_rng((seed, step, 0, 0, LAYERS))
         batch["layer_keep"] = layer_keep(config.num_hidden_layers, config.layerdrop, generator)
     return batch
 
 
-def _draw_masks(config: Wav2Vec2Config, frames: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Masked frames (frames,) and features (hidden,) of one row."""
+def draw_masks(config: Wav2Vec2Config, frames: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Masked frames (frames,) and features (hidden,) of one row, as a configuration says."""
     time = time_mask(
         [frames],
         frames,

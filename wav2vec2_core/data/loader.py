@@ -32,8 +32,8 @@ class StepData:
     """The data of one process for one optimizer update.
 
     number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: what the sum of losses is
-    divided by; seconds: of audio; names: of the rows, for messages; these three of all processes together.
-    unreadable: why rows of this process are silence without labels.
+    divided by; seconds: of audio; names: of the rows, for messages; frames: of ``seconds``; these four of all
+    processes together. unreadable: why rows of this process are silence without labels.
     """
 
     number: int
@@ -43,10 +43,11 @@ class StepData:
     seconds: float
     names: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
+    frames: int = 0
 
 
-class Loader:
-    """Rows of the data as steps of training.
+class Steps:
+    """Rows of the data as steps of training: what loaders have in common.
 
     The position in the data is the number of the step. Iterating gives the steps from there on, without an end;
     ``get_state`` and ``set_state`` keep it for a resume.
@@ -60,7 +61,6 @@ class Loader:
         rows: Sequence[Row],
         feature_extractor: Wav2Vec2FeatureExtractor,
         config: Wav2Vec2Config,
-        labels: Labels,
         *,
         batch_seconds: float,
         micro_batch_seconds: float,
@@ -75,13 +75,12 @@ class Loader:
             rows: checked, as ``check_rows`` returns them.
             feature_extractor: of the model.
             config: of the model; its masking and layer drop are drawn.
-            labels: of the rows.
             batch_seconds: audio of one update, over all processes and micro-batches.
             micro_batch_seconds: audio that is computed at once, with its padding.
             seed: of the order and of every draw.
             process: index and number of processes; each is given its share of every micro-batch, padded and filled up
                 to one shape in all of them.
-            few_shapes: see ``training_batch``.
+            few_shapes: let few shapes of micro-batches occur: for frameworks that compile a step for each.
             most_unreadable: rows that may become unreadable during the run; they are silence without labels, which
                 adds nothing to a loss. One more is an ``AudioError``.
 
@@ -92,11 +91,12 @@ class Loader:
             raise InputError("there are no rows to train on: check the manifest with wav2vec2 data check")
         if not 0 <= process[0] < process[1]:
             raise InputError(f"process={process} must be an index from 0 and the number of processes above it")
-        self.rows, self.extractor, self.config, self.labels = tuple(rows), feature_extractor, config, labels
+        self.rows, self.extractor, self.config = tuple(rows), feature_extractor, config
         self.seed, self.process, self.few_shapes = seed, process, few_shapes
         self.most_unreadable = most_unreadable
         self.unreadable: dict[int, str] = {}
         self._position = 0
+        self._lengths = [row.samples for row in rows]  # that are computed of each
         self._rate = feature_extractor.sampling_rate
         self._limits = round(batch_seconds * self._rate), round(micro_batch_seconds * self._rate)
         self._first = [0]  # number of the first step of each epoch that was asked for, and of the one after
@@ -115,10 +115,11 @@ class Loader:
         everyone = [row for bucket in buckets for row in bucket]
         unreadable: list[str] = []
         micro = tuple(self._batch(bucket, number, unreadable) for bucket in buckets)
-        seconds = sum(self.rows[row].samples for row in everyone) / self._rate
+        seconds = sum(self._lengths[row] for row in everyone) / self._rate
         names = tuple(name_of(self.rows[row].utterance) for row in everyone)
-        targets = sum(self.labels.count(self.rows[row]) for row in everyone)
-        return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable))
+        targets = sum(self._targets(bucket, number) for bucket in buckets)
+        frames = sum(self.config.num_frames(self._lengths[row], add_adapter=False) for row in everyone)
+        return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable), frames)
 
     def steps(self, first: int, end: int | None = None) -> Generator[StepData]:
         """The steps from ``first`` up to ``end``, if there is one, read ahead in threads. Raises ``AudioError``."""
@@ -160,12 +161,59 @@ class Loader:
 
     def _plan(self, epoch: int) -> list[list[list[int]]]:
         if self._planned[0] != epoch:
-            lengths = [row.samples for row in self.rows]
-            self._planned = epoch, epoch_steps(lengths, *self._limits, self.seed, epoch)
+            self._planned = epoch, self._steps_of(epoch)
         return self._planned[1]
+
+    def _steps_of(self, epoch: int) -> list[list[list[int]]]:
+        """The rows of every micro-batch of every step of an epoch."""
+        raise NotImplementedError
+
+    def _targets(self, bucket: Sequence[int], step: int) -> int:
+        """What a micro-batch adds to the number that the sum of losses is divided by."""
+        raise NotImplementedError
 
     def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
         """This process's share of a micro-batch, of the same shape in all processes; adds to ``unreadable``."""
+        raise NotImplementedError
+
+    def _waveforms(self, share: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
+        """The waveforms of rows, and the places among them of those that are silence. Raises ``AudioError``."""
+        waveforms: list[np.ndarray] = []
+        silent: list[int] = []
+        for number, found in zip(share, decoded([self.rows[row] for row in share], self.extractor), strict=True):
+            if isinstance(found, AudioError):
+                self.unreadable[number] = str(found)
+                if len(self.unreadable) > self.most_unreadable:
+                    some = f"; {len(self.unreadable)} rows are so by now" if self.most_unreadable else ""
+                    raise AudioError(f"{found} (it could be read when the data were checked{some})") from found
+                silent.append(len(waveforms))
+                found = np.zeros(self.rows[number].samples, np.float32)
+            waveforms.append(found)
+        return waveforms, silent
+
+
+class Loader(Steps):
+    """Rows with labels as steps of training."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        config: Wav2Vec2Config,
+        labels: Labels,
+        **options: Any,
+    ) -> None:
+        """``labels``: of the rows; others as of ``Steps``."""
+        super().__init__(rows, feature_extractor, config, **options)
+        self.labels = labels
+
+    def _steps_of(self, epoch: int) -> list[list[list[int]]]:
+        return epoch_steps(self._lengths, *self._limits, self.seed, epoch)
+
+    def _targets(self, bucket: Sequence[int], step: int) -> int:
+        return sum(self.labels.count(self.rows[row]) for row in bucket)
+
+    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
         share, rows_of_each = dealt(bucket, self.process)
         waveforms, silent = self._waveforms(share)
         unreadable += [self.unreadable[share[position]] for position in silent]
@@ -183,21 +231,6 @@ class Loader:
         labels = dealt(self.labels.array(rows, frames, few_shapes=self.few_shapes), self.process)[0]
         labels[silent] = _NO_LABEL
         return filled_batch(batch | {"labels": labels}, rows_of_each)
-
-    def _waveforms(self, share: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
-        """The waveforms of rows, and the places among them of those that are silence. Raises ``AudioError``."""
-        waveforms: list[np.ndarray] = []
-        silent: list[int] = []
-        for number, found in zip(share, decoded([self.rows[row] for row in share], self.extractor), strict=True):
-            if isinstance(found, AudioError):
-                self.unreadable[number] = str(found)
-                if len(self.unreadable) > self.most_unreadable:
-                    some = f"; {len(self.unreadable)} rows are so by now" if self.most_unreadable else ""
-                    raise AudioError(f"{found} (it could be read when the data were checked{some})") from found
-                silent.append(len(waveforms))
-                found = np.zeros(self.rows[number].samples, np.float32)
-            waveforms.append(found)
-        return waveforms, silent
 
 
 def dealt(rows: Any, process: tuple[int, int]) -> tuple[Any, int]:
