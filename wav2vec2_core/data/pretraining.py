@@ -35,9 +35,8 @@ class LongEnough:
         """The row, or why it is too short."""
         frames, span = self.config.num_frames(previous_of_few(samples), add_adapter=False), self.config.mask_time_length
         if samples < self.shortest_samples:
-            return None, Finding(
-                utterance, TOO_SHORT_TO_MASK, f"it has {samples} samples of at least {self.shortest_samples}"
-            )
+            detail = f"it has {samples} samples of at least {self.shortest_samples} (data.shortest_seconds)"
+            return None, Finding(utterance, TOO_SHORT_TO_MASK, detail)
         if frames <= span:
             detail = f"its {frames} frames are too few to mask a span of {span} (model.mask_time_length)"
             return None, Finding(utterance, TOO_SHORT_TO_MASK, detail)
@@ -69,13 +68,19 @@ class PretrainingLoader(Steps):
                 number of rows for each length.
 
         Raises:
-            InputError: as ``Steps``, or the configuration may leave a row without a masked frame.
+            InputError: as ``Steps``, or masks would leave a row without a masked frame.
         """
         super().__init__(rows, feature_extractor, config, **options)
         if config.mask_time_min_masks < 1:
             raise InputError(
                 f"mask_time_min_masks={config.mask_time_min_masks} may leave an utterance without a masked frame: "
                 "set it to 1 or more"
+            )
+        frames = config.num_frames(previous_of_few(longest_samples), add_adapter=False)
+        if frames <= config.mask_time_length:
+            raise InputError(
+                f"crops of {longest_samples} samples have {frames} frames, too few to mask a span of "
+                f"{config.mask_time_length} (mask_time_length): make them longer"
             )
         self._lengths = [previous_of_few(min(row.samples, longest_samples)) for row in rows]
 

@@ -125,7 +125,9 @@ def test_rows_without_room_for_a_span(checked, tmp_path):
     assert set(found.reasons) == {TOO_SHORT_TO_MASK}
     assert "frames are too few to mask a span of 60 (model.mask_time_length)" in found.findings[0].detail
     assert all(CONFIG.num_frames(previous_of_few(row.samples)) > 60 for row in found.rows)
-    for step in loader(found.rows, config).steps(0, 9):
+    with pytest.raises(InputError, match="crops of 20000 samples have 57 frames, too few to mask a span of 60"):
+        loader(found.rows, config)
+    for step in loader(found.rows, config, longest_samples=40_000).steps(0, 9):
         assert step.targets >= 60 * len(step.names)
     shortest = LongEnough(CONFIG, 24_000)
     found = check_rows([row.utterance for row in checked.rows], shortest, CONFIG, 16_000)
