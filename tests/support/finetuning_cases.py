@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 from model_cases import QUIET, TINY
+from random_models import FAMILIES, make_folder
 
-from wav2vec2_core.checkpoint import Checkpoint
+from wav2vec2_core.checkpoint import Checkpoint, adapter_table, open_checkpoint, open_model, read_adapter
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.training.recipe import read_recipe
 from wav2vec2_core.training.steps import StepValues
+from wav2vec2_core.training.tasks import OpenedModel
+from wav2vec2_core.training.tasks.ctc_start import choose_start
 
 # No masks: what a batch does not hold, a model draws by itself, and not from the number of the step.
 CONFIG = Wav2Vec2Config(
@@ -70,3 +73,36 @@ def check_new_head(finetuning, folder):
     new = {name: row for name, row in table.items() if name.startswith("lm_head")}
     for name, array in initial_values(new, 5):
         assert np.array_equal(found[name], array), name
+
+
+def check_adapter_of_a_new_language(finetuning, folder):
+    """Adapters and head start with the values of the seed and alone change; the result is saved as an adapter."""
+    fields = {**QUIET, **FAMILIES["mms"], "mask_time_prob": 0.0}
+    make_folder(folder / "mms", vocabulary=None, **fields)
+    source = open_model(folder / "mms")
+    opened = OpenedModel(source, Wav2Vec2Config.from_source(source), open_checkpoint(source), seed=5)
+    start = choose_start(opened, ["abc"], adapter="xyz")
+    recipe = read_recipe("1h").changed(["seed=5"])
+    trainer = finetuning.new_trainer(start.checkpoint, start.config, recipe, head="ForCTC")
+    before = parameters(trainer, folder / "before")
+    new = adapter_table(start.config, "ForCTC")
+    given = dict(initial_values(new, 5))
+    for name, array in before.items():
+        expected = given[name] if name in new else opened.checkpoint.read(name)
+        assert np.array_equal(array, expected), name
+    trainer.set_trainable(trainable_names(start.config, "ForCTC", frozen=start.frozen))
+    generator = np.random.default_rng(0)
+    for number in range(2):
+        batch = {
+            "input_values": generator.standard_normal((2, 1500), np.float32),
+            "labels": generator.integers(5, 8, (2, 6), np.int32),
+        }
+        trainer.step([batch], number, StepValues(1e-3, 2.0))
+    after = parameters(trainer, folder / "after")
+    start.save(folder / "after")
+    written = open_checkpoint(open_model(folder / "after"))
+    adapter = read_adapter(open_model(folder / "after"), "xyz")
+    assert set(adapter.shapes) == set(new)
+    for name, array in after.items():
+        assert np.array_equal(array, before[name]) == (name not in new), name
+        assert name not in new or np.array_equal(adapter.read(name), written.read(name)), name

@@ -1,7 +1,14 @@
 """Trainers for fine-tuning, from the files of a model."""
 
 import pytest
-from finetuning_cases import CONFIG, check_new_head, check_resume, make_steps, trainer_of
+from finetuning_cases import (
+    CONFIG,
+    check_adapter_of_a_new_language,
+    check_new_head,
+    check_resume,
+    make_steps,
+    trainer_of,
+)
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.errors import InputError
@@ -16,6 +23,10 @@ def test_a_run_goes_on_from_its_state(tmp_path, frozen):
 
 def test_a_new_head_has_the_values_of_the_seed(tmp_path):
     check_new_head(finetuning, tmp_path)
+
+
+def test_the_adapter_of_a_new_language(tmp_path):
+    check_adapter_of_a_new_language(finetuning, tmp_path)
 
 
 def losses_in(dtype):
