@@ -29,10 +29,30 @@ def test_rows_that_would_be_left_out_are_named_by_reason_and_the_exit_code_is_1(
     assert "note: no --model given" in err
     assert lines[0].startswith("6 rows, 2 to train on, ")
     assert lines[1] == "unknown letters: 2 rows"
-    assert f"  {tmp_path}/2.wav: Z (the vocabulary is in lower case) in 'Zero'" in lines
+    assert f"  {tmp_path}/2.wav: Z (the vocabulary is in lower case: use --case lower) in 'Zero'" in lines
     assert "unreadable: 1 row" in lines
     assert any("gone.wav does not exist" in line for line in lines)
     assert "no text: 1 row" in lines
+
+
+def test_letters_of_the_texts_are_reported_and_known(command, tmp_path):
+    manifest = write_tones(tmp_path, 3)
+    manifest.write_text(manifest.read_text().replace('"text": "', '"text": "Ω, '))
+    code, out, err = command("data", "check", manifest, "--model", EMBEDDED_MODEL)
+    assert code == 1
+    assert "unknown letters: 3 rows" in out
+    code, out, err = command("data", "check", manifest, "--model", EMBEDDED_MODEL, "--vocabulary", "text")
+    assert code == 0
+    assert out.startswith("3 rows, 3 to train on, ")
+    assert "note: vocabulary: punctuation among the letters: , (3); " in err
+    assert "note: vocabulary: seen 3 times: , in 'Ω, " in err
+    manifest.write_text(manifest.read_text().replace("Ω, ", "").upper().replace("AUDIO_FILEPATH", "audio_filepath")
+                        .replace("TEXT", "text").replace(".WAV", ".wav"))  # fmt: skip
+    assert command("data", "check", manifest, "--model", EMBEDDED_MODEL)[0] == 1
+    assert command("data", "check", manifest, "--model", EMBEDDED_MODEL, "--case", "lower")[0] == 0
+    code, out, err = command("data", "check", manifest, "--task", "pretrain", "--case", "lower")
+    assert (code, out) == (1, "")
+    assert err.endswith("error: --vocabulary and --case mean nothing to --task pretrain: leave them out\n")
 
 
 def test_a_manifest_that_is_none_is_one_line(command, tmp_path):

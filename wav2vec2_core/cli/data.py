@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wav2vec2_core.cli.options import ModelName, Offline
+from wav2vec2_core.cli.options import Case, ModelName, Offline, Vocabulary
 
 if TYPE_CHECKING:
     from wav2vec2_core.config import Wav2Vec2Config
     from wav2vec2_core.data.checking import Checked, Checker
+    from wav2vec2_core.data.labels import TextLabels
     from wav2vec2_core.data.manifest import Utterance
     from wav2vec2_core.source import ModelSource
 
@@ -48,6 +49,8 @@ def check(
     column: Annotated[
         str | None, typer.Option(help="Of classes (label), stretches (segments) or speakers (speaker).")
     ] = None,
+    vocabulary: Vocabulary = None,
+    case: Case = "keep",
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
     offline: Offline = False,
 ) -> None:
@@ -61,6 +64,7 @@ def check(
     from wav2vec2_core.config import Wav2Vec2Config
     from wav2vec2_core.data.checking import check_rows
     from wav2vec2_core.data.opening import open_rows
+    from wav2vec2_core.errors import InputError
     from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
     from wav2vec2_core.source import open_model
     from wav2vec2_core.transcription import EMBEDDED_MODEL
@@ -71,7 +75,12 @@ def check(
     config = Wav2Vec2Config.from_source(source)
     rate = Wav2Vec2FeatureExtractor.from_source(source).sampling_rate
     rows = open_rows(data)
-    checker = _checker(task, column, source, config, rows)
+    if task == _Task.ctc and column is None:
+        checker = _letters(source, config, rows, vocabulary, case)
+    elif vocabulary is None and case == "keep":
+        checker = _checker(task, column, source, config, rows)
+    else:
+        raise InputError(f"--vocabulary and --case mean nothing to --task {task.value}: leave them out")
     with stoppable(), row_progress("reading", len(rows)) as progress:
         checked = check_rows(rows, checker, config, rate, progress=progress)
     if as_json:
@@ -85,26 +94,35 @@ def check(
 def _checker(
     task: _Task, column: str | None, source: ModelSource, config: Wav2Vec2Config, rows: list[Utterance]
 ) -> Checker:
-    """What the rows must have besides sound. Raises ``InputError``."""
+    """What the rows must have besides sound, where that is no text. Raises ``InputError``."""
     from wav2vec2_core.checkpoint import open_checkpoint
     from wav2vec2_core.data.checking import SoundAlone
-    from wav2vec2_core.data.labels import TextLabels
     from wav2vec2_core.errors import InputError
-    from wav2vec2_core.processing import Wav2Vec2Processor
     from wav2vec2_core.training.tasks import Classification, FrameClassification, OpenedModel, SpeakerRecognition
 
     if task in (_Task.ctc, _Task.pretrain):
         if column is not None:
             raise InputError(f"--column {column[:100]!r} means nothing to --task {task.value}: leave it out")
-        return (
-            SoundAlone()
-            if task == _Task.pretrain
-            else TextLabels(Wav2Vec2Processor.from_source(source).tokenizer, config)
-        )
+        return SoundAlone()
     kinds = {_Task.classify: Classification, _Task.frames: FrameClassification, _Task.xvector: SpeakerRecognition}
     kind = kinds[task]
     opened = OpenedModel(source, config, open_checkpoint(source))
     return (kind() if column is None else kind(column)).prepare(opened, rows).labels
+
+
+def _letters(
+    source: ModelSource, config: Wav2Vec2Config, rows: list[Utterance], vocabulary: str | None, case: str
+) -> TextLabels:
+    """What texts must be; says on stderr what there is to say of their letters. Raises ``InputError``."""
+    from wav2vec2_core.checkpoint.head_resizing import for_vocabulary
+    from wav2vec2_core.cli.console import print_notes
+    from wav2vec2_core.data.labels import TextLabels
+    from wav2vec2_core.training.tasks.ctc_start import choose_tokenizer
+
+    texts = (row.text or "" for row in rows)
+    own, tokenizer, notes = choose_tokenizer(source, texts, vocabulary=vocabulary, case=case)
+    print_notes(notes)
+    return TextLabels(tokenizer, config if tokenizer is own else for_vocabulary(config, tokenizer), case)
 
 
 def _print_checked(checked: Checked) -> None:

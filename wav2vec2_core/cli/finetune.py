@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2_core.cli.options import Case, Vocabulary
 from wav2vec2_core.cli.run_options import RunOptions, with_run_options
 from wav2vec2_core.cli.run_progress import say, watching
 
@@ -80,17 +81,8 @@ def _train_ctc(task: CTC, options: RunOptions) -> None:
 @app.command()
 @with_run_options(_train_ctc)
 def ctc(
-    vocabulary: Annotated[
-        str | None,
-        typer.Option(
-            metavar="model|text|FILE",
-            help="The model's own letters, those of the training texts, or those of a vocab.json; by default the "
-            "model's own where it has some. Letters that the model knows keep their outputs.",
-        ),
-    ] = None,
-    case: Annotated[
-        str, typer.Option(metavar="keep|lower|upper", help="Case of the texts, to learn and to score.")
-    ] = "keep",
+    vocabulary: Vocabulary = None,
+    case: Case = "keep",
     adapter: Annotated[
         str | None,
         typer.Option(

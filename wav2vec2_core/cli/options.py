@@ -64,6 +64,15 @@ LowerCase = Annotated[bool, typer.Option("--lower-case", help="Compare without r
 RemovePunctuation = Annotated[
     bool, typer.Option("--remove-punctuation", help="Compare without punctuation, apostrophes in words excepted.")
 ]
+Vocabulary = Annotated[
+    str | None,
+    typer.Option(
+        metavar="model|text|FILE",
+        help="The model's own letters, those of the training texts, or those of a vocab.json; by default the model's "
+        "own where it has some. Letters that the model knows keep their outputs.",
+    ),
+]
+Case = Annotated[str, typer.Option(metavar="keep|lower|upper", help="Case of the texts, to learn and to score.")]
 MaxLineWidth = Annotated[int | None, typer.Option(help="Characters of a line of srt and vtt.")]
 MaxLineCount = Annotated[int | None, typer.Option(help="Lines of a caption.")]
 MaxWordsPerLine = Annotated[int | None, typer.Option(help="Words of a caption.")]

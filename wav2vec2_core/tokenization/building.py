@@ -68,7 +68,9 @@ class TextVocabulary:
         """A report: how many letters there are, and which of them are worth a look before a model learns them."""
         yield f"{len(self.counts)} letters in {self.texts} texts"
         for name, categories, remedy in _KINDS:
-            found = {c: count for c, count in self.counts.items() if unicodedata.category(c).startswith(categories)}
+            found = {
+                c: self.counts[c] for c in self.counts if unicodedata.category(c).startswith(categories) and c != "'"
+            }
             if found:
                 yield f"{name} among the letters: {_listed(found)}; {remedy}"
         both = {c: count for c, count in self.counts.items() if c.lower() != c and c.lower() in self.counts}

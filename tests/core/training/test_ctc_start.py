@@ -243,7 +243,10 @@ def test_languages_that_cannot_be_trained(mms, options, message):
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("large", r"adapter_attn_dim=16\)\.save_pretrained"), ("base", "they need do_stable_layer_norm=True")],
+    [
+        ("large", r"set adapter_attn_dim \(16 in MMS\) in the config.json"),
+        ("base", "they need do_stable_layer_norm=True"),
+    ],
 )
 def test_a_model_without_adapters_says_what_to_do(tmp_path, family, message):
     make_folder(tmp_path, **FAMILIES[family])

@@ -110,8 +110,7 @@ def choose_start(
     if adapter is not None:
         check_language(adapter)
         _check_adapters(source, config)
-    own = _own_tokenizer(source, adapter)
-    tokenizer, notes = _choose_tokenizer(source, own, texts, vocabulary, case, adapter)
+    own, tokenizer, notes = choose_tokenizer(source, texts, vocabulary=vocabulary, case=case, adapter=adapter)
     if adapter is not None:
         config, checkpoint, note = _with_adapter(source, config, checkpoint, adapter)
         notes.append(note)
@@ -141,15 +140,14 @@ def _own_tokenizer(source: ModelSource, language: str | None) -> Wav2Vec2CTCToke
     return Wav2Vec2CTCTokenizer.from_source(source, target_lang=language) if language in vocabulary else None
 
 
-def _choose_tokenizer(
-    source: ModelSource,
-    own: Wav2Vec2CTCTokenizer | None,
-    texts: Iterable[str],
-    vocabulary: str | None,
-    case: str,
-    adapter: str | None,
-) -> tuple[Wav2Vec2CTCTokenizer, list[str]]:
-    """The tokenizer to train with, and what to say of its vocabulary."""
+def choose_tokenizer(
+    source: ModelSource, texts: Iterable[str], *, vocabulary: str | None, case: str, adapter: str | None = None
+) -> tuple[Wav2Vec2CTCTokenizer | None, Wav2Vec2CTCTokenizer, list[str]]:
+    """The model's own tokenizer, the one to train with, and what to say of its vocabulary.
+
+    Arguments and errors are those of ``choose_start``.
+    """
+    own = _own_tokenizer(source, adapter)
     if vocabulary is None:
         vocabulary = TEXT if own is None else MODEL
     common = _common(source) if adapter is not None and source.find("vocab.json") is not None else {}
@@ -161,7 +159,7 @@ def _choose_tokenizer(
                 "training texts, or name a vocab.json"
             )
         if adapter is None or own.languages:
-            return own, []
+            return own, own, []
         tokens, notes = own.get_vocab(), []
     elif vocabulary == TEXT:
         special = [common[name] for name in _COMMON[:4] if common.get(name)] if common else SPECIAL
@@ -173,10 +171,10 @@ def _choose_tokenizer(
     if common["pad_token"] not in tokens:
         raise InputError(f"vocabulary {brief(vocabulary)} has no {common['pad_token']!r:.100}, the blank: add it")
     if adapter is None:
-        return Wav2Vec2CTCTokenizer(tokens, **common), notes
+        return own, Wav2Vec2CTCTokenizer(tokens, **common), notes
     languages = read_json(source.require("vocab.json")) if source.find("vocab.json") else {}
     nested = {**(languages if is_nested(languages) else {}), adapter: tokens}
-    return Wav2Vec2CTCTokenizer(nested, target_lang=adapter, **common), notes
+    return own, Wav2Vec2CTCTokenizer(nested, target_lang=adapter, **common), notes
 
 
 def _read_vocabulary(path: str, language: str | None) -> dict[str, int]:
@@ -216,7 +214,7 @@ def _check_adapters(source: ModelSource, config: Wav2Vec2Config) -> None:
     if has_attention_adapters(config):
         return
     remedy = (
-        "give it some with Wav2Vec2ForCTC.from_pretrained(MODEL, adapter_attn_dim=16).save_pretrained(FOLDER)"
+        "set adapter_attn_dim (16 in MMS) in the config.json of a copy of it"
         if config.do_stable_layer_norm
         else "they need do_stable_layer_norm=True, which this model was not trained with: use one of MMS"
     )
