@@ -12,6 +12,7 @@ from typing import Any
 
 from wav2vec2_core.data.loader import Loader, StepData
 from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.files import read_json, write_json
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.processes import is_first, number_of_first, text_of_first, wait_for_all
 from wav2vec2_core.training.recipe import Recipe
@@ -21,7 +22,7 @@ from wav2vec2_core.training.tasks.task import Scores
 
 #: How much a loss must fall until the next evaluation where learning has not begun.
 _LEAST_FALL = 0.01
-_STATE = "state"  # of the trainer, in the folder of a checkpoint
+_STATE, _DATA = "state", "data.json"  # of the trainer, and the position in the data, in the folder of a checkpoint
 
 
 def _forget(record: Any) -> None:
@@ -144,6 +145,7 @@ class Loop:
                 self._losses[1].append(record["loss"])
             self._refused += record.get("refused", [])[:1]
         if step > 0:
+            self.loader.set_state(read_json(self.folder.checkpoint(step) / _DATA))
             self._load(self.folder.checkpoint(step), step)
             note(f"going on after {step} updates")
         return step
@@ -156,19 +158,21 @@ class Loop:
         if is_first(self.trainer):
             self.folder.save(
                 made,
-                self._write,
+                lambda folder: self._write(folder, made),
                 scores=None if scores is None else scores.values,
                 ranking=None if scores is None else scores.ranking,
                 keep=self.recipe.checkpoints.keep,
             )
         else:
-            self._write(self.folder.path)
+            self._write(self.folder.path, made)
         wait_for_all(self.trainer)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, made: int) -> None:
         """Each process its files, into the folder that the first one names."""
         place = text_of_first(self.trainer, os.path.relpath(folder, self.folder.path))
         self.trainer.save_state(self.folder.path / place / _STATE)()
+        if is_first(self.trainer):
+            write_json(self.folder.path / place / _DATA, self.loader.get_state() | {"step": made})
         wait_for_all(self.trainer)
 
     def _trainable(self, step: int) -> frozenset[str]:

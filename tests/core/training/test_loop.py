@@ -56,11 +56,22 @@ class NumberTrainer:
 class Steps:
     """Data of two utterances a step."""
 
+    def __init__(self, data="these"):
+        self.data, self.taken = data, 0
+
+    def get_state(self):
+        return {"step": self.taken, "data": self.data}
+
+    def set_state(self, state):
+        if state["data"] != self.data:
+            raise InputError("the position is one in other data")
+        self.taken = state["step"]
+
     def steps(self, first, end):
         return (StepData(n, n // 4, ({},), 2, 3.0, (f"a{n}.wav", f"b{n}.wav")) for n in range(first, end))
 
 
-def loop(folder, trainer, *settings, rates=lambda: (0.5, 0.2), stuck=""):
+def loop(folder, trainer, *settings, rates=lambda: (0.5, 0.2), stuck="", data=None):
     recipe = read_recipe("1h").changed([
         "schedule.steps=10", "schedule.frozen=0.4", "evaluation.every=4", "checkpoints.every=3",
         "health.most_refused=2", *settings,
@@ -71,7 +82,7 @@ def loop(folder, trainer, *settings, rates=lambda: (0.5, 0.2), stuck=""):
         wer, cer = rates()
         return Scores({"wer": wer, "cer": cer}, (wer, cer), begun=wer < 0.9, stuck=stuck)
 
-    return Loop(trainer, Steps(), scores, recipe, run, head="ForCTC")
+    return Loop(trainer, Steps() if data is None else data, scores, recipe, run, head="ForCTC")
 
 
 def kinds(events):
@@ -129,6 +140,18 @@ def test_a_resume_begins_with_what_was_trained_at_its_checkpoint(tmp_path):
     trainer = NumberTrainer()
     list(loop(tmp_path / "run", trainer).events())
     assert trainer.trained == [HEAD_ALONE, BODY_TOO]  # of step 3 to load, of step 4 to go on
+
+
+def test_a_checkpoint_keeps_the_position_in_its_data_and_no_other_data_takes_it(tmp_path):
+    events = loop(tmp_path / "run", NumberTrainer()).events()
+    next(event for event in events if isinstance(event, Evaluated))
+    next(events)
+    events.close()
+    data, trainer = Steps(), NumberTrainer()
+    next(loop(tmp_path / "run", trainer, data=data).events())
+    assert data.taken == 4
+    with pytest.raises(InputError, match="the position is one in other data"):
+        next(loop(tmp_path / "run", NumberTrainer(), data=Steps("others")).events())
 
 
 def test_updates_without_a_finite_gradient_are_named_and_after_too_many_the_run_stops(tmp_path):
