@@ -97,8 +97,10 @@ class Trainer:
 
     def set_trainable(self, names: frozenset[str]) -> None:
         """Train these parameters from the next step on; the optimizer keeps what it knows of the others."""
+        before = self.model.trainable_names()
         self.model.set_trainable(names)
-        self._trace()
+        if self.model.trainable_names() != before:
+            self._trace()
 
     def step(self, micro: Sequence[Batch], number: int, values: StepValues) -> Handle:
         """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
