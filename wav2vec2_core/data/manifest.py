@@ -27,6 +27,7 @@ TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_t
 #: Kinds of manifests that can be written.
 KINDS = ("nemo", "csv", "tsv", "fairseq")
 _KIND_OF_SUFFIX = {".jsonl": "nemo", ".json": "nemo", ".ndjson": "nemo", ".csv": "csv", ".tsv": "tsv"}
+_MEANINGS = {*PATH_COLUMNS, *TEXT_COLUMNS, "offset", "duration"}  # of columns, which others may not take
 _MOST_DIGITS = 18  # of a number of samples: of 2 million years
 _FAIRSEQ_RATE = 16_000  # hertz; fairseq trains on nothing else
 
@@ -111,6 +112,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Iterator[Utterance]:
 def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance], kind: str | None = None) -> None:
     """Write a manifest; recordings in its folder or below are named relative to it, others by their full path.
 
+    Columns are written too, but not those of another path or text, and none to fairseq's.
+
     Args:
         path: the manifest. ``metadata.csv`` and ``metadata.jsonl`` are Hugging Face's: recordings are ``file_name``.
         utterances: in order.
@@ -125,12 +128,16 @@ def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]
     kind = kind or _KIND_OF_SUFFIX.get(path.suffix.lower())
     if kind not in KINDS:
         raise InputError(f"{path} as a manifest of kind {kind!r:.100} is unknown: use one of {', '.join(KINDS)}")
+    utterances = list(utterances)
+    stored = next((utterance for utterance in utterances if utterance.content is not None), None)
+    if stored is not None:
+        raise InputError(f"{stored.path} is no file of its own, and manifests name files: write it to one first")
     if kind == "fairseq":
-        _write_fairseq(path, list(utterances))
+        _write_fairseq(path, utterances)
         return
     rows = [_row(path, utterance) for utterance in utterances]
     if kind == "nemo":
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
         # Bytes of a name that are not UTF-8 become escapes of JSON, from which a reader has the same name back.
         write_text(path, lines.encode("utf-8", "backslashreplace").decode())
         return
@@ -138,7 +145,7 @@ def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]
     table = [columns, *([row.get(name, "") for name in columns] for row in rows)]
     if kind == "csv":
         content = io.StringIO()
-        cells = [[_utf8(path, str(value)) for value in row] for row in table]
+        cells = [[_utf8(path, _text(value)) for value in row] for row in table]
         csv.writer(content).writerows(cells)  # ends lines as RFC 4180 says, and so quotes both halves of that end
         write_text(path, content.getvalue())
     else:
@@ -288,9 +295,20 @@ def _seconds(value: Any, name: str, where: str) -> float | None:
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
+def to_json(value: Any) -> bytes:
+    """What a row says as JSON, keys in order; values that JSON does not have become lists or texts."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of another value: that of an array, otherwise its text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
 def _row(manifest: Path, utterance: Utterance) -> dict[str, Any]:
-    if utterance.content is not None:
-        raise InputError(f"{utterance.path} is no file of its own, and manifests name files: write it to one first")
     if manifest.stem == "metadata":
         name = "file_name"
     else:
@@ -302,7 +320,8 @@ def _row(manifest: Path, utterance: Utterance) -> dict[str, Any]:
         row["text"] = utterance.text
     if utterance.offset:
         row["offset"] = utterance.offset
-    return row
+    others = {key: value for key, value in utterance.columns.items() if key.strip().lower() not in _MEANINGS}
+    return row | others
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -311,10 +330,15 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _cell(manifest: Path, value: Any) -> str:
-    text = str(value)
+    text = _text(value)
     if any(mark in text for mark in "\t\n\r"):
         raise InputError(f"{text!r} holds a tab or a line break, which {manifest} cannot hold: write .csv or .jsonl")
     return _utf8(manifest, text)
+
+
+def _text(value: Any) -> str:
+    """A value for a table: a text as it is, nothing for ``None``, anything else as JSON."""
+    return value if isinstance(value, str) else "" if value is None else to_json(value).decode()
 
 
 def _utf8(manifest: Path, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from wav2vec2_core.audio.recording import is_address
 from wav2vec2_core.audio.selection import recordings_in
 from wav2vec2_core.data.folders import read_folder
-from wav2vec2_core.data.manifest import Utterance, read_manifest
+from wav2vec2_core.data.manifest import Utterance, read_manifest, to_json
 from wav2vec2_core.data.shards import COMPRESSED, INDEX, find_shards, read_index, read_shards
 from wav2vec2_core.data.tables import read_table
 from wav2vec2_core.errors import InputError, brief, listed
@@ -55,19 +54,6 @@ def digest_of(rows: Sequence[Utterance]) -> str:
 def name_of_source(source: str | os.PathLike[str] | Sequence[Any]) -> str:
     """What a source is called in messages and records."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else f"{len(source)} rows"
-
-
-def to_json(value: Any) -> bytes:
-    """What rows say as JSON, keys in order; values that JSON does not have become lists or texts."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of another value: that of an array, otherwise its text."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _open_path(name: str) -> list[Utterance]:

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wav2vec2_core.data.checking import name_of
-from wav2vec2_core.data.manifest import Utterance
-from wav2vec2_core.data.opening import digest_of, to_json
+from wav2vec2_core.data.manifest import Utterance, to_json
+from wav2vec2_core.data.opening import digest_of
 from wav2vec2_core.data.shards import INDEX, read_shards
 from wav2vec2_core.data.tar import Member
 from wav2vec2_core.errors import AudioError, InputError, OutputError

@@ -42,7 +42,7 @@ def find_shards(pattern: str) -> list[Path]:
     for path in found:
         if path.name.lower().endswith(COMPRESSED):
             raise InputError(f"{path} is compressed: unpack it to a plain .tar, whose files can be read by their place")
-        if path.suffix.lower() != ".tar":
+        if path.suffix.lower() != ".tar" or not path.is_file():
             raise InputError(f"{path} is no .tar: the pattern must match shards only")
     return found
 

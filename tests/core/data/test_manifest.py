@@ -183,6 +183,23 @@ def test_what_is_written_reads_back(tmp_path, name, rows):
     assert list(read_manifest(tmp_path / name)) == utterances
 
 
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv", "m.tsv"])
+def test_columns_are_written_too(tmp_path, name):
+    columns = {"label": "dog", "age": 3, "parts": [[0, 0.5, "a b"]], "vector": np.arange(2), "none": None}
+    others = {"sentence": "another text", "WAV": "another path", "offset": "far"}
+    rows = [Utterance(tmp_path / "1.wav", columns=columns | others), Utterance(tmp_path / "2.wav", "two")]
+    write_manifest(tmp_path / name, rows)
+    first, second = read_manifest(tmp_path / name)
+    assert (first.text or None, first.offset, first.path) == (None, 0.0, tmp_path / "1.wav")
+    if name == "m.jsonl":
+        assert first.columns == columns | {"vector": [0, 1]}
+        assert second.columns == {}
+    else:
+        texts = {"label": "dog", "age": "3", "parts": '[[0, 0.5, "a b"]]', "vector": "[0, 1]", "none": ""}
+        assert first.columns == texts
+        assert second.columns == dict.fromkeys(texts, "")
+
+
 def test_paths_below_the_manifest_are_relative(tmp_path):
     utterances = [Utterance(tmp_path / "a" / "1.wav"), Utterance(Path("/elsewhere/2.wav"))]
     write_manifest(tmp_path / "m.jsonl", utterances)
