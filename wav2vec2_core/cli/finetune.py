@@ -185,7 +185,9 @@ def _next(task: Task, model: Path, evaluation: str, backend: str) -> Iterator[st
     if task.name != "ctc":
         yield f"  wav2vec2 classify RECORDING --model {folder} --backend {backend}"
         return
-    language = f" --language {task.options()['adapter']}" if "adapter" in task.options() else ""
-    yield f"  wav2vec2 evaluate {manifest} --model {folder}{language} --backend {backend}"
+    options = task.options()
+    language = f" --language {options['adapter']}" if "adapter" in options else ""
+    case = " --lower-case" if "case" in options else ""
+    yield f"  wav2vec2 evaluate {manifest} --model {folder}{language}{case} --backend {backend}"
     yield f"  wav2vec2 transcribe RECORDING --model {folder}{language} --backend {backend}"
     yield f"  wav2vec2 lm build TEXT --output lm.arpa && wav2vec2 lm attach {folder} lm.arpa"
