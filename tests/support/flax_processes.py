@@ -58,7 +58,7 @@ def weights(trainer):
 
 def pretraining(fsdp):
     """Metrics of a step whose distractors lie in other rows of the same process."""
-    trainer = make(fsdp, "ForPreTraining")
+    trainer = make(fsdp, "ForPreTraining", apply_spec_augment=True, mask_feature_prob=0.0)
     index, count = trainer.process
     frames = trainer.config.num_frames(cases.SAMPLES)
     parts = [cases.pretraining_batch(trainer.config, rows=4, seed=seed) for seed in range(2)]
