@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,8 @@ from wav2vec2_core.checkpoint import open_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import training_batch
 from wav2vec2_core.parameters import trainable_names
-from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import open_model
+from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.training.finetuning import training_config
 from wav2vec2_core.training.recipe import read_recipe
 from wav2vec2_core.training.steps import StepValues, Trainer
@@ -52,6 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded", help="folder of a CTC model; the digits model by default")
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3.5)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -69,7 +69,9 @@ def main() -> None:
             times[name].append(float(ask(process)))
     for process in processes.values():
         process.communicate("\n")
-    print(f"{options.model}, {options.rows} x {options.seconds:g} s, one thread, {options.rounds} rounds")
+    print(
+        f"{options.model}, {options.rows} x {options.seconds:g} s, {options.dtype}, one thread, {options.rounds} rounds"
+    )
     best = min(names, key=lambda name: statistics.median(times[name]))
     for name in names:
         ratios = [one / other for one, other in zip(times[name], times[best], strict=True)]
@@ -83,7 +85,7 @@ def main() -> None:
 def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A process that makes a step for each line that it is sent."""
     command = [sys.executable, __file__, "--steps-of", name, "--model", options.model]
-    command += ["--rows", str(options.rows), "--seconds", str(options.seconds)]
+    command += ["--rows", str(options.rows), "--seconds", str(options.seconds), "--dtype", options.dtype]
     environment = {**os.environ, **ONE_THREAD}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -113,19 +115,19 @@ def serve(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> tuple[Trainer, dict[str, np.ndarray]]:
     """A trainer of a model with dropout everywhere, its convolutions frozen, and a batch of noise with some letters."""
-    folder = EMBEDDED if options.model == "embedded" else options.model
-    source = open_model(folder)
-    processor, checkpoint = Wav2Vec2Processor.from_source(source), open_checkpoint(source)
-    recipe = read_recipe("10min")
-    config = training_config(Wav2Vec2Config.from_source(source), checkpoint, processor, recipe)
-    config = config.replace(**dict.fromkeys(DROPOUTS, 0.1))
-    adam = {name: value for name, value in asdict(recipe.optimizer).items() if name != "clip"}
-    trainer = load_backend(options.steps_of).finetuning.new_trainer(checkpoint, config, seed=0, **adam)
+    source = open_model(EMBEDDED if options.model == "embedded" else options.model)
+    recipe = read_recipe("10min").changed(
+        [*(f"model.{name}=0.1" for name in DROPOUTS), f'compute.dtype="{options.dtype}"']
+    )
+    tokenizer, checkpoint = Wav2Vec2CTCTokenizer.from_source(source), open_checkpoint(source)
+    config = training_config(Wav2Vec2Config.from_source(source), recipe)
+    config = config.replace(pad_token_id=tokenizer.pad_token_id, ctc_loss_reduction="mean")
+    trainer = load_backend(options.steps_of).finetuning.new_trainer(checkpoint, config, recipe, head="ForCTC")
     trainer.set_trainable(trainable_names(config, "ForCTC", frozen="feature_encoder"))
     generator = np.random.default_rng(0)
-    waveforms = [generator.standard_normal(round(options.seconds * RATE), np.float32) for _ in range(options.rows)]
-    labels = [list(generator.integers(5, config.vocab_size, 12)) for _ in waveforms]
-    return trainer, training_batch(waveforms, labels, range(options.rows), config, seed=0, step=0)
+    waveforms = list(generator.standard_normal((options.rows, round(options.seconds * RATE)), np.float32))
+    labels = generator.integers(5, config.vocab_size, (options.rows, 12), np.int32)
+    return trainer, training_batch(waveforms, range(options.rows), config, seed=0, step=0) | {"labels": labels}
 
 
 if __name__ == "__main__":
