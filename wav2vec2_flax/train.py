@@ -264,6 +264,10 @@ class Trainer:
         """The sum of each number over all processes."""
         return distributed.add_up(numbers)
 
+    def asked_to_stop(self, made: int) -> bool:
+        """Whether one of several processes has been sent SIGTERM: all hear it after the same number of updates."""
+        return distributed.asked_to_stop(made)
+
     def save_state(self, folder: str | os.PathLike[str]) -> Callable[[], None]:
         """Write parameters and optimizer; returns what waits for it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -61,6 +62,8 @@ def _train(task: Task, options: RunOptions) -> None:
             for event in run.run(folder):
                 if show is not None:
                     show(event)
+    if run.stopped:
+        raise typer.Exit(128 + signal.SIGTERM)
     if not first:
         return
     best = folder.best()

@@ -50,6 +50,7 @@ class FineTuning:
         fresh: whether the model has no weights yet: those of the recipe's seed are made.
         process: index and number of processes.
         train, evaluation: the data, checked.
+        stopped: whether SIGTERM has ended ``run``.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class FineTuning:
             BackendError: the back end, or jiwer for error rates, is not installed.
         """
         self.process = join_processes(backend)
+        self.stopped = False
         self.recipe, self.task, self.model_name, self.device = recipe, task, str(model), device
         source = open_model(model, local_files_only=local_files_only)
         self.fresh = Path(source.name).is_dir() and not has_weights(source)
@@ -149,6 +151,8 @@ class FineTuning:
     def run(self, folder: RunFolder) -> Generator[Event]:
         """Make the updates that are left, then write the model and what belongs to it into ``folder.model``.
 
+        SIGTERM ends it after the update that it is at, with a checkpoint and without a model: ``stopped`` says so.
+
         Raises:
             InputError, AudioError, OutputError: see ``Loop.events``.
         """
@@ -163,10 +167,12 @@ class FineTuning:
             frozen=self._frozen,
         )
         yield from tracked(loop.events(), folder) if is_first(trainer) else loop.events()
-        loop.load_best()
-        trainer.save_pretrained(folder.model)
-        if is_first(trainer):
-            self.job.save(folder.model)
+        self.stopped = loop.stopped
+        if not self.stopped:
+            loop.load_best()
+            trainer.save_pretrained(folder.model)
+            if is_first(trainer):
+                self.job.save(folder.model)
         wait_for_all(trainer)
         trainer.close()
 

@@ -18,6 +18,7 @@ from wav2vec2_core.training.processes import is_first, number_of_first, text_of_
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
+from wav2vec2_core.training.stopping import stop_requests
 from wav2vec2_core.training.tasks.task import Scores
 
 #: How much a loss must fall until the next evaluation where learning has not begun.
@@ -79,7 +80,11 @@ Event = Update | Evaluated | Note
 
 
 class Loop:
-    """A run: its trainer, its data and its folder. ``events`` makes the updates."""
+    """A run: its trainer, its data and its folder. ``events`` makes the updates.
+
+    Attributes:
+        stopped: whether SIGTERM ended the run before its last update.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class Loop:
         self._rankings: list[tuple[float, ...]] = []  # of the evaluations so far
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
         self._refused: list[str] = []
+        self.stopped = False
 
     def events(self) -> Generator[Event]:
         """Make the updates that are left, from the newest checkpoint that verifies, or from the start.
@@ -117,8 +123,9 @@ class Loop:
             return
         data = self.loader.steps(first, self.recipe.schedule.steps)
         try:
-            with self.folder.recording() if is_first(self.trainer) else nullcontext(_forget) as write:
-                for event in self._updates(data, first):
+            recording = self.folder.recording() if is_first(self.trainer) else nullcontext(_forget)
+            with recording as write, stop_requests(self.trainer) as asked_to_stop:
+                for event in self._updates(data, first, asked_to_stop):
                     if not isinstance(event, Note):
                         write(event.to_dict())
                     yield event
@@ -179,7 +186,9 @@ class Loop:
         frozen = "base_model" if step < self.recipe.schedule.frozen_steps else self.frozen
         return trainable_names(self.trainer.config, self.head, frozen=frozen)
 
-    def _updates(self, steps: Generator[StepData], first: int) -> Generator[Event]:
+    def _updates(
+        self, steps: Generator[StepData], first: int, asked_to_stop: Callable[[int], bool]
+    ) -> Generator[Event]:
         schedule = self.recipe.schedule
         waiting: tuple[Any, StepData] | None = None  # the step that the device may still be at
         for data in steps:
@@ -192,11 +201,15 @@ class Loop:
             waiting = handle, data
             made = data.number + 1
             evaluating = made % self.recipe.evaluation.every == 0 or made == schedule.steps
-            if evaluating or made % self.recipe.checkpoints.every == 0:
+            self.stopped = asked_to_stop(made)
+            if evaluating or self.stopped or made % self.recipe.checkpoints.every == 0:
                 yield from self._fetched(*waiting)
                 waiting = None
                 scores = (yield from self._evaluated(made)) if evaluating else None
                 self._save(made, scores)
+                if self.stopped:
+                    yield Note(f"stopped by SIGTERM after {made} updates: the same command with --resume goes on")
+                    return
                 if evaluating and self._patience_is_over():
                     yield Note(f"stopping early: {self._stale()} evaluations without better scores")
                     return
