@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,20 +72,40 @@ def _errors(reference: list[str], hypothesis: list[str], *, characters: bool) ->
 
 
 def confidence_interval(errors: Sequence[Errors]) -> tuple[float, float] | None:
-    """The middle 95 % of the error rates of resampled test sets: as many utterances, drawn with replacement.
-
-    This is the bootstrap of Bisani and Ney (ICASSP 2004). ``None`` where all references are empty.
-    """
+    """The middle 95 % of the error rates of resampled test sets; ``None`` where all references are empty."""
     counts = np.array([(item.total, item.length) for item in errors], np.int64).reshape(-1, 2)
-    if counts[:, 1].sum() == 0:
-        return None
+
+    def rate(drawn: np.ndarray) -> float | None:
+        wrong, length = drawn @ counts
+        return wrong / length if length > 0 else None  # a test set of empty references has no rate
+
+    return resampled_interval(len(counts), rate)
+
+
+def resampled_interval(
+    count: int, statistic: Callable[[np.ndarray], float | None], *, resamples: int = _RESAMPLES
+) -> tuple[float, float] | None:
+    """The middle 95 % of a statistic of resampled test sets: as many utterances, drawn with replacement.
+
+    This is the bootstrap of Bisani and Ney (ICASSP 2004).
+
+    Args:
+        count: utterances.
+        statistic: of a test set, given how often each utterance is in it, (count,) int64; ``None`` if it has none.
+        resamples: test sets.
+
+    Returns:
+        The interval; ``None`` where no test set has a value.
+    """
     generator = np.random.default_rng(_SEED)
-    rates = []
-    for _ in range(_RESAMPLES):
-        wrong, length = counts[generator.integers(0, len(counts), len(counts))].sum(0)
-        if length > 0:  # a test set of empty references has no rate
-            rates.append(wrong / length)
-    low, high = np.quantile(rates, [0.025, 0.975])
+    found: list[float] = []
+    for _ in range(resamples if count else 0):
+        value = statistic(np.bincount(generator.integers(0, count, count), minlength=count))
+        if value is not None:
+            found.append(value)
+    if not found:
+        return None
+    low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -121,23 +141,26 @@ def _without_mark(text: str, position: int) -> str:
     return "" if category.startswith("P") else character
 
 
-def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
+def equal_error_rate(scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The error rate at the threshold where as large a share of equal pairs is refused as of others accepted.
 
     Args:
         scores: (pairs,), higher for pairs that are more alike.
         same: (pairs,) bool, whether the two are of one speaker.
+        weights: (pairs,), how often each pair counts; once where left out.
 
     Raises:
         InputError: one of the two kinds of pairs is missing.
     """
-    if same.all() or not same.any():
+    weights = np.ones(len(same)) if weights is None else weights
+    equal, other = weights[same].sum(), weights[~same].sum()
+    if equal == 0 or other == 0:
         raise InputError(
             f"{int(same.sum())} of {len(same)} pairs are of one speaker: an equal error rate needs both kinds, "
             "so at least two speakers with two recordings of one of them"
         )
     order = np.argsort(scores, kind="stable")
-    refused = np.cumsum(same[order]) / same.sum()  # with the threshold just above each score in turn
-    accepted = 1 - np.cumsum(~same[order]) / (~same).sum()
+    refused = np.cumsum((weights * same)[order]) / equal  # with the threshold just above each score in turn
+    accepted = 1 - np.cumsum((weights * ~same)[order]) / other
     at = int(np.argmin(np.abs(refused - accepted)))
     return float((refused[at] + accepted[at]) / 2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from wav2vec2_core.cli.options import Case, Vocabulary
 from wav2vec2_core.cli.run_options import RunOptions, with_run_options
@@ -19,59 +20,61 @@ from wav2vec2_core.cli.run_progress import say, watching
 if TYPE_CHECKING:
     from wav2vec2_core.data.checking import Checked
     from wav2vec2_core.training.finetuning import FineTuning
+    from wav2vec2_core.training.run_folder import RunFolder
     from wav2vec2_core.training.tasks import CTC, Task
 
 app = typer.Typer(name="finetune", help="Train a model on recordings with labels.", no_args_is_help=True)
+#: Of a language model, where ``--lm`` has no number.
+_ORDER = "3"
 
 
 def _train(task: Task, options: RunOptions) -> None:
-    """Train, or only try. Raises the errors of ``FineTuning``."""
-    from wav2vec2_core.cli.console import printable, stoppable
+    """Train, or only try; of several processes the first one speaks. Raises the errors of ``FineTuning``."""
+    from wav2vec2_core.cli.console import stoppable
     from wav2vec2_core.cli.progress import row_progress
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.training.finetuning import FineTuning
     from wav2vec2_core.training.processes import join_processes
     from wav2vec2_core.training.run_folder import RunFolder
-    from wav2vec2_core.training.tasks import Scores
 
     recipe, output = options.recipe(), options.output
     if output is None and not options.dry_run:
         raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
     first = join_processes(options.backend)[0] == 0
-    if options.dry_run and first:
-        print(recipe.to_toml())
-    with stoppable("the same command with --resume goes on"):
-        with row_progress("reading the data") if first else nullcontext() as progress:
+    with nullcontext() if first else _silence(), stoppable("the same command with --resume goes on"):
+        with row_progress("reading the data") as progress:
             run = FineTuning(
-                task, options.model, options.train, options.evaluation, recipe,
+                task, options.model, options.train, options.evaluation, recipe, test=options.test,
                 backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,
             )  # fmt: skip
-        if first:
-            _describe(run)
         if output is None or options.dry_run:
-            update = run.try_one_step()
-            if first:
-                print(
-                    f"one update: loss {update.loss:.4f}, gradient norm {update.gradient_norm:.4f}, "
-                    f"{update.seconds:.1f} s"
-                )
+            _try(run)
             return
+        _describe(run)
         make = RunFolder.resume if options.resume else RunFolder.start
         folder = make(output, run.configuration()) if first else RunFolder(output)
-        with watching(recipe.schedule.steps) if first else nullcontext() as show:
+        with watching(recipe.schedule.steps) as show:
             for event in run.run(folder):
-                if show is not None:
-                    show(event)
-    if run.stopped:
-        raise typer.Exit(128 + signal.SIGTERM)
-    if not first:
-        return
-    best = folder.best()
-    if best is not None and best.scores is not None:
-        scores = Scores(best.scores, best.ranking or ())
-        print(f"{scores} on {options.evaluation} after {best.step} updates")
-    for line in _next(task, folder.model, options.evaluation, options.backend):
-        print(printable(line))
+                show(event)
+        if run.stopped:
+            raise typer.Exit(128 + signal.SIGTERM)
+        if first:
+            _finish(run, folder)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing on stdout and stderr; errors come through."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _try(run: FineTuning) -> None:
+    """What would be done, and one update."""
+    print(run.recipe.to_toml())
+    _describe(run)
+    update = run.try_one_step()
+    print(f"one update: loss {update.loss:.4f}, gradient norm {update.gradient_norm:.4f}, {update.seconds:.1f} s")
 
 
 def _train_ctc(task: CTC, options: RunOptions) -> None:
@@ -81,7 +84,17 @@ def _train_ctc(task: CTC, options: RunOptions) -> None:
     _train(task, options)
 
 
-@app.command()
+class _OrderOrNot(TyperCommand):
+    """Accepts ``--lm`` without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given: list[str] = []
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            given += [argument] if argument != "--lm" or following.isdecimal() else [argument, _ORDER]
+        return super().parse_args(ctx, given)
+
+
+@app.command(cls=_OrderOrNot)
 @with_run_options(_train_ctc)
 def ctc(
     vocabulary: Vocabulary = None,
@@ -94,6 +107,13 @@ def ctc(
             "and write adapter.LANGUAGE.safetensors too.",
         ),
     ] = None,
+    lm: Annotated[
+        int | None,
+        typer.Option(
+            metavar="[ORDER]",
+            help=f"Give the result an n-gram language model of the training texts, of order {_ORDER} by default.",
+        ),
+    ] = None,
 ) -> Task:
     """Fine-tune a CTC model for speech recognition.
 
@@ -103,7 +123,7 @@ def ctc(
     """
     from wav2vec2_core.training.tasks import CTC
 
-    return CTC(vocabulary=vocabulary, adapter=adapter, case=case)
+    return CTC(vocabulary=vocabulary, adapter=adapter, case=case, ngrams=lm)
 
 
 @app.command()
@@ -181,16 +201,22 @@ def _say_findings(name: str, manifest: str, checked: Checked) -> None:
             say(f"  {line}")
 
 
-def _next(task: Task, model: Path, evaluation: str, backend: str) -> Iterator[str]:
-    """The command lines that people want next."""
-    folder, manifest = shlex.quote(str(model)), shlex.quote(evaluation)
-    yield f"model: {model}"
-    if task.name != "ctc":
-        yield f"  wav2vec2 classify RECORDING --model {folder} --backend {backend}"
-        return
-    options = task.options()
-    language = f" --language {options['adapter']}" if "adapter" in options else ""
-    case = " --lower-case" if "case" in options else ""
-    yield f"  wav2vec2 evaluate {manifest} --model {folder}{language}{case} --backend {backend}"
-    yield f"  wav2vec2 transcribe RECORDING --model {folder}{language} --backend {backend}"
-    yield f"  wav2vec2 lm build TEXT --output lm.arpa && wav2vec2 lm attach {folder} lm.arpa"
+def _finish(run: FineTuning, folder: RunFolder) -> None:
+    """Score the result; then its scores, its folder and the command lines that people want next, on stdout."""
+    from wav2vec2_core.cli.console import printable
+    from wav2vec2_core.cli.progress import seconds_progress
+    from wav2vec2_core.training.card import command_lines
+
+    best = folder.best()
+    if best is not None:
+        say(f"the best checkpoint is that of {best.step} updates; scoring it on {run.test.manifest}")
+    with seconds_progress("scoring", run.test_seconds()) as progress:
+        tested = run.finish(folder, progress)
+    for found in tested:
+        print(printable(f"{found}"))
+    utterances, failed = tested[0].utterances, tested[0].failed
+    unread = f", {failed:,} could not be read" if failed else ""
+    print(printable(f"on {run.test.manifest}, {utterances:,} utterances{unread}"))
+    print(printable(f"model: {folder.model}"))
+    for line in command_lines(run.task, str(folder.model), data=run.test.manifest, backend=run.backend.name):
+        print(printable(f"  {line}"))

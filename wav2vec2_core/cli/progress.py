@@ -64,6 +64,22 @@ def audio_progress(
     if not sys.stderr.isatty():
         yield Quiet()
         return
+    with _audio_bar(title, sum(_seconds(one, split) for one in recordings)) as (progress, task):
+        yield Bar(progress, task)
+
+
+@contextmanager
+def seconds_progress(title: str, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A bar of so many seconds of audio: yields a function to call with further ones; ``None`` if not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _audio_bar(title, total) as (progress, task):
+        yield lambda seconds: progress.advance(task, seconds)
+
+
+@contextmanager
+def _audio_bar(title: str, total: float) -> Iterator[tuple[Progress, TaskID]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -77,7 +93,7 @@ def audio_progress(
 
     columns = (TextColumn("{task.description}"), BarColumn(), Audio(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, speed_estimate_period=60) as progress:
-        yield Bar(progress, progress.add_task(title, total=sum(_seconds(one, split) for one in recordings)))
+        yield progress, progress.add_task(title, total=total)
 
 
 def _seconds(open_recording: Callable[[], Recording], split: bool) -> float:

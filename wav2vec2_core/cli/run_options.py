@@ -28,6 +28,10 @@ class RunOptions:
     train: Annotated[str, typer.Option(metavar="DATA", help=_DATA)]
     evaluation: Annotated[str, typer.Option("--eval", metavar="DATA", help="The same, to measure on.")]
     preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="The same, to score the result on at the end; that of --eval by default."),
+    ] = None
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")
     ] = None

@@ -20,12 +20,13 @@ from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.source import open_model
-from wav2vec2_core.training.loop import Event, Loop, Update
+from wav2vec2_core.training.card import write_card
+from wav2vec2_core.training.loop import Event, Loop, Note, Update
 from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
-from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task
+from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task, Tested
 from wav2vec2_core.training.tracking import tracked
 
 
@@ -49,7 +50,7 @@ class FineTuning:
         config: of the model as it will be trained.
         fresh: whether the model has no weights yet: those of the recipe's seed are made.
         process: index and number of processes.
-        train, evaluation: the data, checked.
+        train, evaluation, test: the data, checked.
         stopped: whether SIGTERM has ended ``run``.
     """
 
@@ -61,6 +62,7 @@ class FineTuning:
         evaluation: str | os.PathLike[str] | Sequence[Any],
         recipe: Recipe,
         *,
+        test: str | os.PathLike[str] | Sequence[Any] | None = None,
         backend: str = "torch",
         device: str = "auto",
         local_files_only: bool = False,
@@ -73,6 +75,7 @@ class FineTuning:
             model: folder or hub id; a head that it lacks is made. A folder without any weights starts a fresh model.
             train, evaluation: manifests, folders, tar shards or rows: see ``open_rows``.
             recipe: what to do.
+            test: what the result is scored on at the end, the evaluation data by default.
             backend: ``torch``, ``tf`` or ``flax``.
             device: one of the back end's, or ``"auto"``.
             local_files_only: do not ask the hub.
@@ -105,9 +108,11 @@ class FineTuning:
         self.train = self._data(train, rows, longest, progress)
         self.evaluation = self._data(evaluation, open_rows(evaluation), None, progress)
         check_not_empty(self.train.checked, self.train.manifest, self.train.checked.rows)
-        scorable = self.evaluation.checked.scorable
-        check_not_empty(self.evaluation.checked, self.evaluation.manifest, scorable)
-        self.job.scores(scorable, self.job.counts(len(scorable)))  # where it cannot score them it says so now
+        self.test = self.evaluation if test is None else self._data(test, open_rows(test), None, progress)
+        for data in (self.evaluation, self.test):
+            scorable = data.checked.scorable
+            check_not_empty(data.checked, data.manifest, scorable)
+            self.job.scores(scorable, self.job.counts(len(scorable)))  # where it cannot score them it says so now
         self.loader = Loader(
             self.train.checked.rows,
             self.job.feature_extractor,
@@ -172,9 +177,25 @@ class FineTuning:
             loop.load_best()
             trainer.save_pretrained(folder.model)
             if is_first(trainer):
-                self.job.save(folder.model)
+                yield from map(Note, self.job.save(folder.model))
         wait_for_all(trainer)
         trainer.close()
+
+    def finish(self, folder: RunFolder, progress: Callable[[float], None] | None = None) -> list[Tested]:
+        """Score the result on the test data, and write its card; one process does.
+
+        Args:
+            folder: of a run that has ended.
+            progress: called with the seconds of audio that were scored since the last call.
+
+        Raises:
+            InputError: no recording can be read any more.
+            OutputError: the card cannot be written.
+        """
+        rows = self.test.checked.scorable
+        tested = self.task.test(folder.model, rows, backend=self.backend.name, device=self.device, progress=progress)
+        write_card(self, folder, tested)
+        return tested
 
     def score(self, trainer: Trainer) -> Scores:
         """The task's scores on the evaluation data."""
@@ -191,6 +212,11 @@ class FineTuning:
                 self.job.count(number[id(row)], row, output, counts)
         together = np.array(trainer.add_up(counts.ravel().tolist()), counts.dtype)
         return self.job.scores(rows, together.reshape(counts.shape))
+
+    def test_seconds(self) -> float:
+        """Seconds of audio that ``finish`` scores, once for each way of decoding."""
+        samples = sum(row.samples for row in self.test.checked.scorable)
+        return samples / self.job.feature_extractor.sampling_rate
 
     def effective_batch(self) -> float:
         """Seconds of audio in an update, the mean of the first epoch."""

@@ -9,7 +9,7 @@ from wav2vec2_core.checkpoint import Checkpoint, open_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import Row
 from wav2vec2_core.data.manifest import Utterance
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.metrics import equal_error_rate
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.tasks import CTC, Classification, FrameClassification, OpenedModel, SpeakerRecognition
@@ -119,3 +119,94 @@ def test_the_equal_error_rate_is_where_both_errors_are_equally_frequent():
     assert equal_error_rate(scores, same) == pytest.approx((1 / 3 + 1 / 4) / 2)
     assert equal_error_rate(-scores, same) > 0.5
     assert equal_error_rate(np.asarray([1.0, 0.0]), np.asarray([True, False])) == 0.0
+
+
+class Answers:
+    """A classifier that finds for each recording what the test says; "gone" cannot be read."""
+
+    labels = ("a", "b", "c")
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def __call__(self, model, *, backend, device):
+        return self
+
+    def probabilities(self, recording, progress=None):
+        return np.eye(3)[self.answers[recording.name]]
+
+    def frame_probabilities(self, recording, progress=None):
+        found = np.eye(3)[self.answers[recording.name]]
+        yield from (found[:1], found[1:])  # in pieces
+
+    def speaker(self, recording, progress=None):
+        vector = np.asarray(self.answers[recording.name], np.float32)
+        return vector / np.linalg.norm(vector)
+
+
+class Named:
+    """An utterance whose recording has a name and nothing else."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def recording(self):
+        if self.name == "gone":
+            raise AudioError("it is gone")
+        return self
+
+
+def scored_by(monkeypatch, module, task, answers, labels):
+    """``answers`` and ``labels``: name of a row -> what is found, what is true."""
+    monkeypatch.setattr(f"wav2vec2_core.training.tasks.{module}.Classifier", Answers(answers))
+    rows = [Row(Named(name), 16_000, str(true), () if true is None else tuple(np.atleast_1d(true)))
+            for name, true in labels.items()]  # fmt: skip
+    (found,) = task.test(Path("model"), rows, backend="torch", device="cpu")
+    return found
+
+
+def test_a_saved_classifier_is_scored_with_intervals(monkeypatch):
+    labels = {f"{n}": n % 3 for n in range(30)} | {"gone": 1, "30": None}
+    answers = {f"{n}": n % 3 if n < 24 else 0 for n in range(31)}
+    found = scored_by(monkeypatch, "classes", Classification(), answers, labels)
+    assert (found.utterances, found.failed) == (31, 1)
+    accuracy, recall = found.scores["accuracy"], found.scores["mean recall"]
+    assert accuracy.value == pytest.approx(26 / 31)  # the class that training had none of counts as wrong
+    assert recall.value == pytest.approx((1 + 0.8 + 0.8) / 3)
+    deviation = (26 / 31 * 5 / 31 / 31) ** 0.5  # of the binomial
+    assert accuracy.interval[0] == pytest.approx(26 / 31 - 1.96 * deviation, abs=0.04)
+    assert accuracy.interval[1] == pytest.approx(26 / 31 + 1.96 * deviation, abs=0.04)
+    assert recall.interval[0] < recall.value < recall.interval[1]
+    certain = scored_by(monkeypatch, "classes", Classification(), answers, {"0": 0, "1": 1, "2": 2})
+    assert str(certain).startswith("accuracy 100.00% (95 % of resamples: 100.00% to 100.00%), mean recall 100.00%")
+
+
+def test_frames_are_resampled_by_recording(monkeypatch):
+    answers = {"one": [0, 0, 1, 1], "two": [2, 2, 2]}
+    found = scored_by(monkeypatch, "classes", FrameClassification(), answers, {"one": [0, -1, 1, 0], "two": [2, 2, 2]})
+    assert found.scores["accuracy"].value == pytest.approx(5 / 6)
+    assert found.scores["mean recall"].value == pytest.approx((0.5 + 1 + 1) / 3)
+    assert found.scores["accuracy"].interval == pytest.approx((2 / 3, 1))  # "one" alone, "two" alone
+
+
+def test_speakers_are_resampled_by_recording(monkeypatch):
+    generator = np.random.default_rng(0)
+    labels = {f"{n}": n % 4 for n in range(24)}
+    answers = {name: np.eye(4)[who] + 0.45 * generator.standard_normal(4) for name, who in labels.items()}
+    found = scored_by(monkeypatch, "speakers", SpeakerRecognition(), answers, labels)
+    score = found.scores["eer"]
+    assert score.interval[0] < score.value < score.interval[1]
+    assert score.interval[1] - score.interval[0] < 0.3
+
+
+def test_weights_of_pairs_stand_for_repetitions():
+    generator = np.random.default_rng(1)
+    scores, same, weights = generator.random(50), generator.random(50) < 0.4, generator.integers(0, 4, 50)
+    repeated = equal_error_rate(np.repeat(scores, weights), np.repeat(same, weights))
+    assert equal_error_rate(scores, same, weights) == pytest.approx(repeated, abs=0.03)
+    assert equal_error_rate(scores, same, np.ones(50)) == equal_error_rate(scores, same)
+
+
+def test_recordings_of_which_none_can_be_read_are_an_error(monkeypatch):
+    with pytest.raises(InputError, match="none of 1 recordings can be read: it is gone"):
+        scored_by(monkeypatch, "classes", Classification(), {}, {"gone": 1})

@@ -3,7 +3,7 @@
 from wav2vec2_core.training.tasks.classes import Classification, FrameClassification
 from wav2vec2_core.training.tasks.ctc import CTC
 from wav2vec2_core.training.tasks.speakers import SpeakerRecognition
-from wav2vec2_core.training.tasks.task import Job, OpenedModel, Scores, Task
+from wav2vec2_core.training.tasks.task import Job, OpenedModel, Scores, Task, Tested
 
 __all__ = [
     "CTC",
@@ -14,4 +14,5 @@ __all__ = [
     "Scores",
     "SpeakerRecognition",
     "Task",
+    "Tested",
 ]

@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from wav2vec2_core.audio import Recording
+from wav2vec2_core.classification import Classifier
 from wav2vec2_core.data.checking import Labels, Row
 from wav2vec2_core.data.labels import ClassLabels, FrameLabels, class_of, segments_of
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.training.tasks.task import OpenedModel, Scores, classes_among, new_head
+from wav2vec2_core.metrics import resampled_interval
+from wav2vec2_core.pipeline import Progress
+from wav2vec2_core.training.tasks.task import (
+    Measured,
+    OpenedModel,
+    Scores,
+    Tested,
+    classes_among,
+    new_head,
+    results_of,
+)
 
 
 class Classification:
@@ -39,6 +51,17 @@ class Classification:
         job = ClassesJob("ForSequenceClassification", model, classes_among(train, names, self.column))
         job.labels = ClassLabels(job.names, self.column, job.config)
         return job
+
+    def test(
+        self, model: Path, rows: Sequence[Row], *, backend: str, device: str, progress: Progress | None = None
+    ) -> list[Tested]:
+        """Accuracy and mean recall. Raises as ``Task.test``."""
+        classifier = Classifier(model, backend=backend, device=device)
+
+        def answers(recording: Recording) -> np.ndarray:
+            return classifier.probabilities(recording, progress).argmax(-1)
+
+        return [_tested(len(classifier.labels), rows, *results_of(rows, answers))]
 
 
 class FrameClassification:
@@ -67,6 +90,17 @@ class FrameClassification:
         job.labels = FrameLabels(job.names, self.column, self.rest, job.config, rate)
         return job
 
+    def test(
+        self, model: Path, rows: Sequence[Row], *, backend: str, device: str, progress: Progress | None = None
+    ) -> list[Tested]:
+        """Accuracy and mean recall of frames. Raises as ``Task.test``."""
+        classifier = Classifier(model, backend=backend, device=device)
+
+        def answers(recording: Recording) -> np.ndarray:
+            return np.concatenate([block.argmax(-1) for block in classifier.frame_probabilities(recording, progress)])
+
+        return [_tested(len(classifier.labels), rows, *results_of(rows, answers))]
+
 
 class ClassesJob:
     """See ``Job``; of utterances or of frames, by ``labels``."""
@@ -92,22 +126,61 @@ class ClassesJob:
 
     def count(self, number: int, row: Row, output: np.ndarray, counts: np.ndarray) -> None:
         """Take the most probable class, of the utterance or of every frame that has one."""
-        found = np.atleast_1d(output.argmax(-1))
-        true = np.asarray(row.labels if row.labels else [len(self.names)])
-        counts_of = true >= 0
-        np.add.at(counts, (true[counts_of], found[: len(true)][counts_of]), 1)
+        np.add.at(counts, _compared(row, output.argmax(-1), len(self.names)), 1)
 
     def scores(self, rows: Sequence[Row], counts: np.ndarray) -> Scores:
         """Accuracy, and the recall of each class that occurs, averaged, which rare classes weigh as much in."""
-        correct, of_class = counts.diagonal(), counts.sum(1)
-        accuracy = float(correct.sum() / max(counts.sum(), 1))
+        of_class = counts.sum(1)
+        accuracy, recall = _accuracy_and_recall(counts.diagonal(), of_class)
         occur = of_class[:-1] > 0
-        recall = float((correct[occur] / of_class[:-1][occur]).mean()) if occur.any() else 0.0
         same = (counts.sum(0) > 0).sum() == 1 and occur.sum() > 1
         stuck = f"answers {self.names[int(counts.sum(0).argmax())]!r:.60} to everything" if same else ""
         begun = recall > 1.05 / max(occur.sum(), 1)
         return Scores({"accuracy": accuracy, "mean recall": recall}, (1 - accuracy, 1 - recall), begun, stuck)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> list[str]:
         """The feature extractor; the names of the classes are in the configuration."""
         self.feature_extractor.save_pretrained(folder)
+        return []
+
+
+def _tested(classes: int, rows: Sequence[Row], read: Sequence[Row], answers: Sequence[np.ndarray]) -> Tested:
+    """Scores of the answers, (frames,) or (), to the rows that could be read."""
+    parts = []  # row, class, how many of it, how many of them are right
+    for number, (row, found) in enumerate(zip(read, answers, strict=True)):
+        true, found = _compared(row, found, classes)
+        of_class = np.bincount(true, minlength=classes + 1)
+        right = np.bincount(true[true == found], minlength=classes + 1)
+        parts += [(number, name, of_class[name], right[name]) for name in np.flatnonzero(of_class)]
+    number, name, count, right = np.array(parts, np.int64).reshape(-1, 4).T
+
+    def scores(drawn: np.ndarray) -> tuple[float, float] | None:
+        """Accuracy and mean recall where row i counts ``drawn[i]`` times."""
+        of_class = np.bincount(name, drawn[number] * count, classes + 1)
+        correct = np.bincount(name, drawn[number] * right, classes + 1)
+        return _accuracy_and_recall(correct, of_class) if of_class.any() else None
+
+    def score(which: int) -> Measured:
+        def one(drawn: np.ndarray) -> float | None:
+            both = scores(drawn)
+            return None if both is None else both[which]
+
+        return Measured(one(np.ones(len(read), np.int64)) or 0.0, resampled_interval(len(read), one))
+
+    return Tested("", {"accuracy": score(0), "mean recall": score(1)}, len(read), len(rows) - len(read))
+
+
+def _compared(row: Row, found: np.ndarray, unknown: int) -> tuple[np.ndarray, np.ndarray]:
+    """The true classes that count, and what was found in their places; ``unknown``: the class of rows without one."""
+    found = np.atleast_1d(found)
+    true = np.asarray(row.labels if row.labels else [unknown])
+    return true[true >= 0], found[: len(true)][true >= 0]
+
+
+def _accuracy_and_recall(correct: np.ndarray, of_class: np.ndarray) -> tuple[float, float]:
+    """From the numbers of each class, the last one of unknown ones: the share of all that is right, and the recall of
+    each known class that occurs, averaged.
+    """
+    correct, occur = correct[: len(of_class) - 1], of_class[:-1] > 0
+    recall = float((correct[occur] / of_class[:-1][occur]).mean()) if occur.any() else 0.0
+    return float(correct.sum() / max(of_class.sum(), 1)), recall

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from wav2vec2_core.audio import Recording
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import Labels, Row
 from wav2vec2_core.data.manifest import Utterance
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.pipeline import Progress
 from wav2vec2_core.source import ModelSource
 
 
@@ -40,6 +42,36 @@ class Scores:
 def score_name(name: str) -> str:
     """The name of a score as people write it: ``WER``, ``accuracy``."""
     return name.upper() if len(name) <= 3 else name
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score of a finished model, a share, and the middle 95 % of those of resampled test sets."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        """``12.30% (95 % of resamples: 10.10% to 14.70%)``."""
+        return f"{self.value:.2%}" + (
+            "" if self.interval is None else " (95 % of resamples: {:.2%} to {:.2%})".format(*self.interval)
+        )
+
+
+@dataclass(frozen=True)
+class Tested:
+    """How well a saved model does. how: it was decoded, where that can be done in several ways; scores: by name;
+    utterances: that were scored; failed: those that could not be read."""
+
+    how: str
+    scores: Mapping[str, Measured]
+    utterances: int
+    failed: int = 0
+
+    def __str__(self) -> str:
+        """``WER 12.30% (95 % of resamples: ...), CER ...``, and how."""
+        scores = ", ".join(f"{score_name(name)} {score}" for name, score in self.scores.items())
+        return scores + (f", {self.how}" if self.how else "")
 
 
 @dataclass(frozen=True)
@@ -81,8 +113,12 @@ class Job(Protocol):
         """The scores from the counts of all rows."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write what a model needs beside its weights and configuration."""
+    def save(self, folder: Path) -> Sequence[str]:
+        """Write what a model needs beside its weights and configuration; returns notes for the user.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         ...
 
 
@@ -102,6 +138,43 @@ class Task(Protocol):
             InputError: the model or the rows cannot serve it.
         """
         ...
+
+    def test(
+        self, model: Path, rows: Sequence[Row], *, backend: str, device: str, progress: Progress | None = None
+    ) -> list[Tested]:
+        """Score a saved model of this task as the commands use it: on its own, in float32.
+
+        Args:
+            model: its folder.
+            rows: those that can be scored.
+            backend, device: where to compute.
+            progress: called with the seconds of audio that were processed since the last call.
+
+        Raises:
+            CheckpointError, BackendError: the model cannot be used.
+            InputError: no recording can be read any more, or they cannot be scored.
+        """
+        ...
+
+
+def results_of(rows: Sequence[Row], apply: Callable[[Recording], Any]) -> tuple[list[Row], list[Any]]:
+    """What ``apply`` makes of every recording that can still be read: the rows, and the result for each.
+
+    Raises:
+        InputError: none can be read.
+    """
+    read: list[Row] = []
+    results: list[Any] = []
+    failure: AudioError | None = None
+    for row in rows:
+        try:
+            results.append(apply(row.utterance.recording()))
+            read.append(row)
+        except AudioError as error:
+            failure = error
+    if not read:
+        raise InputError(f"none of {len(rows)} recordings can be read: {failure}")
+    return read, results
 
 
 def new_head(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
