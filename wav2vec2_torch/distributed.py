@@ -256,5 +256,13 @@ def _reading(folder: str | os.PathLike[str]) -> Iterator[Any]:
 
     try:
         yield HuggingFaceStorageReader(os.fspath(folder))
-    except (CheckpointException, SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (
+        CheckpointException,
+        SafetensorError,
+        OSError,
+        LookupError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
         raise CheckpointError(f"{folder} cannot be read ({_first_line(error)}): use an earlier one") from error
