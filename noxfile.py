@@ -124,8 +124,8 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Thousands of damaged files for the readers."""
-    session.install(*CONSTRAINTS, "-e", ".[media,test]")
+    """Thousands of damaged files for the readers; runs that are killed twenty times."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,train,test]")
     session.run(*PYTEST, "tests/fuzz", *session.posargs)
 
 

@@ -18,6 +18,7 @@ SETTINGS = {
     "model.layerdrop": 0, "model.mask_time_prob": 0.05, "model.mask_feature_prob": 0.05,
     "model.mask_feature_length": 8,
 }  # fmt: skip
+pytestmark = pytest.mark.slow
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

@@ -14,6 +14,7 @@ from torch_models import model_class
 
 from wav2vec2_torch.weights import export_weights
 
+pytestmark = pytest.mark.slow
 LIMIT = 1e-5  # relative to the largest value of each array
 
 
