@@ -67,7 +67,7 @@ def torch(session: nox.Session) -> None:
 @nox.session
 def tf(session: nox.Session) -> None:
     """The TensorFlow back end."""
-    session.install(*CONSTRAINTS, "-e", ".[tf,media,test]")
+    session.install(*CONSTRAINTS, "-e", ".[tf,train,media,test]")
     session.run(*PYTEST, "tests/tf", *H5, *EVERY_BACKEND, *session.posargs)
 
 
