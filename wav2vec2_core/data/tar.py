@@ -88,7 +88,7 @@ class _Reader:
             if size is None or begin + size > self._size:
                 raise self._damaged(position, "a file begins that reaches beyond the end of the tar")
             if kind in _LONG_NAME + _EXTENDED:
-                content = self._read(begin, size, _LARGEST_HEADER, "a header")
+                content = self._read(size, _LARGEST_HEADER, "a header")
                 if kind == _LONG_NAME:
                     long_name = content.rstrip(b"\0")
                 else:
@@ -102,7 +102,7 @@ class _Reader:
                         "write the tar with --dereference --hard-dereference"
                     )
                 if kind in _REGULAR and not name.endswith(b"/"):
-                    content = self._read(begin, size, largest, brief(member.name)) if wanted(member.name) else None
+                    content = self._read(size, largest, brief(member.name)) if wanted(member.name) else None
                     yield member, content
                 long_name, extended = None, {}
             position = begin + -(-size // _BLOCK) * _BLOCK
@@ -134,12 +134,12 @@ class _Reader:
             if piece.count(0) != len(piece):
                 raise self._damaged(position, "it has an end, and more bytes after it (tars that were joined?)")
 
-    def _read(self, begin: int, size: int, largest: int, what: str) -> bytes:
+    def _read(self, size: int, largest: int, what: str) -> bytes:
+        """What follows the header that was read last. Raises ``InputError`` where it is too large."""
         if size > largest:
             raise InputError(
                 f"{self._path}: {what} has {size} bytes, at most {largest} are read: is it what it should be?"
             )
-        self._file.seek(begin)
         return self._file.read(size)
 
     def _records(self, content: bytes, position: int) -> dict[bytes, bytes]:

@@ -44,6 +44,30 @@ def test_names_of_two_parts_and_names_that_are_not_text(tmp_path):
     assert contents(path) == {"a\udcff.txt": b"2"}
 
 
+def test_a_size_in_an_extended_header_counts(tmp_path):
+    """So tars hold files of 8 GB and more: the header itself says 0 then."""
+    path = write_tar(tmp_path / "a.tar", {"a": b"1" * 600, "b": b"2"}, tarfile.PAX_FORMAT, pax_headers={"size": "600"})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"12 size=600", b"12 size=001", 2).replace(b"12 size=001", b"12 size=600", 1))
+    assert contents(path) == {"a": b"1" * 600, "b": b"2"}
+
+
+def test_sums_of_signed_bytes_are_sums_too(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"ü": b"1"})
+    content = bytearray(path.read_bytes())
+    sums = [
+        sum(byte - 256 * (byte > 127) * sign for byte in [*content[:148], *b" " * 8, *content[156:512]])
+        for sign in (1, -1)
+    ]
+    content[148:156] = b"%06o\0 " % sums[0]
+    path.write_bytes(content)
+    assert contents(path) == {"ü": b"1"}
+    content[148:156] = b"%06o\0 " % sums[1]
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="does not begin as a tar"):
+        contents(path)
+
+
 def test_folders_devices_and_pipes_are_passed_over(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name, kind in (("d", tarfile.DIRTYPE), ("p", tarfile.FIFOTYPE), ("c", tarfile.CHRTYPE)):
