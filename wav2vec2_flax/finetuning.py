@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import optax
 
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_core.training.recipe import TrainingRecipe
 from wav2vec2_flax import heads
 from wav2vec2_flax.distributed import make_mesh
 from wav2vec2_flax.inference import device_named
@@ -19,7 +20,7 @@ FEW_SHAPES = True
 
 
 def new_trainer(
-    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: Recipe, *, head: str, device: str = "auto"
+    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: TrainingRecipe, *, head: str, device: str = "auto"
 ) -> Trainer:
     """A trainer of a model with the recipe's optimizer.
 
@@ -54,4 +55,7 @@ def new_trainer(
             remat=None if given.remat == "none" else given.remat,
         )
         numbers = recipe.optimizer
-        return Trainer(model, adam(numbers.beta1, numbers.beta2, numbers.epsilon), seed=recipe.seed, mesh=mesh)
+        optimizer = adam(numbers.beta1, numbers.beta2, numbers.epsilon)
+        if numbers.weight_decay > 0:
+            optimizer = optax.chain(optimizer, optax.add_decayed_weights(-numbers.weight_decay))
+        return Trainer(model, optimizer, seed=recipe.seed, mesh=mesh)

@@ -10,7 +10,7 @@ from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.parameters import initial_values
-from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_core.training.recipe import TrainingRecipe
 from wav2vec2_tf import heads
 from wav2vec2_tf.distributed import open_strategy
 from wav2vec2_tf.inference import device_named
@@ -23,7 +23,7 @@ FEW_SHAPES = True
 
 
 def new_trainer(
-    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: Recipe, *, head: str, device: str = "auto"
+    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: TrainingRecipe, *, head: str, device: str = "auto"
 ) -> Trainer:
     """A trainer of a model with the recipe's optimizer.
 
@@ -53,5 +53,7 @@ def new_trainer(
         new = {name: table[name] for name in (model.loading.new if model.loading else ())}
         fill_weights(model, initial_values(new, recipe.seed))
         adam = recipe.optimizer
-        optimizer = Adam(beta_1=adam.beta1, beta_2=adam.beta2, epsilon=adam.epsilon)
+        optimizer = Adam(
+            beta_1=adam.beta1, beta_2=adam.beta2, epsilon=adam.epsilon, weight_decay=adam.weight_decay or None
+        )
         return Trainer(model, optimizer, seed=recipe.seed)

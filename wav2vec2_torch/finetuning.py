@@ -9,7 +9,7 @@ import torch
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.parameters import initial_values
-from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_core.training.recipe import TrainingRecipe
 from wav2vec2_torch import distributed, heads
 from wav2vec2_torch.inference import device_named
 from wav2vec2_torch.train import Trainer
@@ -20,7 +20,7 @@ FEW_SHAPES = False
 
 
 def new_trainer(
-    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: Recipe, *, head: str, device: str = "auto"
+    checkpoint: Checkpoint, config: Wav2Vec2Config, recipe: TrainingRecipe, *, head: str, device: str = "auto"
 ) -> Trainer:
     """A trainer of a model with the recipe's optimizer.
 
@@ -45,5 +45,7 @@ def new_trainer(
     if parts:
         distributed.shard(model)
     fused = not parts  # a GPU then refuses a step by itself; a processor is faster too
-    optimizer = torch.optim.Adam(model.parameters(), betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=fused)
+    kind = torch.optim.AdamW if adam.weight_decay > 0 else torch.optim.Adam
+    betas = adam.beta1, adam.beta2
+    optimizer = kind(model.parameters(), betas=betas, eps=adam.epsilon, weight_decay=adam.weight_decay, fused=fused)
     return Trainer(model, optimizer, seed=recipe.seed, dtype=getattr(torch, recipe.compute.dtype))

@@ -21,6 +21,7 @@ from wav2vec2_core.cli.finetune import app as finetune
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
+from wav2vec2_core.cli.pretrain import pretrain
 from wav2vec2_core.cli.streams import ResultsLost, standard_streams
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.cli.whisper_names import WhisperNames
@@ -42,6 +43,7 @@ app.command()(classify)
 app.command()(info)
 app.command()(doctor)
 app.command()(convert)
+app.command()(pretrain)
 app.command()(conformance)
 app.add_typer(finetune)
 app.add_typer(lm)

@@ -121,6 +121,11 @@ class Steps:
         frames = sum(self.config.num_frames(self._lengths[row], add_adapter=False) for row in everyone)
         return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable), frames)
 
+    @property
+    def seconds(self) -> float:
+        """Of audio in an epoch."""
+        return sum(self._lengths) / self._rate
+
     def steps(self, first: int, end: int | None = None) -> Generator[StepData]:
         """The steps from ``first`` up to ``end``, if there is one, read ahead in threads. Raises ``AudioError``."""
         numbers = count(first) if end is None else range(first, end)

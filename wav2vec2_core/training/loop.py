@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wav2vec2_core.data.loader import Loader, StepData
+from wav2vec2_core.data.loader import StepData, Steps
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.files import read_json, write_json
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.processes import is_first, number_of_first, text_of_first, wait_for_all
-from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.stopping import stop_requests
@@ -33,7 +32,8 @@ def _forget(record: Any) -> None:
 @dataclass(frozen=True)
 class Update:
     """One update. step: updates made; loss: mean of its utterances, None where it is not finite; seconds: of audio;
-    refused: utterances of an update that changed nothing, because its gradient was not finite."""
+    refused: utterances of an update that changed nothing, because its gradient was not finite; measures: what else was
+    measured, by name."""
 
     step: int
     epoch: int
@@ -42,6 +42,7 @@ class Update:
     gradient_norm: float | None
     seconds: float
     refused: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """A line of train.jsonl."""
@@ -53,7 +54,7 @@ class Update:
             "gradient_norm": self.gradient_norm,
             "seconds": self.seconds,
         }
-        return record | ({"refused": list(self.refused)} if self.refused else {})
+        return record | dict(self.measures) | ({"refused": list(self.refused)} if self.refused else {})
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,15 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        loader: Loader,
-        evaluate: Callable[[], Scores],
-        recipe: Recipe,
+        loader: Steps,
+        evaluate: Callable[[], Scores] | None,
+        recipe: Any,
         folder: RunFolder,
         *,
         head: str,
         frozen: str | None = "feature_encoder",
     ) -> None:
+        """``evaluate``: None for a run without scores; ``recipe``: a ``Recipe``, or of such a run another."""
         self.trainer, self.loader, self.head, self.frozen = trainer, loader, head, frozen
         self.evaluate, self.recipe, self.folder = evaluate, recipe, folder
         self._rankings: list[tuple[float, ...]] = []  # of the evaluations so far
@@ -194,15 +196,15 @@ class Loop:
         for data in steps:
             if data.number in (first, schedule.frozen_steps):
                 self.trainer.set_trainable(self._trainable(data.number))
-            values = StepValues(schedule.rate(data.number), data.targets, self.recipe.optimizer.clip or None)
-            handle = self.trainer.step(data.micro, data.number, values)
+            handle = self.trainer.step(data.micro, data.number, self._values(data))
             if waiting is not None:
                 yield from self._fetched(*waiting)
             waiting = handle, data
             made = data.number + 1
-            evaluating = made % self.recipe.evaluation.every == 0 or made == schedule.steps
+            last = made == schedule.steps
+            evaluating = self.evaluate is not None and (last or made % self.recipe.evaluation.every == 0)
             self.stopped = asked_to_stop(made)
-            if evaluating or self.stopped or made % self.recipe.checkpoints.every == 0:
+            if last or evaluating or self.stopped or made % self.recipe.checkpoints.every == 0:
                 yield from self._fetched(*waiting)
                 waiting = None
                 scores = (yield from self._evaluated(made)) if evaluating else None
@@ -214,12 +216,26 @@ class Loop:
                     yield Note(f"stopping early: {self._stale()} evaluations without better scores")
                     return
 
+    def _values(self, data: StepData) -> StepValues:
+        return StepValues(self.recipe.schedule.rate(data.number), data.targets, self.recipe.optimizer.clip or None)
+
+    def _measures(self, found: Mapping[str, float], data: StepData) -> Mapping[str, float]:
+        """What is kept of an update beside its loss, of what the trainer found."""
+        return {}
+
+    def _signs(self, update: Update) -> Iterator[Note]:
+        """What an update says about the health of the run. Raises ``InputError`` where the run must stop."""
+        yield from ()
+
     def _fetched(self, handle: Any, data: StepData) -> Generator[Update | Note]:
         found = self.trainer.fetch(handle)
         loss, norm = (value if math.isfinite(value) else None for value in (found["loss"], found["gradient_norm"]))
         names = data.names if found["refused"] else ()
         rate = self.recipe.schedule.rate(data.number)
-        yield Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names)
+        measures = {name: value for name, value in self._measures(found, data).items() if math.isfinite(value)}
+        update = Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names, measures)
+        yield update
+        yield from self._signs(update)
         if loss is not None:
             self._losses[1].append(loss)
         if not names:
@@ -236,6 +252,7 @@ class Loop:
             )
 
     def _evaluated(self, step: int) -> Generator[Evaluated | Note, None, Scores]:
+        assert self.evaluate is not None
         scores = self.evaluate()
         best = not self._rankings or scores.ranking < min(self._rankings)
         self._rankings.append(scores.ranking)
@@ -260,4 +277,4 @@ class Loop:
         return len(self._rankings) - 1 - self._rankings.index(min(self._rankings)) if self._rankings else 0
 
     def _patience_is_over(self) -> bool:
-        return 0 < self.recipe.evaluation.patience <= self._stale()
+        return self.evaluate is not None and 0 < self.recipe.evaluation.patience <= self._stale()

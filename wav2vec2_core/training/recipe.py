@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.training.schedules import tri_stage
@@ -21,7 +21,9 @@ _LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """Base of the sections: plain values with rules."""
+
     #: Field -> (least, most) value of a number, or the texts that are possible.
     rules: ClassVar[Mapping[str, tuple[float, float] | tuple[str, ...]]] = {}
 
@@ -60,7 +62,7 @@ _CHECKS: dict[str, Callable[[str, Any, Any], None]] = {
 
 
 @dataclass(frozen=True)
-class DataSection(_Section):
+class DataSection(Section):
     """batch_seconds: audio of one update, over all micro-batches and processes; micro_batch_seconds: what is computed
     at once, with its padding, which memory limits. Longer recordings are left out."""
 
@@ -71,7 +73,7 @@ class DataSection(_Section):
 
 
 @dataclass(frozen=True)
-class ModelSection(_Section):
+class ModelSection(Section):
     """Fields of the model's configuration that only training uses: see ``Wav2Vec2Config``."""
 
     mask_time_prob: float
@@ -93,7 +95,7 @@ class ModelSection(_Section):
 
 
 @dataclass(frozen=True)
-class ScheduleSection(_Section):
+class ScheduleSection(Section):
     """steps: updates of the run; learning_rate: the highest; warm_up, hold: shares of the run, the rest is decay;
     initial_scale, final_scale: first and last rate as shares of the highest; frozen: share of the run in which only
     the head is trained; train_feature_encoder: whether the convolutions are trained after that, as those of a model
@@ -132,19 +134,23 @@ class ScheduleSection(_Section):
 
 
 @dataclass(frozen=True)
-class OptimizerSection(_Section):
-    """Adam's numbers; clip: largest norm of the gradient, 0 for any."""
+class OptimizerSection(Section):
+    """Adam's numbers; clip: largest norm of the gradient, 0 for any; weight_decay: what each update takes of every
+    parameter, as a share of it, times the learning rate."""
 
     beta1: float
     beta2: float
     epsilon: float
     clip: float
+    weight_decay: float = 0.0
 
-    rules = {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (1e-30, 1), "clip": (0, math.inf)}  # noqa: RUF012
+    rules = {  # noqa: RUF012
+        "beta1": (0, 1), "beta2": (0, 1), "epsilon": (1e-30, 1), "clip": (0, math.inf), "weight_decay": (0, 1),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """every: updates between evaluations; patience: evaluations without better scores that end the run, 0 for none."""
 
     every: int
@@ -154,7 +160,7 @@ class EvaluationSection(_Section):
 
 
 @dataclass(frozen=True)
-class CheckpointsSection(_Section):
+class CheckpointsSection(Section):
     """every: updates between checkpoints, with one at each evaluation; keep: how many of the last, beside the best."""
 
     every: int
@@ -164,7 +170,7 @@ class CheckpointsSection(_Section):
 
 
 @dataclass(frozen=True)
-class HealthSection(_Section):
+class HealthSection(Section):
     """most_refused: updates whose gradient was not finite after which the run stops."""
 
     most_refused: int
@@ -173,7 +179,7 @@ class HealthSection(_Section):
 
 
 @dataclass(frozen=True)
-class ComputeSection(_Section):
+class ComputeSection(Section):
     """dtype: of the computation; parameters and the optimizer are float32."""
 
     dtype: str
@@ -182,7 +188,7 @@ class ComputeSection(_Section):
 
 
 @dataclass(frozen=True)
-class TorchSection(_Section):
+class TorchSection(Section):
     """sharding: whether each process holds the whole model, or all of them share one (FSDP)."""
 
     sharding: str = "none"
@@ -191,7 +197,7 @@ class TorchSection(_Section):
 
 
 @dataclass(frozen=True)
-class TFSection(_Section):
+class TFSection(Section):
     """strategy: of ``tf.distribute``: one device, all of this machine, or those of several machines."""
 
     strategy: str = "none"
@@ -200,7 +206,7 @@ class TFSection(_Section):
 
 
 @dataclass(frozen=True)
-class FlaxSection(_Section):
+class FlaxSection(Section):
     """data, fsdp: sizes of the mesh: copies of the model, 0 for as many as there are devices for, and devices that
     share one; remat: what is computed again in the backward pass, to save memory; scan_layers: compile one layer."""
 
@@ -212,34 +218,59 @@ class FlaxSection(_Section):
     rules = {"data": (0, math.inf), "fsdp": (1, math.inf), "remat": ("none", "dots", "full")}  # noqa: RUF012
 
 
+#: Sections of back ends, which a recipe may leave out.
+_OWN = ("torch", "tf", "flax")
+
+
+class TrainingRecipe(Protocol):
+    """What a back end reads of a recipe of any kind to make a trainer."""
+
+    @property
+    def seed(self) -> int:
+        """Of first values, dropout and Gumbel noise."""
+        ...
+
+    @property
+    def optimizer(self) -> OptimizerSection:
+        """Adam's numbers."""
+        ...
+
+    @property
+    def compute(self) -> ComputeSection:
+        """How to compute."""
+        ...
+
+    @property
+    def torch(self) -> TorchSection:
+        """Of PyTorch alone."""
+        ...
+
+    @property
+    def tf(self) -> TFSection:
+        """Of TensorFlow alone."""
+        ...
+
+    @property
+    def flax(self) -> FlaxSection:
+        """Of JAX alone."""
+        ...
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """A training run. seed: of the order of the data, of every mask and of dropout; torch, tf, flax: read by that back
-    end only."""
+class SectionedRecipe:
+    """What recipes of every kind have in common. seed: of the order of the data, of every mask and of dropout."""
 
     seed: int
-    data: DataSection
-    model: ModelSection
-    schedule: ScheduleSection
-    optimizer: OptimizerSection
-    evaluation: EvaluationSection
-    checkpoints: CheckpointsSection
-    health: HealthSection
-    compute: ComputeSection
-    torch: TorchSection = TorchSection()
-    tf: TFSection = TFSection()
-    flax: FlaxSection = FlaxSection()
+
+    #: Name -> class of each section; the folder of presets.
+    SECTIONS: ClassVar[Mapping[str, Any]] = {}
+    PRESETS: ClassVar[Path] = _PRESETS
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= _LARGEST_SEED:
             raise InputError(f"seed is {self.seed!r:.100}, it must be a whole number between 0 and {_LARGEST_SEED}")
-        for name in _SECTIONS:
+        for name in self.SECTIONS:
             getattr(self, name).check(name)
-        if self.schedule.warm_up + self.schedule.hold > 1:
-            raise InputError(
-                f"schedule.warm_up={self.schedule.warm_up:g} and schedule.hold={self.schedule.hold:g} are more than "
-                "the whole run: make their sum 1 at most"
-            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -248,9 +279,9 @@ class Recipe:
         Raises:
             InputError: a name is unknown (the nearest one is named) or missing, or a value breaks a rule.
         """
-        _check_names(values, ("seed", *_SECTIONS), where, optional=_OWN)
+        _check_names(values, ("seed", *cls.SECTIONS), where, optional=_OWN)
         sections: dict[str, Any] = {}
-        for name, section in _SECTIONS.items():
+        for name, section in cls.SECTIONS.items():
             given = values.get(name, {})
             if not isinstance(given, Mapping):
                 raise InputError(f"{name} of {where} is {given!r:.100}, it must be a section: [{name}]")
@@ -260,6 +291,31 @@ class Recipe:
             sections[name] = section(**given)
         return cls(seed=values["seed"], **sections)
 
+    @classmethod
+    def read(cls, preset: str | os.PathLike[str]) -> Self:
+        """See ``read_recipe``."""
+        if str(preset) in cls.preset_names():
+            path = cls.PRESETS / f"{preset}.toml"
+        elif str(preset).endswith(".toml"):
+            path = Path(preset)
+        else:
+            raise InputError(
+                f"preset {str(preset)!r:.100} is unknown: use one of {', '.join(cls.preset_names())}, or a .toml file"
+            )
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path} is not TOML ({error}): mend it") from error
+        return cls.from_dict(values, str(path))
+
+    @classmethod
+    def preset_names(cls) -> list[str]:
+        """Names of the presets, the shortest data first."""
+        names = (path.stem for path in cls.PRESETS.glob("*.toml"))
+        return sorted(names, key=lambda name: (name.endswith("h"), len(name), name))
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for ``from_dict``."""
         return asdict(self)
@@ -267,7 +323,7 @@ class Recipe:
     def to_toml(self) -> str:
         """The text of a file that ``read_recipe`` reads."""
         lines = [f"seed = {self.seed}"]
-        for name in _SECTIONS:
+        for name in self.SECTIONS:
             lines += ["", f"[{name}]"]
             lines += [f"{key} = {json.dumps(value)}" for key, value in asdict(getattr(self, name)).items()]
         return "\n".join(lines) + "\n"
@@ -293,35 +349,55 @@ class Recipe:
             if section == "seed" and not dot:
                 changed = replace(changed, seed=value)
                 continue
-            _check_names([section], ("seed", *_SECTIONS), "--set", complete=False)
-            known = [field.name for field in fields(_SECTIONS[section])]
+            _check_names([section], ("seed", *self.SECTIONS), "--set", complete=False)
+            known = [field.name for field in fields(self.SECTIONS[section])]
             _check_names([key], known, "--set", f"{section}.", complete=False)
             changed = replace(changed, **{section: replace(getattr(changed, section), **{key: value})})
         return changed
 
 
-_SECTIONS: dict[str, Any] = {
-    "data": DataSection,
-    "model": ModelSection,
-    "schedule": ScheduleSection,
-    "optimizer": OptimizerSection,
-    "evaluation": EvaluationSection,
-    "checkpoints": CheckpointsSection,
-    "health": HealthSection,
-    "compute": ComputeSection,
-    "torch": TorchSection,
-    "tf": TFSection,
-    "flax": FlaxSection,
-}
-#: Sections of back ends, which a recipe may leave out.
-_OWN = ("torch", "tf", "flax")
+@dataclass(frozen=True)
+class Recipe(SectionedRecipe):
+    """A fine-tuning run. torch, tf, flax: read by that back end only."""
+
+    data: DataSection
+    model: ModelSection
+    schedule: ScheduleSection
+    optimizer: OptimizerSection
+    evaluation: EvaluationSection
+    checkpoints: CheckpointsSection
+    health: HealthSection
+    compute: ComputeSection
+    torch: TorchSection = TorchSection()
+    tf: TFSection = TFSection()
+    flax: FlaxSection = FlaxSection()
+
+    SECTIONS: ClassVar[Mapping[str, Any]] = {
+        "data": DataSection,
+        "model": ModelSection,
+        "schedule": ScheduleSection,
+        "optimizer": OptimizerSection,
+        "evaluation": EvaluationSection,
+        "checkpoints": CheckpointsSection,
+        "health": HealthSection,
+        "compute": ComputeSection,
+        "torch": TorchSection,
+        "tf": TFSection,
+        "flax": FlaxSection,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule.warm_up + self.schedule.hold > 1:
+            raise InputError(
+                f"schedule.warm_up={self.schedule.warm_up:g} and schedule.hold={self.schedule.hold:g} are more than "
+                "the whole run: make their sum 1 at most"
+            )
 
 
 def preset_names() -> list[str]:
-    """Names of the presets, the shortest data first."""
-    return sorted(
-        (path.stem for path in _PRESETS.glob("*.toml")), key=lambda name: (name.endswith("h"), len(name), name)
-    )
+    """Names of the presets of fine-tuning, the shortest data first."""
+    return Recipe.preset_names()
 
 
 def read_recipe(preset: str | os.PathLike[str]) -> Recipe:
@@ -330,21 +406,7 @@ def read_recipe(preset: str | os.PathLike[str]) -> Recipe:
     Raises:
         InputError: there is no such preset or file, it is not TOML, or a name or value in it breaks a rule.
     """
-    if str(preset) in preset_names():
-        path = _PRESETS / f"{preset}.toml"
-    elif str(preset).endswith(".toml"):
-        path = Path(preset)
-    else:
-        raise InputError(
-            f"preset {str(preset)!r:.100} is unknown: use one of {', '.join(preset_names())}, or a .toml file"
-        )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} is not TOML ({error}): mend it") from error
-    return Recipe.from_dict(values, str(path))
+    return Recipe.read(preset)
 
 
 def _check_names(
