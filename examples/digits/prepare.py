@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("fsdd", type=Path, help="archive of the Free Spoken Digit Dataset (.tar.gz, .tar.xz ...)")
     parser.add_argument("folder", type=Path, help="where to write; must not exist")
     parser.add_argument("--speechocean", type=Path, help="folder of speechocean762's shards, train-*.tar and dev-*.tar")
-    parser.add_argument("--utterances", type=int, default=12_000, help="of the training data")
+    parser.add_argument("--utterances", type=int, default=10_000, help="of the training data")
+    parser.add_argument("--words", type=int, default=2500, help="single words of the training data")
     parser.add_argument("--voices", type=int, default=240, help="of espeak-ng, where it is installed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -69,14 +70,21 @@ def prepare(options: argparse.Namespace) -> None:
     seen = [clip for clip in known if clip.take in TEST_TAKES]
     write(folder, "seen", (one for turn in range(3) for one in every_digit_once(seen, (seed, _SEEN, turn))))
     write(folder, "unseen", every_digit_once(unseen, (seed, _UNSEEN)))
-    write(folder, "words-train", ((clip.word, clip.samples) for clip in train), label=True)
+    words = training(train, [], [], options.words, seed, longest=1)
+    write(folder, "words-train", words, label=True)
     write(folder, "words-unseen", ((clip.word, clip.samples) for clip in unseen), label=True)
 
 
 def training(
-    real: Sequence[Clip], synthetic: Sequence[Clip], read: Sequence[Spoken], count: int, seed: int
+    real: Sequence[Clip],
+    synthetic: Sequence[Clip],
+    read: Sequence[Spoken],
+    count: int,
+    seed: int,
+    *,
+    longest: int = MOST_DIGITS,
 ) -> Iterator[Spoken]:
-    """Utterances of one to six digits by one speaker each, and those that were read as they are, all disturbed."""
+    """Utterances of up to ``longest`` digits by one speaker each, and read ones as they are; all are disturbed."""
     pools = [_by_speaker(clips) for clips in (real, synthetic)]
     shares = np.array([REAL, SYNTHETIC * bool(synthetic), READ * bool(read)])
     for number in range(count):
@@ -88,7 +96,7 @@ def training(
             samples = level(other_voice(samples, size, pace))
         else:
             words = list(pools[source].values())[int(generator.integers(len(pools[source])))]
-            chosen = [words[int(generator.integers(len(words)))] for _ in range(generator.integers(1, MOST_DIGITS + 1))]
+            chosen = [words[int(generator.integers(len(words)))] for _ in range(generator.integers(1, longest + 1))]
             moved = [
                 level(other_voice(clip.samples, size, pace * generator.uniform(0.95, 1.05)), generator.normal(0, 2))
                 for clip in chosen

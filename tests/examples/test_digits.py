@@ -36,7 +36,19 @@ def archive(tmp_path_factory):
 
 
 def prepare(archive, folder, *more):
-    command = [sys.executable, EXAMPLE / "prepare.py", archive, folder, "--utterances", "12", "--voices", "0", *more]
+    command = [
+        sys.executable,
+        EXAMPLE / "prepare.py",
+        archive,
+        folder,
+        "--utterances",
+        "12",
+        "--voices",
+        "0",
+        "--words",
+        "9",
+        *more,
+    ]
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
 
 
@@ -56,8 +68,10 @@ def test_each_clip_of_the_tests_is_heard_as_often_as_promised(data):
     assert sorted(words(data / "unseen.jsonl")) == ["one"] * 8 + ["two"] * 8  # theo
     assert sorted(words(data / "seen.jsonl")) == ["one"] * 30 + ["two"] * 30  # two speakers, takes 0 to 4, three times
     assert sum(1 for _ in read_manifest(data / "train.jsonl")) == 12
-    labels = [json.loads(line)["label"] for line in (data / "words-train.jsonl").read_text().splitlines()]
-    assert sorted(labels) == ["one"] * 2 + ["two"] * 2  # take 7 of both speakers
+    for name, count in (("words-train", 9), ("words-unseen", 16)):
+        labels = [json.loads(line)["label"] for line in (data / f"{name}.jsonl").read_text().splitlines()]
+        assert len(labels) == count
+        assert set(labels) == {"one", "two"}
     assert not (data / "other.jsonl").exists()
 
 
