@@ -275,7 +275,7 @@ class Trainer:
         """
         if self.mesh.size > 1:
             return distributed.write_parts(folder, self._named())
-        return write_state(folder, *self._arrays())
+        return write_state(folder, *jax.tree.map(np.asarray, self._arrays()))
 
     def load_state(self, folder: str | os.PathLike[str]) -> None:
         """Load a state, whatever the devices were that it was written on; nothing changes if it is of another run.
@@ -287,13 +287,12 @@ class Trainer:
         if distributed.in_parts(folder):
             found: Mapping[str, Any] = distributed.read_parts(folder, self._named())
         else:
-            parameters, known = read_state(folder, *self._arrays())
-            found = {f"{_PARAMETER}{name}": array for name, array in parameters.items()} | known
-        state = self.state._replace(step=np.int32(0))
-        paths, structure = jax.tree_util.tree_flatten_with_path(state.opt_state)
-        params = {name: found[f"{_PARAMETER}{name}"] for name in state.params}
+            here: Any = self._arrays()
+            found = place_state(_named(*read_state(folder, *here)), self.mesh)
+        paths, structure = jax.tree_util.tree_flatten_with_path(self.state.opt_state)
+        params = {name: found[f"{_PARAMETER}{name}"] for name in self.state.params}
         opt_state = jax.tree.unflatten(structure, [found[jax.tree_util.keystr(path)] for path, _ in paths])
-        self.state = state._replace(params=place_state(params, self.mesh), opt_state=place_state(opt_state, self.mesh))
+        self.state = TrainState(self.state.step, params, opt_state)
         self._copies = None
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -315,17 +314,14 @@ class Trainer:
         """The parameters that are trained."""
         return {name: array for name, array in self.state.params.items() if name in self._trained}
 
+    def _arrays(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Parameters by name, and the leaves of the optimizer's state by path."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.opt_state)
+        return dict(self.state.params), {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
     def _named(self) -> dict[str, Array]:
         """Every array of the state by one name."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.state.opt_state)
-        known = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-        return {f"{_PARAMETER}{name}": array for name, array in self.state.params.items()} | known
-
-    def _arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Parameters by name, and the leaves of the optimizer's state by path, on the host."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.state.opt_state)
-        known = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-        return {name: np.asarray(array) for name, array in self.state.params.items()}, known
+        return _named(*self._arrays())
 
     def _own(self) -> tuple[Mapping[str, Array], Mesh]:
         """Parameters on this process's devices, and their mesh: an evaluation waits for no other process."""
@@ -347,6 +343,11 @@ class Trainer:
 
 #: In front of the names of parameters in a state, to tell them from the optimizer's.
 _PARAMETER = "parameter/"
+
+
+def _named(parameters: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{_PARAMETER}{name}": array for name, array in parameters.items()} | dict(known)
+
 
 __all__ = [
     "Handle", "TrainState", "Trainer", "abstract_state", "adam", "eval_step", "freeze", "init_state", "loss_function",
