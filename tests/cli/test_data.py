@@ -140,6 +140,16 @@ def test_every_task_has_its_own_needs(command, tmp_path, task, options, usable):
     assert out.startswith(f"4 rows, {usable} to train on, ")
 
 
+def test_what_is_too_short_to_mask_is_skipped_by_pretraining(command, tmp_path):
+    manifest = write_tones(tmp_path, 2)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["duration"] = 0.06  # 2 frames, and a span has more
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = command("data", "check", manifest, "--task", "pretrain")
+    assert code == 1
+    assert "too short to mask: 1 row" in out.splitlines()
+
+
 def test_a_column_that_the_task_has_not(command, tmp_path):
     manifest = write_tones(tmp_path, 1)
     code, _, err = command("data", "check", manifest, "--column", "speaker", "--model", EMBEDDED_MODEL)

@@ -44,7 +44,7 @@ def check(
     data: _Data,
     model: ModelName = None,
     task: Annotated[
-        _Task, typer.Option(help="What the data are to train; pretrain needs nothing but sound.")
+        _Task, typer.Option(help="What the data are to train; pretrain needs no more than sound long enough to mask.")
     ] = _Task.ctc,
     column: Annotated[
         str | None, typer.Option(help="Of classes (label), stretches (segments) or speakers (speaker).")
@@ -96,14 +96,14 @@ def _checker(
 ) -> Checker:
     """What the rows must have besides sound, where that is no text. Raises ``InputError``."""
     from wav2vec2_core.checkpoint import open_checkpoint
-    from wav2vec2_core.data.checking import SoundAlone
+    from wav2vec2_core.data.pretraining import LongEnough
     from wav2vec2_core.errors import InputError
     from wav2vec2_core.training.tasks import Classification, FrameClassification, OpenedModel, SpeakerRecognition
 
     if task in (_Task.ctc, _Task.pretrain):
         if column is not None:
             raise InputError(f"--column {column[:100]!r} means nothing to --task {task.value}: leave it out")
-        return SoundAlone()
+        return LongEnough(config, 0)
     kinds = {_Task.classify: Classification, _Task.frames: FrameClassification, _Task.xvector: SpeakerRecognition}
     kind = kinds[task]
     opened = OpenedModel(source, config, open_checkpoint(source))

@@ -61,14 +61,6 @@ class Checker(Protocol):
         ...
 
 
-class SoundAlone:
-    """Nothing but sound is needed: for pretraining."""
-
-    def check(self, utterance: Utterance, samples: int) -> tuple[Row | None, Finding | None]:
-        """The row."""
-        return Row(utterance, samples, utterance.text or ""), None
-
-
 class Labels(Checker, Protocol):
     """What a task learns from its rows: see ``wav2vec2_core.data.labels``."""
 
