@@ -43,13 +43,13 @@ def lines(folder):
 
 
 def kill(process, folder, generator):
-    """Kill a run soon after it has made an update of its own; whether it was still running."""
-    known, deadline = lines(folder), time.monotonic() + 300
-    while lines(folder) <= known and process.poll() is None:  # it begins by cutting the file back, never to more
-        known = min(known, lines(folder))
+    """Kill a run in or after one of its first updates; whether it was still running."""
+    known, wanted, deadline = lines(folder), generator.randrange(1, 5), time.monotonic() + 300
+    while lines(folder) < known + wanted and process.poll() is None:
+        known = min(known, lines(folder))  # it begins by cutting the file back to its checkpoint
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    time.sleep(generator.uniform(0, 0.4))
+    time.sleep(generator.uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL

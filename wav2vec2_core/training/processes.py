@@ -13,7 +13,8 @@ def join_processes(backend: str) -> tuple[int, int]:
     end that has no part for several.
 
     Raises:
-        BackendError: the back end is not installed, or the others cannot be reached.
+        InputError: there is no such back end.
+        BackendError: it is not installed, or the others cannot be reached.
     """
     found = load_backend(backend)
     if importlib.util.find_spec(f"{found.package}.distributed") is None:
