@@ -49,6 +49,7 @@ def new_trainer(
     policy = "mixed_bfloat16" if recipe.compute.dtype == "bfloat16" else "float32"
     with strategy.scope(), tf.device(device_named(device) if alone else None):
         model = kind.from_source(None, config=config, checkpoint=checkpoint, dtype=policy)
+        model.compute_head_exactly()
         table = model.parameter_table()
         new = {name: table[name] for name in (model.loading.new if model.loading else ())}
         fill_weights(model, initial_values(new, recipe.seed))

@@ -229,6 +229,13 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
         for name in self.parameter_table():
             find_variable(self, name)[0].trainable = name in chosen
 
+    def compute_head_exactly(self) -> None:
+        """Let what is not the body compute in float32, where a mixed policy has the model compute in half precision."""
+        body = {id(layer) for layer in getattr(self, "wav2vec2", self)._flatten_layers()}
+        for layer in self._flatten_layers(include_self=False):
+            if id(layer) not in body:
+                layer.dtype_policy = "float32"
+
     def freeze_feature_encoder(self) -> None:
         """Freeze the convolutional feature encoder, as is usual in fine-tuning."""
         self._freeze("feature_encoder")

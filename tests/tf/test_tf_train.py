@@ -11,8 +11,11 @@ from wav2vec2_tf.train import Trainer
 from wav2vec2_tf.weights import export_weights
 
 
-def make(head, *, momentum=0.0, seed=0, **fields):
-    model = tiny(head, **fields)
+def make(head, *, momentum=0.0, seed=0, computing=None, **fields):
+    policy = {"dtype": "mixed_bfloat16"} if computing == "bfloat16" else {}
+    model = tiny(head, **policy, **fields)
+    if computing == "bfloat16":
+        model.compute_head_exactly()
     trainer = Trainer(model, keras.optimizers.SGD(momentum=momentum), seed=seed)
     return trainer, lambda: export_weights(model)
 
@@ -25,6 +28,10 @@ def test_steps(check):
 @pytest.mark.parametrize("head", cases.HEADS)
 def test_losses_of_every_head(head):
     cases.check_losses(make, head, lambda model, given: float(model(given).loss))
+
+
+def test_computing_in_half_precision():
+    cases.check_computing_in_half_precision(make)
 
 
 def test_resuming(tmp_path):

@@ -133,7 +133,7 @@ class FineTuning:
             "model": self.model_name,
             "train": {"manifest": self.train.manifest, "sha256": self.train.digest},
             "eval": {"manifest": self.evaluation.manifest, "sha256": self.evaluation.digest},
-            "recipe": self.recipe.to_dict(),
+            "recipe": self.recipe.identity(),
         }
 
     def open_trainer(self) -> Trainer:

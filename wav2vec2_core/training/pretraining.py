@@ -91,7 +91,7 @@ class Pretraining:
             "task": {"name": "pretrain"},
             "backend": self.backend.name,
             "train": {"manifest": self.manifest, "sha256": self.digest},
-            "recipe": self.recipe.to_dict(),
+            "recipe": self.recipe.identity(),
         }
 
     def open_trainer(self) -> Trainer:

@@ -320,6 +320,10 @@ class SectionedRecipe:
         """Nested plain values, for ``from_dict``."""
         return asdict(self)
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers of a run: all but the sections of back ends, which say where it is computed."""
+        return {name: section for name, section in self.to_dict().items() if name not in _OWN}
+
     def to_toml(self) -> str:
         """The text of a file that ``read_recipe`` reads."""
         lines = [f"seed = {self.seed}"]

@@ -92,3 +92,10 @@ def test_mistakes_in_files_are_named(tmp_path):
         read_recipe(tmp_path / "gone.toml")
     with pytest.raises(InputError, match=r"preset '2h' is unknown: use one of 10min, 1h, 10h, 100h, 960h, or a .toml"):
         read_recipe("2h")
+
+
+def test_a_run_is_the_same_wherever_it_is_computed():
+    recipe = read_recipe("1h")
+    elsewhere = recipe.changed(["torch.sharding=fsdp", "tf.strategy=mirrored", "flax.fsdp=2"])
+    assert elsewhere.identity() == recipe.identity()
+    assert recipe.changed(["compute.dtype=bfloat16"]).identity() != recipe.identity()
