@@ -75,9 +75,7 @@ def shared_rows(old: Vocabulary, new: Vocabulary) -> dict[int, int]:
             rows.setdefault(after, before)
     letters = {token: row for token, row in new_ids.items() if row not in rows}
     taken = set(rows.values())
-    same = {row: old_ids[token] for token, row in letters.items() if token in old_ids and old_ids[token] not in taken}
-    rows |= same
-    taken |= set(same.values())
+    rows |= {row: old_ids[token] for token, row in letters.items() if token in old_ids and old_ids[token] not in taken}
     for token, row in sorted(letters.items(), key=lambda item: item[1]):
         for spelling in (token.lower(), token.upper()):
             kept = old_ids.get(spelling)

@@ -62,6 +62,19 @@ def test_rare_letters_are_named_with_their_texts():
     ]
 
 
+def test_examples_show_what_is_on_either_side():
+    text = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz".replace("z", "ï", 1)
+    assert build_vocabulary([text]).examples["ï"] == ("klmnopqrstuvwxyïabcdefghijklmno",)
+
+
+def test_ten_times_are_not_rare():
+    assert build_vocabulary(["a" * 10 + "b" * 9]).rare() == {"b": 9}
+
+
+def test_a_long_list_ends_with_a_number():
+    assert any("/ (1) and 1 more; take" in line for line in report('a!"#%&()*,-./:'))
+
+
 def test_many_rare_letters_are_counted():
     lines = report("abcdefghijklmnopqrstuvwxyz")
     assert sum(line.startswith("seen 1 times: ") for line in lines) == 12
