@@ -135,7 +135,7 @@ def _pretraining(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, 
     run.stage("contrastive_accuracy", Tensor(losses.contrastive_accuracy(logits, same, masked)))
     codevectors = config.num_codevectors_per_group * config.num_codevector_groups
     diversity = run.stage("diversity_loss", losses.diversity_loss(perplexity, codevectors, masked))
-    penalty = run.stage("feature_penalty", losses.feature_penalty(run.features, frames))
+    penalty = run.stage("feature_penalty", losses.feature_penalty(run.features, frames, masked))
     weighted = penalty * (config.feature_penalty_weight * float(masked.sum()))
     return run.stage("loss", contrastive + diversity * config.diversity_loss_weight + weighted)
 

@@ -126,13 +126,15 @@ def contrastive_accuracy(logits: np.ndarray, same: np.ndarray, mask: np.ndarray)
     return np.array(sum(right) / max(mask.sum(), 1))
 
 
-def feature_penalty(features: Tensor, frames: np.ndarray | None) -> Tensor:
-    """Mean square of (batch, frames, features) over valid frames: (); ``frames``: (batch,) of them, None for all."""
-    squares = features.square()
-    if frames is None:
-        return squares.mean()
-    valid = np.arange(features.shape[1]) < np.asarray(frames)[:, None]
-    return where(valid[..., None], squares, 0.0).sum() / float(valid.sum() * features.shape[2])
+def feature_penalty(features: Tensor, frames: np.ndarray | None, mask: np.ndarray) -> Tensor:
+    """Mean square of (batch, frames, features) over the valid frames of utterances with a masked one: ().
+
+    ``frames``: (batch,) valid frames, None for all; ``mask``: (batch, frames) bool, masked frames.
+    """
+    width = features.shape[1]
+    valid = np.arange(width) < (np.full(len(mask), width) if frames is None else np.asarray(frames))[:, None]
+    valid &= mask.any(1)[:, None]
+    return where(valid[..., None], features.square(), 0.0).sum() / float(valid.sum() * features.shape[2])
 
 
 def codevector_perplexities(probabilities: Tensor, mask: np.ndarray | None) -> Tensor:

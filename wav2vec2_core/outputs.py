@@ -65,7 +65,7 @@ class Wav2Vec2BaseModelOutput(ModelOutput):
     last_hidden_state: (batch, frames, hidden). extract_features: (batch, frames, conv_dim[-1]), normalised features
     before projection. hidden_states: one (batch, frames, hidden) per layer, preceded by the input of the first.
     attentions: one (batch, heads, frames, frames) per layer. feature_penalty: mean square of the features before they
-    are normalised, over valid frames.
+    are normalised, over the valid frames of utterances with a masked one.
     """
 
     last_hidden_state: Any
@@ -83,7 +83,7 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
     soft_codevector_perplexity, hard_codevector_perplexity: (groups,) the same for each group, of the quantizer's
     probabilities and of its most probable choices, both without noise. contrastive_accuracy: share of masked frames
     whose true vector is nearer than every distractor. feature_penalty: mean square of the features before they are
-    normalised, over valid frames.
+    normalised, over the valid frames of utterances with a masked one.
     """
 
     loss: Any

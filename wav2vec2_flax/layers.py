@@ -337,11 +337,11 @@ def masked_mean_and_std(x: Array, mask: Array | None) -> tuple[Array, Array]:
 
 
 def masked_mean_square(x: Array, mask: Array | None) -> Array:
-    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    """Mean square of (batch, frames, features) where ``mask`` (batch, frames) is True, in float32; 0 of no frame."""
     squares = jnp.square(widened(x)).mean(-1)
     if mask is None:
         return squares.mean()
-    return jnp.where(mask, squares, 0.0).sum() / mask.sum()
+    return jnp.where(mask, squares, 0.0).sum() / jnp.maximum(mask.sum(), 1)
 
 
 def scaled_gradient(x: Array, scale: float) -> Array:

@@ -330,7 +330,8 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             freeze_feature_encoder: let no gradient into the convolutions.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
-            output_feature_penalty: also return the mean square of the feature encoder's output.
+            output_feature_penalty: also return the mean square of the feature encoder's output over the valid frames of
+                utterances with a masked frame: those that only fill up a batch have none.
 
         Raises:
             InputError: a shape is invalid, an utterance is shorter than one frame, or training has no key.
@@ -360,7 +361,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             features = layers.scaled_gradient(features, config.feature_gradient_scale)
         mask = None if frames is None else layers.frame_mask(frames, features.shape[1])
         # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
-        penalty = layers.masked_mean_square(features, mask) if output_feature_penalty else None
+        penalty = self._penalty(features, mask, mask_time_indices) if output_feature_penalty else None
         hidden, features = self.feature_projection(features, projection_key)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         hidden, states, attentions = self.encoder(
@@ -445,6 +446,14 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
             check_shape("mask_feature_indices", jnp.shape(mask_feature_indices), (batch, features), "(batch, hidden)")
             hidden = jnp.where(jnp.asarray(mask_feature_indices, bool)[:, None], 0, hidden)
         return hidden
+
+    @staticmethod
+    def _penalty(features: Array, valid: Array | None, masked: Any) -> Array:
+        """Mean square of (batch, frames, features); ``valid``, ``masked``: (batch, frames), None for all."""
+        if masked is None:
+            return layers.masked_mean_square(features, valid)
+        chosen = jnp.broadcast_to(jnp.asarray(masked, bool).any(1)[:, None], features.shape[:2])
+        return layers.masked_mean_square(features, chosen if valid is None else chosen & valid)
 
     def _lengths(self, attention_mask: Any) -> Array:
         """(batch, samples) mask -> (batch,) samples, none of them shorter than a frame."""

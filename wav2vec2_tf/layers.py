@@ -276,12 +276,12 @@ def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]
 
 
 def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    """Mean square of (batch, frames, features) where ``mask`` (batch, frames) is True, in float32; 0 of no frame."""
     squares = tf.reduce_mean(tf.square(_widened(x)), axis=-1)
     if mask is None:
         return tf.reduce_mean(squares)
     total = tf.reduce_sum(tf.where(mask, squares, tf.zeros_like(squares)))
-    return total / tf.reduce_sum(tf.cast(mask, squares.dtype))
+    return total / tf.maximum(tf.reduce_sum(tf.cast(mask, squares.dtype)), 1.0)
 
 
 def scaled_gradient(x: Tensor, scale: float) -> Tensor:

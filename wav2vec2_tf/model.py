@@ -332,7 +332,8 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             output_attentions, output_hidden_states, return_dict: as the configuration says where None.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
-            output_feature_penalty: also return the mean square of the feature encoder's output.
+            output_feature_penalty: also return the mean square of the feature encoder's output over the valid frames of
+                utterances with a masked frame: those that only fill up a batch have none.
             training: whether dropout and masking are on.
 
         Raises:
@@ -356,7 +357,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             features = layers.scaled_gradient(features, config.feature_gradient_scale)
         valid = None if frames is None else layers.frame_mask(frames, layers.size(features, 1))
         # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
-        penalty = layers.masked_mean_square(features, valid) if output_feature_penalty else None
+        penalty = self._penalty(features, valid, mask_time_indices) if output_feature_penalty else None
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         hidden, states, attentions = self.encoder(
@@ -459,6 +460,15 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
             layers.check_shape("mask_feature_indices", mask_feature_indices, (batch, features), "(batch, hidden)")
             hidden = tf.where(tf.expand_dims(tf.cast(mask_feature_indices, tf.bool), 1), tf.zeros_like(hidden), hidden)
         return hidden
+
+    @staticmethod
+    def _penalty(features: Tensor, valid: Tensor | None, masked: Tensor | None) -> Tensor:
+        """Mean square of (batch, frames, features); ``valid``, ``masked``: (batch, frames), None for all."""
+        if masked is None:
+            return layers.masked_mean_square(features, valid)
+        chosen = tf.reduce_any(tf.cast(masked, tf.bool), axis=1, keepdims=True)
+        everywhere = tf.ones_like(features[:, :, 0], tf.bool) if valid is None else valid
+        return layers.masked_mean_square(features, chosen & everywhere)
 
     def _lengths(self, attention_mask: Tensor) -> Tensor:
         """(batch, samples) mask -> (batch,) samples, none of them shorter than a frame."""

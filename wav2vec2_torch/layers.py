@@ -199,11 +199,11 @@ def masked_mean_and_std(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]
 
 
 def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean square of (batch, frames, features) over the frames where ``mask`` (batch, frames) is True, in float32."""
+    """Mean square of (batch, frames, features) where ``mask`` (batch, frames) is True, in float32; 0 of no frame."""
     squares = _widened(x).square().mean(-1)
     if mask is None:
         return squares.mean()
-    return torch.where(mask, squares, 0.0).sum() / mask.sum()
+    return torch.where(mask, squares, 0.0).sum() / mask.sum().clamp(min=1)
 
 
 def scaled_gradient(x: Tensor, scale: float) -> Tensor:

@@ -328,7 +328,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             output_attentions, output_hidden_states, return_dict: as the configuration says where None.
             mask_feature_indices: (batch, hidden) bool, features to set to zero; drawn in training where None.
             layer_keep: (layers,) bool, False for layers to skip; drawn in training where None.
-            output_feature_penalty: also return the mean square of the feature encoder's output.
+            output_feature_penalty: also return the mean square of the feature encoder's output over the valid frames of
+                utterances with a masked frame: those that only fill up a batch have none.
 
         Raises:
             InputError: a shape is invalid, or an utterance is shorter than one frame.
@@ -350,7 +351,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             features = layers.scaled_gradient(features, config.feature_gradient_scale)
         mask = None if frames is None else layers.frame_mask(frames, features.shape[1])
         # As in fairseq the penalty is of what is scaled, so its own gradient is scaled too.
-        penalty = layers.masked_mean_square(features, mask) if output_feature_penalty else None
+        penalty = self._penalty(features, mask, mask_time_indices) if output_feature_penalty else None
         hidden, features = self.feature_projection(features)
         hidden = self.mask_hidden_states(hidden, mask_time_indices, mask_feature_indices)
         hidden, states, attentions = self.encoder(
@@ -435,6 +436,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             check_shape("mask_feature_indices", mask_feature_indices.shape, (batch, features), "(batch, hidden)")
             hidden = hidden.masked_fill(mask_feature_indices.bool()[:, None], 0.0)
         return hidden
+
+    @staticmethod
+    def _penalty(features: Tensor, valid: Tensor | None, masked: Tensor | None) -> Tensor:
+        """Mean square of (batch, frames, features); ``valid``, ``masked``: (batch, frames), None for all."""
+        if masked is None:
+            return layers.masked_mean_square(features, valid)
+        chosen = masked.bool().any(1)[:, None].expand(features.shape[:2])
+        return layers.masked_mean_square(features, chosen if valid is None else chosen & valid)
 
     def _lengths(self, attention_mask: Tensor) -> Tensor:
         """(batch, samples) mask -> (batch,) samples, none of them shorter than a frame."""

@@ -284,6 +284,9 @@ def check_no_masked_frame(make):
     assert with_another["refused"] == 0
     assert with_another == pytest.approx(alone, rel=1e-5)
     assert trainer.evaluate(empty)["loss"] == (0.0, 0.0)
+    row = {name: array[:1] for name, array in given.items()}
+    found, alone = trainer.evaluate(filled_batch(row, 2)), trainer.evaluate(row)
+    assert all(found[name] == pytest.approx(alone[name], rel=1e-5) for name in alone)
 
 
 def check_counted_distractors(make):
