@@ -1,6 +1,7 @@
 """`wav2vec2 finetune ctc` with PyTorch and the embedded model, on tones."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -105,11 +106,17 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used_and_writes_nothing(command, 
     recipe, _, last = out.rpartition("one update: ")
     assert "loss " in last
     assert "an update: " in err
+    assert "warning: that is far from the 1600 seconds of 10min. batch_seconds counts seconds of audio" in err
+    assert re.search(r"memory: about \d+ MB: parameters 4 MB, gradients 3 MB, Adam 7 MB, activations \d+ MB;", err)
+    assert re.search(
+        r"time: about [\d.e+-]+ (s|min) for 16 updates, evaluations not included \(the second one took", err
+    )
     assert not (tmp_path / "none").exists()
     (tmp_path / "own.toml").write_text(recipe)
     options = arguments(manifest, tmp_path / "none", "--dry-run")
     options[options.index("10min")] = str(tmp_path / "own.toml")
-    assert command(*options)[1] == out
+    code, again, err = command(*options)
+    assert (code, again) == (0, out)
 
 
 def test_shards_are_data_too(command, manifest, tmp_path):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(name="finetune", help="Train a model on recordings with labels.", no_args_is_help=True)
 #: Of a language model, where ``--lm`` has no number.
 _ORDER = "3"
+#: An update of so many times the audio of the preset, or so much less, is worth a warning.
+_FAR = 4
 
 
 def _train(task: Task, options: RunOptions) -> None:
@@ -48,9 +50,9 @@ def _train(task: Task, options: RunOptions) -> None:
                 backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,
             )  # fmt: skip
         if output is None or options.dry_run:
-            _try(run)
+            _try(run, options.preset)
             return
-        _describe(run)
+        _describe(run, options.preset)
         make = RunFolder.resume if options.resume else RunFolder.start
         folder = make(output, run.configuration()) if first else RunFolder(output)
         with watching(recipe.schedule.steps) as show:
@@ -69,12 +71,20 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _try(run: FineTuning) -> None:
-    """What would be done, and one update."""
+def _try(run: FineTuning, preset: str) -> None:
+    """What would be done, two updates, and what all of them would need."""
+    from wav2vec2_core.training.estimates import spoken_time
+
     print(run.recipe.to_toml())
-    _describe(run)
-    update = run.try_one_step()
-    print(f"one update: loss {update.loss:.4f}, gradient norm {update.gradient_norm:.4f}, {update.seconds:.1f} s")
+    _describe(run, preset)
+    say(f"memory: about {run.memory()}; the framework itself comes on top")
+    trial = run.try_steps()
+    first, updates = trial.first, run.recipe.schedule.steps
+    say(
+        f"time: about {spoken_time(trial.whole_run)} for {updates} updates, evaluations not included "
+        f"(the second one took {spoken_time(trial.seconds)})"
+    )
+    print(f"one update: loss {first.loss:.4f}, gradient norm {first.gradient_norm:.4f}, {first.seconds:.1f} s")
 
 
 def _train_ctc(task: CTC, options: RunOptions) -> None:
@@ -174,9 +184,10 @@ def xvector(
     return SpeakerRecognition(column)
 
 
-def _describe(run: FineTuning) -> None:
+def _describe(run: FineTuning, preset: str) -> None:
     """What is about to happen, on stderr."""
     from wav2vec2_core.cli.console import spoken
+    from wav2vec2_core.training.recipe import read_recipe
 
     for name, data in (("train", run.train), ("eval", run.evaluation)):
         _say_findings(name, data.manifest, data.checked)
@@ -192,6 +203,12 @@ def _describe(run: FineTuning) -> None:
         f"an update: {effective:.1f} seconds of audio on average (batch_seconds {run.recipe.data.batch_seconds:g}); "
         f"{schedule.steps} updates are {epochs:.1f} epochs, the first {schedule.frozen_steps} of the head alone"
     )
+    usual = read_recipe(preset).data.batch_seconds
+    if not usual / _FAR <= effective <= usual * _FAR:
+        say(
+            f"warning: that is far from the {usual:g} seconds of {preset}. batch_seconds counts seconds of audio, in "
+            "all micro-batches and processes together. For another batch, choose another learning rate too"
+        )
 
 
 def _say_findings(name: str, manifest: str, checked: Checked) -> None:

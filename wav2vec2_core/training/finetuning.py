@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.card import write_card
+from wav2vec2_core.training.estimates import Memory, memory_of
 from wav2vec2_core.training.loop import Event, Loop, Note, Update
 from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
 from wav2vec2_core.training.recipe import Recipe
@@ -37,6 +39,19 @@ class Data:
     manifest: str
     digest: str
     checked: Checked
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Two updates that were made to see how they do.
+
+    first: the first of the run; seconds: what the second one took; whole_run: seconds that all updates would take at
+    that rate, evaluations not included.
+    """
+
+    first: Update
+    seconds: float
+    whole_run: float
 
 
 class FineTuning:
@@ -142,16 +157,40 @@ class FineTuning:
             self.job.checkpoint, self.config, self.recipe, head=self.job.head, device=self.device
         )
 
-    def try_one_step(self) -> Update:
-        """Make the first update, with everything trained that is later in the run, and keep nothing of it."""
+    def try_steps(self) -> Trial:
+        """Make two updates, with everything trained that is later in the run, and keep nothing of them."""
         trainer = self.open_trainer()
-        data = self.loader.at(0)
-        rate = self.recipe.schedule.rate(0)
-        trainer.set_trainable(trainable_names(self.config, self.job.head, frozen=self._frozen))
-        values = StepValues(rate, data.targets, self.recipe.optimizer.clip or None)
-        found = trainer.fetch(trainer.step(data.micro, 0, values))
+        trainer.set_trainable(self._trained())
+        updates: list[Update] = []
+        taken = 0.0
+        for number in range(2):  # the first one compiles, and fills caches
+            data, rate = self.loader.at(number), self.recipe.schedule.rate(number)
+            start = time.perf_counter()
+            values = StepValues(rate, data.targets, self.recipe.optimizer.clip or None)
+            found = trainer.fetch(trainer.step(data.micro, number, values))
+            taken = time.perf_counter() - start
+            updates.append(Update(number + 1, data.epoch, found["loss"], rate, found["gradient_norm"], data.seconds))
         trainer.close()
-        return Update(1, 0, found["loss"], rate, found["gradient_norm"], data.seconds)
+        whole_run = self.recipe.schedule.steps * taken * self.effective_batch() / updates[-1].seconds
+        return Trial(updates[0], taken, whole_run)
+
+    def memory(self) -> Memory:
+        """An estimate of what each process needs for its share of the largest micro-batch, with a whole model."""
+        rate, limits = self.job.feature_extractor.sampling_rate, self.recipe.data
+        seconds = min(limits.batch_seconds, limits.micro_batch_seconds, self.train.checked.seconds)
+        longest = max(row.samples for row in self.train.checked.rows)
+        return memory_of(
+            self.config,
+            self.job.head,
+            self._trained(),
+            max(int(seconds * rate) // self.process[1], longest),
+            longest,
+            dtype=self.recipe.compute.dtype,
+            keeps_attention=self.backend.name != "torch",
+        )
+
+    def _trained(self) -> frozenset[str]:
+        return trainable_names(self.config, self.job.head, frozen=self._frozen)
 
     def run(self, folder: RunFolder) -> Generator[Event]:
         """Make the updates that are left, then write the model and what belongs to it into ``folder.model``.
