@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.data.loader import StepData, Steps
-from wav2vec2_core.errors import InputError, listed
+from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import read_json, write_json
 from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.training.diagnosis import refusal, troubles
 from wav2vec2_core.training.processes import is_first, number_of_first, text_of_first, wait_for_all
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.stopping import stop_requests
 from wav2vec2_core.training.tasks.task import Scores
 
-#: How much a loss must fall until the next evaluation where learning has not begun.
-_LEAST_FALL = 0.01
 _STATE, _DATA = "state", "data.json"  # of the trainer, and the position in the data, in the folder of a checkpoint
 
 
@@ -104,6 +103,7 @@ class Loop:
         self._rankings: list[tuple[float, ...]] = []  # of the evaluations so far
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
         self._refused: list[str] = []
+        self._refused_in_a_row = 0
         self.stopped = False
 
     def events(self) -> Generator[Event]:
@@ -238,17 +238,15 @@ class Loop:
         yield from self._signs(update)
         if loss is not None:
             self._losses[1].append(loss)
+        self._refused_in_a_row = self._refused_in_a_row + 1 if names else 0
         if not names:
             return
         self._refused += names[:1]
-        yield Note(
-            f"update {data.number + 1} changed nothing: its loss or gradient is not finite, with {len(names)} "
-            f"utterances, among them {listed(name[-40:] for name in names[:3])}"
-        )
+        yield Note(refusal(update.step, names, loss=loss is not None, in_a_row=self._refused_in_a_row, rate=rate))
         if len(self._refused) > self.recipe.health.most_refused:
             raise InputError(
                 f"{len(self._refused)} updates had no finite gradient, health.most_refused is "
-                f"{self.recipe.health.most_refused}: lower the learning rate, or hear what train.jsonl names"
+                f"{self.recipe.health.most_refused}: lower the learning rate, or listen to what train.jsonl names"
             )
 
     def _evaluated(self, step: int) -> Generator[Evaluated | Note, None, Scores]:
@@ -259,17 +257,9 @@ class Loop:
         yield Evaluated(step, scores, best)
         before, since = (sum(losses) / len(losses) if losses else None for losses in self._losses)
         self._losses = [self._losses[1], []]
-        frozen = step <= self.recipe.schedule.frozen_steps
-        why = (
-            "only the head is trained so far (schedule.frozen)"
-            if frozen
-            else "as at the start of training; if it stays so, raise the learning rate or check that labels fit"
-        )
-        if scores.stuck:
-            yield Note(f"after {step} updates the model {scores.stuck}: {why}")
-        flat = before is not None and since is not None and since > before * (1 - _LEAST_FALL)
-        if flat and not scores.begun:
-            yield Note(f"the loss is flat: {before:.3f} before, {since:.3f} since the last evaluation, {scores}: {why}")
+        schedule = self.recipe.schedule
+        frozen = step <= schedule.frozen_steps
+        yield from map(Note, troubles(step, scores, before, since, frozen=frozen, rate=schedule.rate(step - 1)))
         return scores
 
     def _stale(self) -> int:

@@ -23,6 +23,9 @@ LOGS, CURVES = "logs", "curves.png"
 _DRAWING = 0.02  # of the time of a run, at most, goes into drawing
 _SMOOTHING = 50  # the mean loss is drawn over a share of 1 / 50 of the updates
 
+#: What every record of an update holds, or may hold.
+_ALWAYS = {"step", "epoch", "loss", "learning_rate", "gradient_norm", "seconds", "refused"}
+
 Record = Mapping[str, Any]
 
 
@@ -150,7 +153,7 @@ class _EventFile:
         if "scores" in record:
             numbers = {f"eval/{name}": value for name, value in record["scores"].items()}
         else:
-            numbers = {f"train/{name}": record[name] for name in ("loss", "learning_rate", "gradient_norm", "epoch")}
+            numbers = {f"train/{name}": record[name] for name in record if name not in ("step", "refused")}
         value = self._summary.Summary.Value
         return [value(tag=tag, simple_value=number) for tag, number in numbers.items() if number is not None]
 
@@ -169,20 +172,23 @@ class _Picture:
         self._path = folder / CURVES
         self._updates: list[tuple[int, float, float]] = []  # step, loss, learning rate
         self._scores: list[tuple[int, Mapping[str, float]]] = []
+        self._measures: dict[str, list[tuple[int, float]]] = {}  # of runs that measure more, by name
         self._next = 0.0  # when it may be drawn again
         self._is_new = False
 
     def add(self, records: Sequence[Record]) -> None:
-        """Draw after an evaluation, unless that was done a moment ago. Raises ``OutputError``."""
+        """Draw after an evaluation, if there are any, unless that was done a moment ago. Raises ``OutputError``."""
         for record in records:
             if "scores" in record:
                 self._scores.append((record["step"], record["scores"]))
             else:
                 loss = np.nan if record["loss"] is None else record["loss"]
                 self._updates.append((record["step"], loss, record["learning_rate"]))
+                for name in record.keys() - _ALWAYS:
+                    self._measures.setdefault(name, []).append((record["step"], record[name]))
         self._is_new = True
         start = time.monotonic()
-        if "scores" in records[-1] and start >= self._next:
+        if start >= self._next and ("scores" in records[-1] or not self._scores):
             self._draw()
             self._next = time.monotonic() + (time.monotonic() - start) / _DRAWING
 
@@ -192,32 +198,43 @@ class _Picture:
             self._draw()
 
     def _draw(self) -> None:
-        figure = self._figure(figsize=(8, 8), layout="constrained")
-        above, middle, below = figure.subplots(3, sharex=True, height_ratios=(3, 1, 3))
-        if self._updates:
-            steps, losses, rates = np.array(self._updates).T
-            above.plot(steps, losses, color="0.75", linewidth=0.8, label="loss of an update")
-            width = max(1, len(losses) // _SMOOTHING)
-            above.plot(*_means(steps, losses, width), color="C0", label=f"mean of the last {width}")
-            finite = losses[losses > 0]
-            if len(finite) and finite.max() > 20 * finite.min():
-                above.set_yscale("log")
-            above.legend()
-            middle.plot(steps, rates, color="C2")
-            middle.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        for name in self._scores[0][1] if self._scores else ():
-            points = [(step, scores[name]) for step, scores in self._scores if name in scores]
-            below.plot(*zip(*points, strict=True), marker="o", markersize=4, label=score_name(name))
-        if self._scores:
-            below.legend()
-        for axes, label in ((above, "training loss"), (middle, "learning rate"), (below, "scores")):
+        heights = {"training loss": 3, "learning rate": 1, **({"scores": 3} if self._scores else {})}
+        heights |= dict.fromkeys(sorted(self._measures), 1)
+        figure = self._figure(figsize=(8, 1 + sum(heights.values())), layout="constrained")
+        panels = figure.subplots(len(heights), sharex=True, height_ratios=list(heights.values()))
+        for axes, label in zip(panels, heights, strict=True):
             axes.set_ylabel(label)
             axes.grid(alpha=0.3)
-        below.yaxis.set_major_formatter(self._percent(xmax=1))
-        below.set_xlabel("updates")
+        panels[-1].set_xlabel("updates")
+        if self._updates:
+            steps, losses, rates = np.array(self._updates).T
+            self._draw_losses(panels[0], steps, losses)
+            panels[1].plot(steps, rates, color="C2")
+            panels[1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        if self._scores:
+            self._draw_scores(panels[2])
+        for axes, label in zip(panels, heights, strict=True):
+            if label in self._measures:
+                axes.plot(*np.array(self._measures[label]).T, color="C0")
         with atomic_path(self._path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
         self._is_new = False
+
+    def _draw_losses(self, axes: Any, steps: np.ndarray, losses: np.ndarray) -> None:
+        axes.plot(steps, losses, color="0.75", linewidth=0.8, label="loss of an update")
+        width = max(1, len(losses) // _SMOOTHING)
+        axes.plot(*_means(steps, losses, width), color="C0", label=f"mean of the last {width}")
+        positive = losses[losses > 0]
+        if len(positive) and positive.max() > 20 * positive.min():
+            axes.set_yscale("log")
+        axes.legend()
+
+    def _draw_scores(self, axes: Any) -> None:
+        for name in self._scores[0][1]:
+            points = [(step, scores[name]) for step, scores in self._scores if name in scores]
+            axes.plot(*np.array(points).T, marker="o", markersize=4, label=score_name(name))
+        axes.yaxis.set_major_formatter(self._percent(xmax=1))
+        axes.legend()
 
 
 def _means(steps: np.ndarray, losses: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

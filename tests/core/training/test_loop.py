@@ -109,6 +109,7 @@ def test_what_the_model_does_not_learn_is_said_with_the_cause(tmp_path):
     assert "only the head is trained so far" in notes[0]
     assert any("the loss is flat: 3.000 before, 3.000 since" in note for note in notes)
     assert "raise the learning rate" in notes[-1]
+    assert "(wav2vec2 data check)" in notes[-1]
     falling = list(loop(tmp_path / "other", NumberTrainer(), rates=lambda: (1.0, 1.0)).events())
     good = list(loop(tmp_path / "third", NumberTrainer(lambda number: 3.0)).events())
     assert not [event for event in (*falling, *good) if isinstance(event, Note)]

@@ -108,6 +108,26 @@ def test_the_picture_shows_the_numbers(folder, monkeypatch):
     assert below.get_xlabel() == "updates"
 
 
+def test_a_run_without_scores_is_drawn_with_what_it_measures(folder, monkeypatch):
+    needs("tensorboard", "matplotlib")
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+
+    def events():
+        with folder.recording() as write:
+            for step in range(1, 6):
+                update = Update(step, 0, 3.0, 1e-4, 1.0, 6.0, (), {"accuracy": step / 10})
+                write(update.to_dict())
+                yield update
+
+    list(tracked(events(), folder))
+    assert [axes.get_ylabel() for axes in drawn[-1].axes] == ["training loss", "learning rate", "accuracy"]
+    assert drawn[-1].axes[2].get_lines()[0].get_ydata().tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [value for _, value in scalars(folder)["train/accuracy"]] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
 def test_missing_packages_are_one_note_at_the_start(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
