@@ -28,16 +28,16 @@ def join_processes() -> tuple[int, int]:
         Index and number of processes; (0, 1) for one that nobody launched with others.
 
     Raises:
-        BackendError: the others cannot be reached.
+        BackendError: the others cannot be reached, or there are fewer GPUs than processes.
     """
-    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if not _is_joined() and os.environ.get("WORLD_SIZE", "1") != "1":
         engine = "gloo"
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            _choose_gpu(os.environ.get("LOCAL_RANK", "0"))
             engine = "cpu:gloo,cuda:nccl"
         try:
             dist.init_process_group(engine)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, AttributeError) as error:  # some builds have no such function
             raise BackendError(
                 f"the other processes cannot be reached ({_first_line(error)}): start all of them with torchrun"
             ) from error
@@ -46,13 +46,27 @@ def join_processes() -> tuple[int, int]:
 
 def processes() -> tuple[int, int]:
     """Index and number of the processes that are connected."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if _is_joined() else (0, 1)
 
 
 def leave_processes() -> None:
     """Take the connections down."""
-    if dist.is_initialized():
+    if _is_joined():
         dist.destroy_process_group()
+
+
+def _is_joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _choose_gpu(number: str) -> None:
+    count = torch.cuda.device_count()
+    if number not in map(str, range(count)):
+        raise BackendError(
+            f"this is process {number:.100} of this machine, which has {count} GPUs: start one for each, or set "
+            "CUDA_VISIBLE_DEVICES= to compute on processors"
+        )
+    torch.cuda.set_device(int(number))
 
 
 @contextmanager
@@ -61,7 +75,7 @@ def with_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error) or "peer" in str(error)):
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error) or "by peer" in str(error)):
             raise
         raise BackendError(
             f"another process of this run has ended ({_first_line(error)}): see its own message, then start all again"
@@ -78,12 +92,9 @@ def _first_line(error: BaseException) -> str:
 def add_up(numbers: Sequence[float]) -> list[float]:
     """The sum of each number over all processes; waits for all of them. Raises ``BackendError``."""
     total = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
-    if dist.is_initialized():
+    if processes()[1] > 1:
         with with_others():
-            if len(total) > 0:
-                dist.all_reduce(total)
-            else:
-                dist.all_reduce(torch.zeros(1))
+            dist.all_reduce(total if len(total) > 0 else torch.zeros(1))
     return total.tolist()
 
 

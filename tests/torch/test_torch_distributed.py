@@ -12,6 +12,8 @@ import torch_processes as script
 from safetensors.numpy import load_file
 from torch_models import model_class
 
+from wav2vec2_core.errors import BackendError
+from wav2vec2_torch import distributed
 from wav2vec2_torch.weights import export_weights
 
 pytestmark = pytest.mark.slow
@@ -78,6 +80,23 @@ def test_two_processes_equal_one(sharding, tmp_path):
     other.load_state(tmp_path / "state")
     assert close(np.array(script.steps(other, [3])[0]["loss"]), np.array(found[3]["loss"]))
     assert all(close(array, expected[name]) for name, array in script.weights(other).items())
+
+
+def test_processes_that_cannot_be_joined(monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert distributed.join_processes() == (0, 1)
+    for count in ("2", "many"):
+        monkeypatch.setenv("WORLD_SIZE", count)
+        with pytest.raises(
+            BackendError, match=r"the other processes cannot be reached \(.*start all of them with torchrun"
+        ):
+            distributed.join_processes()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(BackendError, match="this is process 2 of this machine, which has 2 GPUs"):
+        distributed.join_processes()
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
