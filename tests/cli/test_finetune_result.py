@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -185,3 +186,38 @@ def test_test_data_that_cannot_be_scored_are_refused_before_anything_is_written(
     assert (code, out) == (1, "")
     assert f"error: no row of {path} can be used: no text (1)" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over(command, data, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    state = folder / "checkpoints" / "step-12" / "state" / "parameters.safetensors"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    code, out, err = command(*arguments(data, folder, "--resume"))
+    assert code == 0
+    assert "step-12 is damaged (state/parameters.safetensors has changed): going back to the one before" in err
+    assert out.splitlines()[0] == finished[1].splitlines()[0]
+    assert (folder / "train.jsonl").read_text() == (finished[0] / "train.jsonl").read_text()
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(command, data, finished, tmp_path, monkeypatch):
+    folder, synchronize = tmp_path / "run", os.fsync
+
+    def full(descriptor):
+        if any((folder / "checkpoints").glob(".*")):  # a checkpoint is being written
+            raise OSError(28, "No space left on device")
+        synchronize(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = command(*arguments(data, folder))
+    assert (code, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert last.startswith(f"error: cannot write {folder / 'checkpoints'}/.step-12")
+    assert last.endswith("(No space left on device): check the folder, its permissions and the free space")
+    assert not list((folder / "checkpoints").iterdir())
+    monkeypatch.undo()
+    code, out, _ = command(*arguments(data, folder, "--resume"))
+    assert code == 0
+    assert out.splitlines()[0] == finished[1].splitlines()[0]
