@@ -91,6 +91,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Iterator[Utterance]:
     """
     path = Path(path)
     kind = _KIND_OF_SUFFIX.get(path.suffix.lower())
+    if kind is None and not path.exists():
+        raise InputError(f"{brief(str(path))} does not exist: check the path")
     if kind is None:
         raise InputError(f"{path} has no suffix of a manifest: name it {', '.join(_KIND_OF_SUFFIX)}")
     if kind == "tsv" and _is_fairseq(path):

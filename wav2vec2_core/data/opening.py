@@ -36,7 +36,10 @@ def open_rows(source: str | os.PathLike[str] | Sequence[Any]) -> list[Utterance]
             f"the data set has the splits {listed(source)}: choose one, as in data[{brief(next(iter(source), ''))}]"
         )
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        raise InputError(f"a {type(source).__name__} has no rows by number: load it without streaming")
+        raise InputError(
+            f"{type(source).__name__} is no data with rows by number: give a path, a list of mappings or a data set "
+            "that is loaded without streaming"
+        )
     if not hasattr(source, "column_names") and len(source) and isinstance(source[0], Utterance):
         return list(source)
     return read_table(source)
@@ -58,6 +61,8 @@ def name_of_source(source: str | os.PathLike[str] | Sequence[Any]) -> str:
 
 def _open_path(name: str) -> list[Utterance]:
     path = Path(name)
+    if not name:
+        raise InputError("the name of the data is empty: name a manifest, a folder or tar shards")
     if is_address(name):
         raise InputError(f"{brief(name)} is an address, only files are read: download it and name the folder")
     if path.is_dir():
@@ -73,7 +78,7 @@ def _open_path(name: str) -> list[Utterance]:
 def _open_folder(folder: Path) -> list[Utterance]:
     if (folder / INDEX).is_file():
         return read_index(folder)
-    tars = sorted(folder.glob("*.tar"))
+    tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
     if not tars:
         return read_folder(folder)
     if next(recordings_in(folder, recursive=True), None) is not None:

@@ -1,5 +1,7 @@
 """One function for all data: folders, tables of ``datasets``, manifests."""
 
+import os
+
 import numpy as np
 import pytest
 from written_shards import sound, write_shard
@@ -68,6 +70,15 @@ def test_folders_that_are_nothing_or_two_things(tmp_path):
         open_rows(tmp_path)
 
 
+def test_a_pipe_is_no_shard(tmp_path):
+    """Opening one would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(InputError, match=r"is no \.tar"):
+        open_rows(tmp_path / "a.tar")
+    with pytest.raises(InputError, match=r"holds no recording, no \.tar"):
+        open_rows(tmp_path)
+
+
 def test_manifests_and_utterances(tmp_path):
     put(tmp_path, "1.flac")
     write_manifest(tmp_path / "m.jsonl", [Utterance(tmp_path / "1.flac", "one")])
@@ -110,7 +121,7 @@ def test_rows_of_datasets(tmp_path):
     assert [len(row.recording().read()) for row in rows] == [8000, 8000]
     with pytest.raises(InputError, match="has the splits train, test: choose one"):
         open_rows(datasets.DatasetDict(train=data, test=data))
-    with pytest.raises(InputError, match="load it without streaming"):
+    with pytest.raises(InputError, match="is loaded without streaming"):
         open_rows(data.to_iterable_dataset())
 
 
@@ -121,7 +132,11 @@ def test_rows_of_datasets(tmp_path):
         ([{"wav": "1.wav", "text": "one"}], "has no column 'audio', it has wav, text"),
         ([1], "row 0 is a int"),
         ([{"audio": "1.wav", "text": 7}], "row 0 has text=7: it must be text"),
-        (iter([]), "has no rows by number"),
+        (iter([]), "is no data with rows by number"),
+        (None, "NoneType is no data"),
+        ("", "the name of the data is empty"),
+        ("none", "'none' does not exist: check the path"),
+        ("none.jsonl", r"manifest none\.jsonl cannot be read"),
     ],
 )
 def test_tables_that_are_wrong(rows, message):
