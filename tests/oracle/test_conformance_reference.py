@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from model_cases import MEASURES
 
 from conformance import cases, reference, transformers_model
 
@@ -17,10 +18,6 @@ GRADIENT = 1e-9
 TINY = cases.tiny_cases()
 #: What transformers computes too.
 SHARED = [case for case in TINY if case.is_shared]
-#: Measures of pretraining that transformers lacks.
-MEASURES = {
-    "soft_codevector_perplexity", "hard_codevector_perplexity", "contrastive_accuracy", "feature_penalty",
-}  # fmt: skip
 ALONE = [case for case in TINY if case.config.masked_group_norm]
 
 

@@ -27,6 +27,10 @@ VARIANTS = {
     "attention-adapters": {"adapter_attn_dim": 6},
     "weighted-sum": {"use_weighted_layer_sum": True},
 }  # fmt: skip
+#: Fields of outputs that transformers lacks; they come last.
+MEASURES = {
+    "contrastive_accuracy", "feature_penalty", "soft_codevector_perplexity", "hard_codevector_perplexity",
+}  # fmt: skip
 FRAMES = 74
 SAMPLES = 1500
 LENGTHS = (1500, 1203, 700)

@@ -48,7 +48,7 @@ def check_run(backend, tmp_path, load):
     measures = dict(updates[-1].measures)
     assert set(measures) == {
         "contrastive_loss", "contrastive_accuracy", "feature_penalty", "soft_perplexity_0", "soft_perplexity_1",
-        "hard_perplexity_0", "hard_perplexity_1", "masked_share",
+        "hard_perplexity_0", "hard_perplexity_1", "masked_share", "chance_accuracy",
     }  # fmt: skip
     assert 0.2 < measures["masked_share"] < 0.6
     assert abs(measures["contrastive_loss"] - np.log(8)) < 1

@@ -144,8 +144,8 @@ def _measured(update: Update) -> str:
         for kind in ("soft", "hard")
     )
     return (
-        f"loss {loss}, contrastive {measures['contrastive_loss']:.4f}, "
-        f"accuracy {measures['contrastive_accuracy']:.2%}, perplexity soft {soft} hard {hard}, "
+        f"loss {loss}, contrastive {measures['contrastive_loss']:.4f}, accuracy {measures['contrastive_accuracy']:.2%} "
+        f"(chance {measures['chance_accuracy']:.2%}), perplexity soft {soft} hard {hard}, "
         f"penalty {measures['feature_penalty']:.4g}, gradient norm {norm}, masked {measures['masked_share']:.1%}"
     )
 

@@ -14,7 +14,7 @@ from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
 from wav2vec2_core.data.pretraining import LongEnough, PretrainingLoader
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
-from wav2vec2_core.training.health import Guard
+from wav2vec2_core.training.health import Guard, chance_accuracy
 from wav2vec2_core.training.loop import Event, Loop, Note, Update
 from wav2vec2_core.training.pretraining_recipe import PretrainingRecipe
 from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
@@ -108,7 +108,7 @@ class Pretraining:
         values = values_of(self.recipe, data)
         found = trainer.fetch(trainer.step(data.micro, 0, values))
         trainer.close()
-        measures = measures_of(found, data)
+        measures = measures_of(found, data, self.config.num_negatives)
         return Update(
             1, 0, found["loss"], values.learning_rate, found["gradient_norm"], data.seconds, measures=measures
         )
@@ -147,10 +147,11 @@ def values_of(recipe: PretrainingRecipe, data: StepData) -> StepValues:
     return StepValues(recipe.schedule.rate(number), data.targets, clip, recipe.objective.temperature(number))
 
 
-def measures_of(found: Mapping[str, float], data: StepData) -> dict[str, float]:
+def measures_of(found: Mapping[str, float], data: StepData, negatives: int) -> dict[str, float]:
     """What is recorded of an update beside its loss, from what the trainer found; all are means over masked frames."""
     measures = {name: value for name, value in found.items() if name not in _KNOWN}
-    return {**measures, "masked_share": data.targets / data.frames}
+    chance = chance_accuracy(data.targets / len(data.names), negatives)
+    return {**measures, "masked_share": data.targets / data.frames, "chance_accuracy": chance}
 
 
 class _Loop(Loop):
@@ -162,7 +163,6 @@ class _Loop(Loop):
         self._guard = Guard(
             groups=config.num_codevector_groups,
             codevectors=config.num_codevector_groups * config.num_codevectors_per_group,
-            negatives=config.num_negatives,
             warm_up=int(recipe.schedule.steps * recipe.schedule.warm_up),
             window=recipe.health.window,
             most_collapsed=recipe.health.most_collapsed,
@@ -172,7 +172,7 @@ class _Loop(Loop):
         return values_of(self.recipe, data)
 
     def _measures(self, found: Mapping[str, float], data: StepData) -> Mapping[str, float]:
-        return {} if found["refused"] else measures_of(found, data)
+        return {} if found["refused"] else measures_of(found, data, self.trainer.config.num_negatives)
 
     def _signs(self, update: Update) -> Iterator[Note]:
         for text in self._guard.look(update.step, update.measures, update.gradient_norm):

@@ -1,14 +1,15 @@
 """Signs of a pretraining run that goes wrong, and none of one that does not."""
 
+import numpy as np
 import pytest
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.training.health import Guard
+from wav2vec2_core.training.health import Guard, chance_accuracy
 
 
 def guard(**options):
     settings = {"window": 5, "most_collapsed": 0, "warm_up": 20} | options
-    return Guard(groups=2, codevectors=64, negatives=100, **settings)
+    return Guard(groups=2, codevectors=64, **settings)
 
 
 def looked(guard, steps, hard=20.0, accuracy=0.2, norm=1.0):
@@ -16,6 +17,7 @@ def looked(guard, steps, hard=20.0, accuracy=0.2, norm=1.0):
     found = []
     for step in steps:
         measures = {"hard_perplexity_0": hard, "hard_perplexity_1": hard, "contrastive_accuracy": accuracy}
+        measures["chance_accuracy"] = 1 / 101
         found += [(step, text) for text in guard.look(step, measures, norm)]
     return found
 
@@ -62,3 +64,13 @@ def test_updates_without_measures_are_left_out():
     assert looked(watching, range(2, 6), hard=1.0) == []
     assert list(watching.look(6, {}, 1.0)) == []
     assert len(looked(watching, [7], hard=1.0)) == 1
+
+
+def test_chance_is_one_of_the_different_distractors():
+    generator = np.random.default_rng(0)
+    for masked in (10, 50, 400):
+        drawn = generator.integers(0, masked - 1, (2000, 100))
+        different = np.mean([len(set(row)) for row in drawn])
+        assert chance_accuracy(masked, 100) == pytest.approx(1 / (1 + different), rel=0.01)
+    assert chance_accuracy(1, 100) == 0.5
+    assert chance_accuracy(10**7, 100) == pytest.approx(1 / 101, rel=1e-3)
