@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> list[float]:
     for data in loader.steps(0, options.steps):
         for batch in data.micro:  # one, as a micro-batch may be as long as an update
             state, metrics = step(state, batch, jax.random.key(0))
-        losses.append(float(metrics["loss"]))
+            losses.append(float(metrics["loss"]))
         print(f"update {data.number + 1}, epoch {data.epoch + 1}: loss {losses[-1]:.3f}")
 
     model.save_pretrained(options.output, state.params)

@@ -231,9 +231,10 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
 
     def compute_head_exactly(self) -> None:
         """Let what is not the body compute in float32, where a mixed policy has the model compute in half precision."""
-        body = {id(layer) for layer in getattr(self, "wav2vec2", self)._flatten_layers()}
+        body: Any = getattr(self, "wav2vec2", self)
+        within = {id(layer) for layer in body._flatten_layers()}
         for layer in self._flatten_layers(include_self=False):
-            if id(layer) not in body:
+            if id(layer) not in within:
                 layer.dtype_policy = "float32"
 
     def freeze_feature_encoder(self) -> None:
