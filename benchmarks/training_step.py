@@ -3,6 +3,7 @@
     pip install -c constraints.txt -e ".[torch,tf,flax,train]"
     python benchmarks/training_step.py                        # the embedded model, 8 x 3.5 s, convolutions frozen
     python benchmarks/training_step.py --backends torch,flax --rounds 20
+    python benchmarks/training_step.py --backends torch,transformers      # needs transformers==4.57.6
 
 Every back end has a process of its own with one thread; they take turns, so that a busy machine slows all alike.
 A figure is the median of a back end's processor seconds; ratios are of steps of the same round (1: the fastest).
@@ -11,12 +12,14 @@ A figure is the median of a back end's processor seconds; ratios are of steps of
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,12 +125,54 @@ def prepare(options: argparse.Namespace) -> tuple[Trainer, dict[str, np.ndarray]
     tokenizer, checkpoint = Wav2Vec2CTCTokenizer.from_source(source), open_checkpoint(source)
     config = training_config(Wav2Vec2Config.from_source(source), recipe)
     config = config.replace(pad_token_id=tokenizer.pad_token_id, ctc_loss_reduction="mean")
-    trainer = load_backend(options.steps_of).finetuning.new_trainer(checkpoint, config, recipe, head="ForCTC")
-    trainer.set_trainable(trainable_names(config, "ForCTC", frozen="feature_encoder"))
+    if options.steps_of == "transformers":
+        trainer: Any = Theirs(source.name, config)
+    else:
+        trainer = load_backend(options.steps_of).finetuning.new_trainer(checkpoint, config, recipe, head="ForCTC")
+        trainer.set_trainable(trainable_names(config, "ForCTC", frozen="feature_encoder"))
     generator = np.random.default_rng(0)
     waveforms = list(generator.standard_normal((options.rows, round(options.seconds * RATE)), np.float32))
     labels = generator.integers(5, config.vocab_size, (options.rows, 12), np.int32)
     return trainer, training_batch(waveforms, range(options.rows), config, seed=0, step=0) | {"labels": labels}
+
+
+class Theirs:
+    """transformers' model, with steps as its own Trainer makes them: fused Adam, clipping, masks that it draws."""
+
+    def __init__(self, folder: str, config: Wav2Vec2Config) -> None:
+        import torch
+        from transformers import Wav2Vec2ForCTC
+
+        names = (
+            *DROPOUTS,
+            "layerdrop",
+            "mask_time_prob",
+            "mask_feature_prob",
+            "mask_time_length",
+            "mask_feature_length",
+        )
+        fields = {name: getattr(config, name) for name in (*names, "apply_spec_augment", "ctc_loss_reduction")}
+        self.model: Any = Wav2Vec2ForCTC.from_pretrained(folder, **fields).train()
+        self.model.freeze_feature_encoder()
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(self.trained, fused=True)
+
+    def step(self, micro: list[dict[str, np.ndarray]], number: int, values: StepValues) -> Any:
+        """One update; the loss."""
+        import torch
+
+        names = ("input_values", "attention_mask", "labels")
+        self.optimizer.param_groups[0]["lr"] = values.learning_rate
+        self.optimizer.zero_grad()
+        loss = self.model(**{name: torch.from_numpy(micro[0][name]) for name in names}).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, values.clip or math.inf)
+        self.optimizer.step()
+        return loss
+
+    def fetch(self, handle: Any) -> None:
+        """Wait for it."""
+        handle.item()
 
 
 if __name__ == "__main__":
