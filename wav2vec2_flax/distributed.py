@@ -181,6 +181,29 @@ def kept_in_place(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(jax.lax.with_sharding_constraint, state, state_shardings(state, mesh))
 
 
+def gathered(params: Any, mesh: Mesh) -> Any:
+    """Inside a compiled step: parameters, whole on every device where they are used; their gradients are in parts.
+
+    Without it the compiler would split the computation as the parameters are split, and send activations around.
+    """
+    if mesh.shape[FSDP] == 1:
+        return params
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def gather(array: Any, part: NamedSharding) -> Any:
+        @jax.custom_vjp
+        def gathering(one: Any) -> Any:
+            return jax.lax.with_sharding_constraint(one, whole)
+
+        def backward(_: None, change: Any) -> tuple[Any]:
+            return (jax.lax.with_sharding_constraint(change, part),)
+
+        gathering.defvjp(lambda one: (gathering(one), None), backward)
+        return gathering(array)
+
+    return jax.tree.map(gather, params, state_shardings(params, mesh))
+
+
 def copied_everywhere(arrays: Any, mesh: Mesh) -> Any:
     """Inside a compiled step: its arrays, whole on every device."""
     return jax.tree.map(lambda one: jax.lax.with_sharding_constraint(one, NamedSharding(mesh, PartitionSpec())), arrays)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -445,6 +447,20 @@ def check_remat(policy: str | None) -> str | None:
     return policy
 
 
+#: While a step is traced: how the parameters of one layer become what it computes with.
+_prepare: ContextVar[Callable[[Any], Any]] = ContextVar("prepare", default=lambda params: params)
+
+
+@contextmanager
+def prepared_layers(prepare: Callable[[Any], Any]) -> Iterator[None]:
+    """Within this, ``run_layers`` passes the parameters of each layer through ``prepare`` where the layer begins."""
+    token = _prepare.set(prepare)
+    try:
+        yield
+    finally:
+        _prepare.reset(token)
+
+
 def run_layers(
     layers: Sequence[nnx.Module],
     step: Callable[[Any, Array, Any], tuple[Array, Any]],
@@ -465,17 +481,19 @@ def run_layers(
     Returns:
         The last ``hidden`` and each layer's result.
     """
-    count = len(layers)
-    if not scan or count == 0:
-        run = rematerialised(lambda layer, *rest: step(layer, *rest), remat)
+    count, prepare = len(layers), _prepare.get()
+    if count == 0:
+        return hidden, []
+    structure, _ = nnx.split(layers[0])
+    states = [nnx.split(layer)[1] for layer in layers]
+    run = rematerialised(lambda state, *rest: step(nnx.merge(structure, prepare(state)), *rest), remat)
+    if not scan:
         results = []
-        for index, layer in enumerate(layers):
-            hidden, result = run(layer, hidden, _entry(inputs, index))
+        for index, state in enumerate(states):
+            hidden, result = run(state, hidden, _entry(inputs, index))
             results.append(result)
         return hidden, results
-    structure, _ = nnx.split(layers[0])
-    stacked = jax.tree.map(lambda *values: jnp.stack(values), *(nnx.split(layer)[1] for layer in layers))
-    run = rematerialised(lambda state, *rest: step(nnx.merge(structure, state), *rest), remat)
+    stacked = jax.tree.map(lambda *values: jnp.stack(values), *states)
     hidden, results = lax.scan(lambda carry, now: run(now[0], carry, now[1]), hidden, (stacked, inputs))
     return hidden, [_entry(results, index) for index in range(count)]
 

@@ -22,6 +22,9 @@ from wav2vec2_flax.weights import nest, places, with_params
 Params = Mapping[str, Any]
 Batch = Mapping[str, Any]
 
+#: In the names of parameters of the transformer's layers.
+_LAYER = "encoder.layers."
+
 
 class TrainState(NamedTuple):
     """Everything that a step changes. step: () int32, its number; params: as ``model.params``, in a ``Trainer`` by
@@ -70,7 +73,8 @@ class Steps:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), index)
 
         def objective(chosen: dict[str, Array]) -> tuple[Array, Sums]:
-            sums = self._sums({**state.params, **chosen}, batch, key)
+            with layers.prepared_layers(lambda layer: distributed.gathered(layer, self.mesh)):
+                sums = self._sums(self._gathered({**state.params, **chosen}), batch, key)
             return sums["loss"][0] / targets, sums
 
         chosen = {name: array for name, array in state.params.items() if name in trained}
@@ -99,6 +103,12 @@ class Steps:
         model = with_params(self.model, self.nested(params))
         output = model(**arguments, train=key is not None, dropout_rng=key, return_dict=True)
         return self.loss_sums(model, output, batch)
+
+    def _gathered(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """Parameters, whole but those of the transformer's layers: a layer's are gathered when it begins."""
+        inside = {name: array for name, array in params.items() if _LAYER in name}
+        outside = {name: array for name, array in params.items() if name not in inside}
+        return {**inside, **distributed.gathered(outside, self.mesh)}
 
     def _scores(self, params: Mapping[str, Array], values: Any, mask: Any, name: str) -> Array:
         output = self.model(values, mask, params=self.nested(params), return_dict=True)
