@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,15 +22,6 @@ from wav2vec2_core.errors import BackendError
 
 #: One chip of the kind with the least memory (16 GB) among those on offer today.
 TOPOLOGY = "v5e:1x1"
-#: For a compiler without a machine: ask no metadata server for one, and let processes share the library.
-_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -125,19 +115,13 @@ def _shapes(tree: Any, device: Any) -> Any:
 @functools.cache
 def _device() -> Any:
     """The chip. Raises ``BackendError`` where its compiler is not installed."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        import jax
-        import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
-        from jax.experimental import topologies
-    except ImportError as error:
-        raise BackendError(
-            f"{error.name} is not installed: pip install 'wav2vec2-frameworks[flax,tpu]' (700 MB) to compile for TPUs"
-        ) from error
+    from wav2vec2_flax.tpu_check import topology
+
+    (device,) = topology(TOPOLOGY)
+    import jax
+
     jax.config.update("jax_optimization_level", "O0")
-    bounds = {"chips_per_host_bounds": (1, 1, 1)}
-    return topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY, **bounds).devices[0]
+    return device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -149,6 +149,11 @@ class Backend:
         """Files for other runtimes: module ``export``. Raises ``BackendError``, also where the back end has none."""
         return self._part("export")
 
+    @cached_property
+    def tpu_check(self) -> Any:
+        """Training steps compiled for absent TPUs: module ``tpu_check``. Raises ``BackendError``, as ``export``."""
+        return self._part("tpu_check")
+
     def devices(self) -> list[str]:
         """``devices`` of the inference part."""
         return self.inference.devices()

@@ -23,6 +23,7 @@ from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.pretrain import pretrain
 from wav2vec2_core.cli.streams import ResultsLost, standard_streams
+from wav2vec2_core.cli.tpu_check import tpu_check
 from wav2vec2_core.cli.transcribe import transcribe
 from wav2vec2_core.cli.whisper_names import WhisperNames
 from wav2vec2_core.errors import OutputError, Wav2Vec2Error
@@ -45,6 +46,7 @@ app.command()(doctor)
 app.command()(convert)
 app.command()(pretrain)
 app.command()(conformance)
+app.command()(tpu_check)
 app.add_typer(finetune)
 app.add_typer(lm)
 app.add_typer(data)

@@ -208,14 +208,16 @@ class TFSection(Section):
 @dataclass(frozen=True)
 class FlaxSection(Section):
     """data, fsdp: sizes of the mesh: copies of the model, 0 for as many as there are devices for, and devices that
-    share one; remat: what is computed again in the backward pass, to save memory; scan_layers: compile one layer."""
+    share one; remat: what a layer keeps for the backward pass, which computes the rest again: ``none`` for
+    everything, ``dots`` for all products of matrices, ``dots_no_batch`` for those with parameters, ``full`` for
+    nothing; scan_layers: compile one layer."""
 
     data: int = 0
     fsdp: int = 1
     remat: str = "none"
     scan_layers: bool = False
 
-    rules = {"data": (0, math.inf), "fsdp": (1, math.inf), "remat": ("none", "dots", "full")}  # noqa: RUF012
+    rules = {"data": (0, math.inf), "fsdp": (1, math.inf), "remat": ("none", "dots", "dots_no_batch", "full")}  # noqa: RUF012
 
 
 #: Sections of back ends, which a recipe may leave out.
