@@ -30,6 +30,8 @@ DATA, FSDP = "data", "fsdp"
 _ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 #: What launchers set that ``jax.distributed`` finds its way in: numbers of processes, and lists of hosts with commas.
 _COUNTS, _HOSTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"), ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+#: What errors say of a connection that is no more, and how long JAX waits for the others when a process ends.
+_LOST, _PATIENCE = ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection"), 30
 #: The folder of a state in parts, beside its mark.
 _PARTS = "parts"
 
@@ -55,7 +57,7 @@ def join_processes() -> tuple[int, int]:
         if len(given) == 2 and os.environ.get(_ADDRESS):
             given["cluster_detection_method"] = "deactivate"
         try:
-            jax.distributed.initialize(**given)
+            jax.distributed.initialize(**given, shutdown_timeout_seconds=_PATIENCE)
         except (RuntimeError, ValueError, TypeError, OSError) as error:
             raise BackendError(
                 f"the other processes cannot be reached ({_first_line(error)}): set {_ADDRESS}=host:port of the first, "
@@ -92,8 +94,8 @@ def with_others() -> Iterator[None]:
     """What fails inside because another process has ended is a ``BackendError`` that says so."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if processes()[1] == 1:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises the second for gloo
+        if processes()[1] == 1 or not any(word in str(error) for word in _LOST):
             raise
         raise BackendError(
             f"another process of this run has ended ({_first_line(error)}): see its own message, then start all again"

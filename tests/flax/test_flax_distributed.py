@@ -160,6 +160,18 @@ def test_processes_that_cannot_be(monkeypatch, variables, message):
         distributed.join_processes()
 
 
+def test_a_lost_process_is_told_from_other_failures(monkeypatch):
+    monkeypatch.setattr(distributed, "processes", lambda: (0, 2))
+    lost = "UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:25500"
+    with (
+        pytest.raises(BackendError, match=r"another process of this run has ended \(UNKNOWN"),
+        distributed.with_others(),
+    ):
+        raise ValueError(lost)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"), distributed.with_others():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+
 def test_alone_without_a_launcher(monkeypatch):
     for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
