@@ -448,7 +448,7 @@ def check_remat(policy: str | None) -> str | None:
 
 
 #: While a step is traced: how the parameters of one layer become what it computes with.
-_prepare: ContextVar[Callable[[Any], Any]] = ContextVar("prepare", default=lambda params: params)
+_prepare: ContextVar[Callable[[Any], Any] | None] = ContextVar("prepare", default=None)
 
 
 @contextmanager
@@ -484,15 +484,23 @@ def run_layers(
     count, prepare = len(layers), _prepare.get()
     if count == 0:
         return hidden, []
-    structure, _ = nnx.split(layers[0])
-    states = [nnx.split(layer)[1] for layer in layers]
-    run = rematerialised(lambda state, *rest: step(nnx.merge(structure, prepare(state)), *rest), remat)
+
+    def begun(layer: nnx.Module) -> nnx.Module:
+        if prepare is None:
+            return layer  # itself: who watches a model from outside knows it
+        structure, state = nnx.split(layer)
+        return nnx.merge(structure, prepare(state))
+
     if not scan:
+        run = rematerialised(lambda layer, *rest: step(begun(layer), *rest), remat)
         results = []
-        for index, state in enumerate(states):
-            hidden, result = run(state, hidden, _entry(inputs, index))
+        for index, layer in enumerate(layers):
+            hidden, result = run(layer, hidden, _entry(inputs, index))
             results.append(result)
         return hidden, results
+    structure, _ = nnx.split(layers[0])
+    states = [nnx.split(layer)[1] for layer in layers]
+    run = rematerialised(lambda state, *rest: step(begun(nnx.merge(structure, state)), *rest), remat)
     stacked = jax.tree.map(lambda *values: jnp.stack(values), *states)
     hidden, results = lax.scan(lambda carry, now: run(now[0], carry, now[1]), hidden, (stacked, inputs))
     return hidden, [_entry(results, index) for index in range(count)]
