@@ -115,11 +115,15 @@ def _shapes(tree: Any, device: Any) -> Any:
 @functools.cache
 def _device() -> Any:
     """The chip. Raises ``BackendError`` where its compiler is not installed."""
-    from wav2vec2_flax.tpu_check import topology
+    try:
+        import jax
 
+        from wav2vec2_flax.tpu_check import topology
+    except ImportError as error:
+        raise BackendError(
+            f"{error.name} is not installed: pip install 'wav2vec2-frameworks[flax,tpu]' (700 MB) to compile for TPUs"
+        ) from error
     (device,) = topology(TOPOLOGY)
-    import jax
-
     jax.config.update("jax_optimization_level", "O0")
     return device
 

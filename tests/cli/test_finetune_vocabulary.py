@@ -156,6 +156,15 @@ def test_what_cannot_be_trained_is_one_line(run, more, message):
     assert not folder.parent.exists()
 
 
+def test_an_adapter_leaves_the_convolutions_as_they_are(run, tmp_path):
+    (tmp_path / "mms").mkdir()
+    mms = write_mms(tmp_path / "mms")
+    code, out, err, folder = run(mms, "--adapter", "xyz", "--set", "schedule.train_feature_encoder=true")
+    assert (code, out) == (1, "")
+    assert "leave out --adapter, or --set schedule.train_feature_encoder=false" in err
+    assert not folder.parent.exists()
+
+
 def test_texts_that_the_model_has_no_letters_for(run, manifest, tmp_path):
     shutil.copytree(manifest.parent, tmp_path / "data")
     own = tmp_path / "data" / "train.jsonl"

@@ -18,7 +18,7 @@ from wav2vec2_core.data.checking import Checked, check_not_empty, check_rows
 from wav2vec2_core.data.loader import Loader, evaluation_batches
 from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
-from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.card import write_card
@@ -111,8 +111,12 @@ class FineTuning:
         rows = open_rows(train)
         self.job: Job = task.prepare(opened, rows)
         self.config = training_config(self.job.config, recipe)
-        trains_convolutions = recipe.schedule.train_feature_encoder and self.job.frozen == "feature_encoder"
-        self._frozen = None if trains_convolutions else self.job.frozen  # throughout the run
+        if recipe.schedule.train_feature_encoder and self.job.frozen != "feature_encoder":
+            raise InputError(
+                "schedule.train_feature_encoder is true, but an adapter leaves the rest of the model as it is: "
+                "leave out --adapter, or --set schedule.train_feature_encoder=false"
+            )
+        self._frozen = None if recipe.schedule.train_feature_encoder else self.job.frozen  # throughout the run
         if self.fresh:
             self._check_trains_everything()
             values = initial_values(parameter_table(self.config, self.job.head), recipe.seed)
