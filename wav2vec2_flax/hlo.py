@@ -78,7 +78,7 @@ def read_program(text: str, devices: int) -> Program:
     collectives: list[Collective] = []
     moved = 0.0
     for name, times, fused in _runs(computations, entry):
-        sizes = {one.name: _memory_bytes(one.shape) for one in computations[name]}
+        sizes = {} if fused else {one.name: _memory_bytes(one.shape) for one in computations[name]}
         for one in computations[name]:
             kind = one.kind.removesuffix("-start")
             if kind in KINDS:
@@ -86,9 +86,40 @@ def read_program(text: str, devices: int) -> Program:
             if kind == "send" and "megascale" in one.rest:
                 collectives.append(Collective(BETWEEN_SLICES, _bytes(one.shape.partition("u32")[0]), (), times))
             if not fused and one.kind not in _FREE:
-                operands = re.findall(r"%([\w.-]+)", one.rest.partition("), ")[0])
-                moved += times * (sizes[one.name] + sum(sizes.get(operand, 0) for operand in operands))
+                moved += times * _moved(one, sizes, computations)
     return Program(tuple(collectives), moved)
+
+
+def _moved(one: _Instruction, sizes: dict[str, int], computations: dict[str, list[_Instruction]]) -> int:
+    """Bytes that an instruction reads and writes; of arrays of which it takes or changes a slice, that slice alone."""
+    called = _CALLED.search(one.rest) if one.kind == "fusion" else None
+    inside = computations.get(called[1], []) if called is not None else [one]
+    numbers = {within.name: int(within.rest.partition(")")[0]) for within in inside if within.kind == "parameter"}
+    read = [sizes.get(operand, 0) for operand in _operands(one)]
+    written = sizes[one.name]
+    shapes = {within.name: _bytes(within.shape) for within in inside} | (sizes if called is None else {})
+    for name, number in (numbers or {operand: index for index, operand in enumerate(_operands(one))}).items():
+        users = [within for within in inside if name in _operands(within)]
+        if users and all(_is_sliced(within, name) for within in users) and number < len(read):
+            taken = [_slice(within, shapes) for within in users if within.kind == "dynamic-slice"]
+            read[number] = min(read[number], sum(taken))
+    changes = [within for within in inside if within.kind == "dynamic-update-slice"]
+    for within in changes:
+        written -= max(min(_bytes(within.shape), written) - _slice(within, shapes), 0)
+    return written + sum(read)
+
+
+def _is_sliced(one: _Instruction, name: str) -> bool:
+    return one.kind in ("dynamic-slice", "dynamic-update-slice") and _operands(one)[0] == name
+
+
+def _slice(one: _Instruction, shapes: dict[str, int]) -> int:
+    """Bytes of the slice that an instruction takes, or puts."""
+    return shapes.get(_operands(one)[1], 0) if one.kind == "dynamic-update-slice" else _bytes(one.shape)
+
+
+def _operands(one: _Instruction) -> list[str]:
+    return re.findall(r"%([\w.-]+)", one.rest.partition("), ")[0])
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:

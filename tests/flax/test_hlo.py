@@ -81,6 +81,36 @@ def test_memory_counts_what_lies_there_and_not_what_is_inside_of_an_instruction(
     assert read_program(TEXT, 8).moved == in_the_loop + after
 
 
+SLICES = """\
+%taken (p: bf16[12,4,8], i: s32[]) -> bf16[4,8] {
+  %p = bf16[12,4,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %piece = bf16[1,4,8]{2,1,0} dynamic-slice(%p, %i, %i, %i), dynamic_slice_sizes={1,4,8}
+  ROOT %flat = bf16[4,8]{1,0} bitcast(%piece)
+}
+
+%put (q: bf16[12,4,8], r: bf16[4,8], j: s32[]) -> bf16[12,4,8] {
+  %q = bf16[12,4,8]{2,1,0} parameter(0)
+  %r = bf16[4,8]{1,0} parameter(1)
+  %j = s32[] parameter(2)
+  %shaped = bf16[1,4,8]{2,1,0} bitcast(%r)
+  ROOT %changed = bf16[12,4,8]{2,1,0} dynamic-update-slice(%q, %shaped, %j, %j, %j)
+}
+
+ENTRY %main (all: bf16[12,4,8], index: s32[]) -> bf16[12,4,8] {
+  %all = bf16[12,4,8]{2,1,0} parameter(0)
+  %index = s32[] parameter(1)
+  %one = bf16[4,8]{1,0} fusion(%all, %index), kind=kLoop, calls=%taken
+  ROOT %after = bf16[12,4,8]{2,1,0} fusion(%all, %one, %index), kind=kLoop, calls=%put
+}
+"""
+
+
+def test_of_an_array_of_all_layers_only_the_slice_of_one_is_moved():
+    layer, number = 64, 4
+    assert read_program(SLICES, 1).moved == 2 * (2 * layer + number)
+
+
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
