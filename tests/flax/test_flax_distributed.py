@@ -15,7 +15,7 @@ import pytest
 from flax_models import model_class, tiny
 from safetensors.numpy import load_file
 
-from wav2vec2_core.errors import BackendError, CheckpointError, InputError, OutputError, ParameterMismatchError
+from wav2vec2_core.errors import BackendError, InputError, OutputError, ParameterMismatchError
 from wav2vec2_core.training.steps import StepValues
 from wav2vec2_flax import distributed, train
 from wav2vec2_flax.weights import export_weights
@@ -102,7 +102,34 @@ def test_states_move_between_meshes(parts, tmp_path):
         assert np.array_equal(array, one[name]), name
 
 
-def test_states_that_are_of_another_run_or_damaged(tmp_path):
+#: Writes a state, empties its data and reads it.
+DAMAGED = """
+import pathlib, sys
+import jax.numpy as jnp
+from wav2vec2_core.errors import CheckpointError
+from wav2vec2_flax import distributed
+folder = pathlib.Path(sys.argv[1])
+arrays = {name: jnp.ones((40, 40)) for name in "abc"}
+distributed.write_parts(folder, arrays)()
+for file in (folder / "parts").rglob("*"):
+    if file.is_file() and "d" in file.parent.name:
+        file.write_bytes(b"")
+try:
+    distributed.read_parts(folder, arrays)
+except CheckpointError as error:
+    print(error)
+"""
+
+
+def test_a_damaged_state_is_one_error(tmp_path):
+    # In a process of its own: futures that nobody waits for any more would trouble the tests after this one.
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED, str(tmp_path / "state")], capture_output=True, text=True, check=True
+    )
+    assert f"{tmp_path / 'state'} cannot be read (" in done.stdout
+
+
+def test_states_that_are_of_another_run(tmp_path):
     def trainer(**fields):
         model = tiny("ForCTC", **{**script.FIELDS, **fields})
         return train.Trainer(model, optax.sgd(1.0, momentum=0.9))
@@ -114,11 +141,6 @@ def test_states_that_are_of_another_run_or_damaged(tmp_path):
     assert all(np.array_equal(before[name], array) for name, array in one.params.items())
     with pytest.raises(ParameterMismatchError, match=r"parameter/lm_head\.(weight|bias)' as \(\(11|\(\(32, 11"):
         trainer(vocab_size=12).load_state(tmp_path / "state")
-    for file in (tmp_path / "state" / "parts").rglob("*"):
-        if file.is_file() and "d" in file.parent.name:
-            file.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        one.load_state(tmp_path / "state")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         distributed.write_parts(tmp_path / "file", one._named())

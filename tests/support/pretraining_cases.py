@@ -61,7 +61,7 @@ def check_run(backend, tmp_path, load):
 
     run(backend, data, tmp_path / "parts", stop_after=3)
     rest, notes = run(backend, data, tmp_path / "parts")
-    assert notes[0] == "going on after 2 updates"
+    assert "going on after 2 updates" in notes
     assert [update.loss for update in rest] == [update.loss for update in updates[2:]]
     whole, parts = (load(tmp_path / name / "model") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
