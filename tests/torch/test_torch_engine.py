@@ -150,7 +150,7 @@ def test_8_bit_layers_do_not_overflow():
 
 def test_8_bits_on_the_cpu_only(tmp_path, monkeypatch):
     tiny("ForCTC").save_pretrained(tmp_path)
-    monkeypatch.setattr(inference, "_device", lambda name: torch.device("meta"))
+    monkeypatch.setattr(inference, "device_named", lambda name: torch.device("meta"))
     with pytest.raises(BackendError, match="dtype 'int8' works on the CPU, not on meta: use device cpu"):
         inference.load_model(tmp_path, dtype="int8")
     with pytest.raises(InputError, match="'int8' works with the back end torch only: use that or one of float32"):
