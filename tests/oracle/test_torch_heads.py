@@ -205,6 +205,7 @@ def test_tuples_hold_the_same_fields(head, with_labels, shared_noise):
             assert len(one) == len(other)
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*its loss is infinite:UserWarning")
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("zero_infinity", [False, True])
 def test_ctc_options(reduction, zero_infinity):
