@@ -133,7 +133,7 @@ def feature_penalty(features: Tensor, frames: np.ndarray | None, mask: np.ndarra
     """
     width = features.shape[1]
     valid = np.arange(width) < (np.full(len(mask), width) if frames is None else np.asarray(frames))[:, None]
-    valid &= mask.any(1)[:, None]
+    valid &= mask.any(1, keepdims=True)
     return where(valid[..., None], features.square(), 0.0).sum() / float(valid.sum() * features.shape[2])
 
 
