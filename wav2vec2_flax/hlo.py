@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 #: Kinds of traffic between the chips of a slice, and that between slices, which hosts carry.
@@ -208,8 +208,3 @@ def _size(kind: str, axes: str) -> int:
     bits = _BITS.get(kind) or next((_BITS[name] for name in ("f8",) if kind.startswith(name)), None)
     bits = bits or int(re.sub(r"\D", "", kind) or 0)
     return math.prod(_numbers(axes)) * bits // 8 if axes else bits // 8
-
-
-def total_sent(collectives: Sequence[Collective]) -> float:
-    """Bytes that each chip sends in a step."""
-    return sum(one.sent for one in collectives)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -321,14 +322,9 @@ def _bytes_on_a_chip(tree: Any, mesh: Any) -> float:
 
     from wav2vec2_flax.distributed import state_shardings
 
-    total = 0.0
-    for one, place in zip(jax.tree.leaves(tree), jax.tree.leaves(state_shardings(tree, mesh)), strict=True):
-        part = place.shard_shape(one.shape)
-        size = 1
-        for axis in part:
-            size *= axis
-        total += size * one.dtype.itemsize
-    return total
+    places = jax.tree.leaves(state_shardings(tree, mesh))
+    parts = ((place.shard_shape(one.shape), one) for one, place in zip(jax.tree.leaves(tree), places, strict=True))
+    return float(sum(math.prod(shape) * one.dtype.itemsize for shape, one in parts))
 
 
 def _operations(plan: Plan) -> tuple[float, float]:

@@ -115,21 +115,13 @@ def _describe(run: Pretraining, recipe: PretrainingRecipe) -> None:
         say(f"warning: {run.manifest} has {len(checked.findings)} rows that cannot be learned from")
         for line in checked.lines():
             say(f"  {line}")
-    sizes = (row.shape for row in parameter_table(run.config, HEAD).values())
-    parameters = sum(_product(shape) for shape in sizes)
+    parameters = sum(row.size for row in parameter_table(run.config, HEAD).values())
     say(f"a fresh model of {parameters / 1e6:.1f} million parameters; {len(checked.rows)} utterances, "
         f"{spoken(checked.seconds)}")  # fmt: skip
     say(
         f"an update: {effective:.1f} seconds of audio on average (batch_seconds {recipe.data.batch_seconds:g}); "
         f"{recipe.schedule.steps} updates are {recipe.schedule.steps * effective / run.loader.seconds:.1f} epochs"
     )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
 
 
 def _measured(update: Update) -> str:

@@ -114,10 +114,10 @@ class Steps:
         buckets = self._plan(epoch)[number - self._first[epoch]]
         everyone = [row for bucket in buckets for row in bucket]
         unreadable: list[str] = []
-        micro = tuple(self._batch(bucket, number, unreadable) for bucket in buckets)
+        made = [self._batch(bucket, number, unreadable) for bucket in buckets]
+        micro, targets = tuple(batch for batch, _ in made), sum(count for _, count in made)
         seconds = sum(self._lengths[row] for row in everyone) / self._rate
         names = tuple(name_of(self.rows[row].utterance) for row in everyone)
-        targets = sum(self._targets(bucket, number) for bucket in buckets)
         frames = sum(self.config.num_frames(self._lengths[row], add_adapter=False) for row in everyone)
         return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable), frames)
 
@@ -173,12 +173,10 @@ class Steps:
         """The rows of every micro-batch of every step of an epoch."""
         raise NotImplementedError
 
-    def _targets(self, bucket: Sequence[int], step: int) -> int:
-        """What a micro-batch adds to the number that the sum of losses is divided by."""
-        raise NotImplementedError
-
-    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
-        """This process's share of a micro-batch, of the same shape in all processes; adds to ``unreadable``."""
+    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> tuple[dict[str, np.ndarray], int]:
+        """This process's share of a micro-batch, of the same shape in all processes, and what the whole of it adds to
+        the number that the sum of losses is divided by; adds to ``unreadable``.
+        """
         raise NotImplementedError
 
     def _waveforms(self, share: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
@@ -215,10 +213,7 @@ class Loader(Steps):
     def _steps_of(self, epoch: int) -> list[list[list[int]]]:
         return epoch_steps(self._lengths, *self._limits, self.seed, epoch)
 
-    def _targets(self, bucket: Sequence[int], step: int) -> int:
-        return sum(self.labels.count(self.rows[row]) for row in bucket)
-
-    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
+    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> tuple[dict[str, np.ndarray], int]:
         share, rows_of_each = dealt(bucket, self.process)
         waveforms, silent = self._waveforms(share)
         unreadable += [self.unreadable[share[position]] for position in silent]
@@ -235,7 +230,8 @@ class Loader(Steps):
         frames = self.config.num_frames(batch["input_values"].shape[1])
         labels = dealt(self.labels.array(rows, frames, few_shapes=self.few_shapes), self.process)[0]
         labels[silent] = _NO_LABEL
-        return filled_batch(batch | {"labels": labels}, rows_of_each)
+        targets = sum(map(self.labels.count, rows))
+        return filled_batch(batch | {"labels": labels}, rows_of_each), targets
 
 
 def dealt(rows: Any, process: tuple[int, int]) -> tuple[Any, int]:

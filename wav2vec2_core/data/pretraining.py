@@ -87,9 +87,6 @@ class PretrainingLoader(Steps):
     def _steps_of(self, epoch: int) -> list[list[list[int]]]:
         return equal_steps(self._lengths, *self._limits, self.seed, epoch)
 
-    def _targets(self, bucket: Sequence[int], step: int) -> int:
-        return int(self._masks(bucket, step).sum())
-
     def _masks(self, bucket: Sequence[int], step: int) -> np.ndarray:
         """(rows, frames) masked frames of a micro-batch, as many in each row."""
         frames = self.config.num_frames(self._lengths[bucket[0]], add_adapter=False)
@@ -100,9 +97,11 @@ class PretrainingLoader(Steps):
             mask[surplus] = False
         return masks
 
-    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> dict[str, np.ndarray]:
+    def _batch(self, bucket: Sequence[int], step: int, unreadable: list[str]) -> tuple[dict[str, np.ndarray], int]:
         length, config = self._lengths[bucket[0]], self.config
-        masks, _ = dealt(self._masks(bucket, step), self.process)
+        masks = self._masks(bucket, step)
+        targets = int(masks.sum())
+        masks, _ = dealt(masks, self.process)
         share, rows_of_each = dealt(bucket, self.process)
         if self.few_shapes:
             rows_of_each = -(-max(1, min(self._limits) // length) // self.process[1])
@@ -124,7 +123,7 @@ class PretrainingLoader(Steps):
             batch["mask_feature_indices"] = np.array(features, bool).reshape(-1, config.hidden_size)
         if config.layerdrop > 0:
             batch["layer_keep"] = layer_keep(config.num_hidden_layers, config.layerdrop, self._draw(step, 0, LAYERS))
-        return filled_batch(batch, rows_of_each)
+        return filled_batch(batch, rows_of_each), targets
 
     def _crop(self, waveform: np.ndarray, row: int, length: int, step: int) -> np.ndarray:
         """A stretch of a row's waveform, anywhere in it: (length,)."""
