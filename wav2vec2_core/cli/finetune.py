@@ -15,10 +15,9 @@ from typer.core import TyperCommand
 
 from wav2vec2_core.cli.options import Case, Vocabulary
 from wav2vec2_core.cli.run_options import RunOptions, with_run_options
-from wav2vec2_core.cli.run_progress import say, watching
+from wav2vec2_core.cli.run_progress import say, say_findings, watching
 
 if TYPE_CHECKING:
-    from wav2vec2_core.data.checking import Checked
     from wav2vec2_core.training.finetuning import FineTuning
     from wav2vec2_core.training.run_folder import RunFolder
     from wav2vec2_core.training.tasks import CTC, Task
@@ -190,7 +189,7 @@ def _describe(run: FineTuning, preset: str) -> None:
     from wav2vec2_core.training.recipe import read_recipe
 
     for name, data in (("train", run.train), ("eval", run.evaluation)):
-        _say_findings(name, data.manifest, data.checked)
+        say_findings(f"{name} {data.manifest}", data.checked)
     for note in run.job.notes:
         say(note)
     if run.fresh:
@@ -209,13 +208,6 @@ def _describe(run: FineTuning, preset: str) -> None:
             f"warning: that is far from the {usual:g} seconds of {preset}. batch_seconds counts seconds of audio, in "
             "all micro-batches and processes together. For another batch, choose another learning rate too"
         )
-
-
-def _say_findings(name: str, manifest: str, checked: Checked) -> None:
-    if checked.findings:
-        say(f"warning: {name} {manifest} has {len(checked.findings)} rows that cannot be learned from")
-        for line in checked.lines():
-            say(f"  {line}")
 
 
 def _finish(run: FineTuning, folder: RunFolder) -> None:

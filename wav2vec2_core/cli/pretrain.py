@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wav2vec2_core.cli.options import BackendName, DeviceName
-from wav2vec2_core.cli.run_progress import say
+from wav2vec2_core.cli.run_progress import say, say_findings
 
 if TYPE_CHECKING:
     from wav2vec2_core.training.loop import Event, Update
@@ -111,10 +111,7 @@ def _describe(run: Pretraining, recipe: PretrainingRecipe) -> None:
     from wav2vec2_core.training.pretraining import HEAD
 
     checked, effective = run.data, run.effective_batch()
-    if checked.findings:
-        say(f"warning: {run.manifest} has {len(checked.findings)} rows that cannot be learned from")
-        for line in checked.lines():
-            say(f"  {line}")
+    say_findings(run.manifest, checked)
     parameters = sum(row.size for row in parameter_table(run.config, HEAD).values())
     say(f"a fresh model of {parameters / 1e6:.1f} million parameters; {len(checked.rows)} utterances, "
         f"{spoken(checked.seconds)}")  # fmt: skip

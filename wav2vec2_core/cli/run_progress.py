@@ -12,6 +12,7 @@ from wav2vec2_core.cli.console import shown
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from wav2vec2_core.data.checking import Checked
     from wav2vec2_core.training.loop import Event
 
 
@@ -35,6 +36,14 @@ def watching(steps: int) -> Iterator[Callable[[Event], None]]:
 def say(line: str) -> None:
     """One line on stderr, at once."""
     print(shown(line), file=sys.stderr, flush=True)
+
+
+def say_findings(data: str, checked: Checked) -> None:
+    """What is wrong with rows of ``data``, if anything."""
+    if checked.findings:
+        say(f"warning: {data} has {len(checked.findings)} rows that cannot be learned from")
+        for line in checked.lines():
+            say(f"  {line}")
 
 
 class _Lines:
