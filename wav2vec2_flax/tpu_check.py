@@ -303,7 +303,6 @@ def _batch(plan: Plan, rows: int) -> dict[str, Any]:
     frames = config.num_frames(plan.samples, add_adapter=False)
     batch = {
         "input_values": shape((rows, plan.samples), jnp.float32),
-        "attention_mask": shape((rows, plan.samples), jnp.int32),
         "mask_time_indices": shape((rows, frames), jnp.bool_),
     }
     if config.layerdrop > 0:
@@ -311,6 +310,7 @@ def _batch(plan: Plan, rows: int) -> dict[str, Any]:
     if plan.head == "ForPreTraining":
         batch["sampled_negative_counts"] = shape((rows, frames, frames), jnp.int32)
     elif plan.head == "ForCTC":
+        batch["attention_mask"] = shape((rows, plan.samples), jnp.int32)
         batch["labels"] = shape((rows, max(config.num_frames(plan.samples) // 2, 1)), jnp.int32)
     else:
         raise InputError(f"head {plan.head!r:.100} is not checked for TPUs: use ForPreTraining or ForCTC")

@@ -29,7 +29,9 @@ def pretrain(
     ],
     preset: Annotated[
         str,
-        typer.Option(help="tiny, base-librispeech, large-librispeech, large-librivox, xls-r-300m; or a .toml file."),
+        typer.Option(
+            help="tiny, base-librispeech, large-librispeech, large-librivox, xls-r-300m, xls-r-1b; or a .toml file."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")

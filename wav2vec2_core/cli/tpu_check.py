@@ -12,7 +12,9 @@ import typer
 def tpu_check(
     preset: Annotated[
         str,
-        typer.Option(help="base-librispeech, large-librispeech, large-librivox, xls-r-300m, tiny; or a .toml file."),
+        typer.Option(
+            help="base-librispeech, large-librispeech, large-librivox, xls-r-300m, xls-r-1b, tiny; or a .toml file."
+        ),
     ],
     topology: Annotated[str, typer.Option(help="Kind and shape of a slice: v5e:16x16, v5p:4x4x4, v6e:2x4 ...")],
     slices: Annotated[int, typer.Option(min=1, help="Slices of this topology.")] = 1,

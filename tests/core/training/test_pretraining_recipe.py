@@ -7,7 +7,7 @@ from wav2vec2_core.errors import InputError
 from wav2vec2_core.parameters import parameter_table
 from wav2vec2_core.training.pretraining_recipe import PretrainingRecipe
 
-NAMES = ["tiny", "base-librispeech", "large-librispeech", "large-librivox", "xls-r-300m"]
+NAMES = ["tiny", "base-librispeech", "large-librispeech", "large-librivox", "xls-r-300m", "xls-r-1b"]
 
 
 def parameters(config):
@@ -50,6 +50,14 @@ def test_numbers_of_the_paper():
     assert not base.architecture.normalize
 
 
+def test_a_billion_parameters():
+    recipe = PretrainingRecipe.read("xls-r-1b")
+    assert parameters(recipe.config()) == 965_514_752  # 965 million in the paper
+    assert recipe.schedule.steps == 1_000_000
+    assert recipe.schedule.rate(32_000) == recipe.schedule.learning_rate
+    assert recipe.data.batch_seconds == 200 * recipe.data.micro_batch_seconds
+
+
 def test_sizes_replace_those_of_the_preset():
     tiny = PretrainingRecipe.read("tiny").changed(["architecture.layers=3", "objective.num_negatives=17"])
     config = tiny.config()
@@ -75,5 +83,5 @@ def test_bad_values(setting, message):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(InputError, match="preset '10min' is unknown: use one of tiny, xls-r-300m"):
+    with pytest.raises(InputError, match="preset '10min' is unknown: use one of tiny, xls-r-1b, xls-r-300m"):
         PretrainingRecipe.read("10min")
