@@ -159,13 +159,15 @@ def arranged(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
 
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return mesh_utils.create_device_mesh((data, fsdp), devices=devices)
+        return mesh_utils.create_device_mesh((data, fsdp), devices=devices, allow_split_physical_axes=True)
     if data % slices:
         raise InputError(
             f"data={data} copies cannot lie in {slices} slices of TPUs evenly: choose fsdp so that {slices} divides "
             "their number"
         )
-    return mesh_utils.create_hybrid_device_mesh((data // slices, fsdp), (slices, 1), devices=devices)
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // slices, fsdp), (slices, 1), devices=devices, allow_split_physical_axes=True
+    )
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:

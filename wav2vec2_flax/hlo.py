@@ -22,6 +22,8 @@ _FREE = frozenset({
     "all-reduce-done", "all-gather-done",
     "collective-permute-done", "slice-done", "async-done", "async-update",
 })  # fmt: skip
+#: Begins the names of computations in which TPUs scatter a sum: an all-reduce, and the slice of it that a chip keeps.
+_SCATTERED = "all-reduce-scatter"
 _HEAD = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) \(.*\) -> .* \{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%(?P<name>[\w.-]+) = (?P<shape>\(.*?\)|\S+) (?P<kind>[\w-]+)\((?P<operands>.*)$")
 _ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([0-9,]*)\](\{[^}]*\})?")
@@ -82,7 +84,7 @@ def read_program(text: str, devices: int) -> Program:
         for one in computations[name]:
             kind = one.kind.removesuffix("-start")
             if kind in KINDS:
-                collectives.append(_collective(kind, one, times, devices))
+                collectives.append(_collective(kind, one, times, devices, name.startswith(_SCATTERED)))
             if kind == "send" and "megascale" in one.rest:
                 collectives.append(Collective(BETWEEN_SLICES, _bytes(one.shape.partition("u32")[0]), (), times))
             if not fused and one.kind not in _FREE:
@@ -163,9 +165,11 @@ def _trips(computations: dict[str, list[_Instruction]], loop: _Instruction) -> i
     return max(limits, default=1)
 
 
-def _collective(kind: str, one: _Instruction, times: int, devices: int) -> Collective:
+def _collective(kind: str, one: _Instruction, times: int, devices: int, scattered: bool) -> Collective:
     groups = _groups(one.rest, devices)
     size = _bytes(one.shape)
+    if scattered and kind == "all-reduce":
+        return Collective("reduce-scatter", size, groups, times)
     if one.kind.endswith("-start"):  # its result holds what goes in beside what comes out
         arrays = [_bytes(array[0]) for array in re.finditer(_ARRAY, one.shape)]
         size = max(arrays, default=0) if kind != "all-reduce" else size

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,6 +163,22 @@ def test_a_copy_lies_within_a_slice():
     assert sorted(device.id for device in found.ravel()) == list(range(8))
     with pytest.raises(InputError, match="data=1 copies cannot lie in 2 slices of TPUs evenly"):
         distributed.arranged(devices, 1, 8)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_copy_may_take_a_part_of_an_axis_of_the_network(slices):
+    fields = {"platform": "tpu", "device_kind": "TPU v5 lite", "core_on_chip": 0}
+    devices = [
+        SimpleNamespace(id=64 * part + 8 * y + x, slice_index=part, coords=[x, y, 0], process_index=part, **fields)
+        for part in range(slices) for y in range(8) for x in range(8)
+    ]  # fmt: skip
+    found = distributed.arranged(devices, 16 * slices, 4)
+    assert found.shape == (16 * slices, 4)
+    assert sorted(device.id for device in found.ravel()) == list(range(64 * slices))
+    for copy in found:
+        assert len({device.slice_index for device in copy}) == 1
+        for one, other in pairwise(copy):
+            assert sum(abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)) == 1
 
 
 @pytest.mark.parametrize(

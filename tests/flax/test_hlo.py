@@ -81,6 +81,27 @@ def test_memory_counts_what_lies_there_and_not_what_is_inside_of_an_instruction(
     assert read_program(TEXT, 8).moved == in_the_loop + after
 
 
+SCATTERED = """\
+%all-reduce-scatter.1 (p: bf16[32,8]) -> bf16[8,8] {
+  %p = bf16[32,8]{1,0} parameter(0)
+  %sum = bf16[32,8]{1,0} all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
+  %number = u32[] partition-id()
+  %zero = u32[] constant(0)
+  ROOT %own = bf16[8,8]{1,0} dynamic-slice(%sum, %number, %zero), dynamic_slice_sizes={8,8}
+}
+
+ENTRY %main (a: bf16[32,8]) -> bf16[8,8] {
+  %a = bf16[32,8]{1,0} parameter(0)
+  ROOT %part = bf16[8,8]{1,0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+
+
+def test_a_sum_of_which_each_chip_keeps_a_slice_is_scattered():
+    (found,) = read_program(SCATTERED, 4).collectives
+    assert (found.kind, found.bytes, found.groups, found.sent) == ("reduce-scatter", 512, ((0, 1, 2, 3),), 384.0)
+
+
 SLICES = """\
 %taken (p: bf16[12,4,8], i: s32[]) -> bf16[4,8] {
   %p = bf16[12,4,8]{2,1,0} parameter(0)
