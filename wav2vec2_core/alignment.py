@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -63,6 +63,13 @@ class Aligner:
             CheckpointError, InputError, BackendError: as ``Transcriber``.
         """
         self.transcriber = Transcriber(model, decoding=DecoderOptions("none"), **options)
+
+    @classmethod
+    def of(cls, transcriber: Transcriber) -> Self:
+        """An aligner that shares the model of a transcriber."""
+        made = cls.__new__(cls)
+        made.transcriber = transcriber
+        return made
 
     def align(
         self,

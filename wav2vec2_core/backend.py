@@ -74,6 +74,14 @@ class InferenceModel(Protocol):
         """
         ...
 
+    def use_language(self, language: str) -> None:
+        """Switch an MMS model to the adapter of another language; the rest of the model stays in memory.
+
+        ``logits`` then have the width of that language's vocabulary. No other call may run meanwhile. Raises
+        ``InputError`` for a language that the model does not have, and ``CheckpointError``.
+        """
+        ...
+
     def summary(self) -> str:
         """One line for ``--verbose``: library, device, precision, and details of the work so far."""
         ...

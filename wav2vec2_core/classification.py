@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.long_form.windows import FeatureWindow, Window
 from wav2vec2_core.parameters import head_of
 from wav2vec2_core.pipeline import Audio, LoadedModel, Progress, exact_window
+from wav2vec2_core.source import ModelSource
 
 UTTERANCES, FRAMES, SPEAKERS = "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector"
 
@@ -68,19 +70,30 @@ class Classifier:
             BackendError: the back end or the device is not available.
             InputError: the window is of the legacy kind.
         """
-        self.window = exact_window(window)
+        window = exact_window(window)
         source = open_model(model, local_files_only=local_files_only)
-        #: Name of the head.
-        self.head = head_of(Wav2Vec2Config.from_source(source).architectures, open_checkpoint(source).shapes)
-        if self.head not in (UTTERANCES, FRAMES, SPEAKERS):
+        head = head_of_source(source)
+        if head not in (UTTERANCES, FRAMES, SPEAKERS):
             raise CheckpointError(
-                f"model {source.name!r} is a Wav2Vec2{self.head}, which has no labels: name one with a classification "
+                f"model {source.name!r} is a Wav2Vec2{head}, which has no labels: name one with a classification "
                 f"head ({UTTERANCES}, {FRAMES}) or for speaker vectors ({SPEAKERS})"
             )
-        self._loaded = LoadedModel.load(source, head=self.head, backend=backend, device=device, dtype=dtype)
-        self.extractor: Wav2Vec2FeatureExtractor = self._loaded.extractor
-        self.model: InferenceModel = self._loaded.model
-        self.timeline = self._loaded.timeline
+        self._take(LoadedModel.load(source, head=head, backend=backend, device=device, dtype=dtype), head, window)
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, head: str) -> Self:
+        """A classifier over a model that is loaded already with one of the three heads, with the default window."""
+        made = cls.__new__(cls)
+        made._take(loaded, head, Window())
+        return made
+
+    def _take(self, loaded: LoadedModel, head: str, window: Window) -> None:
+        #: Name of the head.
+        self.head = head
+        self.window, self._loaded = window, loaded
+        self.extractor: Wav2Vec2FeatureExtractor = loaded.extractor
+        self.model: InferenceModel = loaded.model
+        self.timeline = loaded.timeline
 
     @property
     def labels(self) -> list[str]:
@@ -197,6 +210,11 @@ class Classifier:
     def _check(self, head: str, wanted: str) -> None:
         if self.head != head:
             raise InputError(f"the model is a Wav2Vec2{self.head}, {wanted} come from a Wav2Vec2{head}: name one")
+
+
+def head_of_source(source: ModelSource) -> str:
+    """The head of an open model, a key of ``parameters.HEADS``. Raises ``CheckpointError``."""
+    return head_of(Wav2Vec2Config.from_source(source).architectures, open_checkpoint(source).shapes)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -55,9 +55,19 @@ class Embedder:
             CheckpointError, BackendError: the model or the back end cannot be used.
             InputError: the model has no such layer, or the window is of the legacy kind.
         """
-        self.window = exact_window(window)
+        window = exact_window(window)
         source = open_model(model, local_files_only=local_files_only)
-        self._loaded = LoadedModel.load(source, head="Model", backend=backend, device=device, dtype=dtype)
+        self._take(LoadedModel.load(source, head="Model", backend=backend, device=device, dtype=dtype), layers, window)
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, layers: Sequence[int] = (-1,)) -> Self:
+        """An embedder over a model that is loaded already, with any head. Raises ``InputError`` for the layers."""
+        made = cls.__new__(cls)
+        made._take(loaded, layers, Window())
+        return made
+
+    def _take(self, loaded: LoadedModel, layers: Sequence[int], window: Window) -> None:
+        self.window, self._loaded = window, loaded
         self.extractor: Wav2Vec2FeatureExtractor = self._loaded.extractor
         self.model: InferenceModel = self._loaded.model
         config = self.model.config

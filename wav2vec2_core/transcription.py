@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -26,7 +27,7 @@ from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import Window, logit_blocks, too_short
 from wav2vec2_core.pipeline import AHEAD, Audio, LoadedModel, Progress
 from wav2vec2_core.processing import Wav2Vec2Processor
-from wav2vec2_core.source import open_model
+from wav2vec2_core.source import ModelSource, open_model
 
 #: The small digits model in the package, the default.
 EMBEDDED_MODEL = Path(__file__).parent / "assets" / "demo-digits"
@@ -144,7 +145,7 @@ def _error_about(name: str, error: Exception) -> Wav2Vec2Error:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A recording after its first reading.
 
     samples: in all; waveform: normalised, of a recording that goes in one pass; level: of a longer one.
@@ -192,21 +193,55 @@ class Transcriber:
         """
         if not batch_seconds > 0:
             raise InputError(f"batch_seconds={batch_seconds} must be more than 0")
-        chosen: dict[str, Any] = {} if language is None else {"target_lang": language}
         source = open_model(model, local_files_only=local_files_only)
-        self.processor = Wav2Vec2Processor.from_source(source, **chosen)
-        self.language = language
-        self._loaded = LoadedModel.load(
+        processor = processor_of(source, language)
+        loaded = LoadedModel.load(
             source,
             backend=backend,
             device=device,
             dtype=dtype,
             language=language,
-            extractor=self.processor.feature_extractor,
+            extractor=processor.feature_extractor,
         )
-        self.model, self.timeline = self._loaded.model, self._loaded.timeline
-        self.decoder: Decoder = (decoding or DecoderOptions()).decoder(source, self.processor.tokenizer)
-        self.window, self.batch_seconds = window or Window(), batch_seconds
+        decoder = (decoding or DecoderOptions()).decoder(source, processor.tokenizer)
+        self._take(loaded, processor, decoder, language, window or Window(), batch_seconds)
+
+    @classmethod
+    def of(
+        cls,
+        loaded: LoadedModel,
+        processor: Wav2Vec2Processor,
+        decoder: Decoder,
+        *,
+        language: str | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> Self:
+        """A transcriber over a CTC model that is loaded already, with the default window.
+
+        ``processor``: as ``processor_of`` returns it for this language, which ``loaded`` must speak.
+        """
+        made = cls.__new__(cls)
+        made._take(loaded, processor, decoder, language, Window(), batch_seconds)
+        return made
+
+    def with_decoder(self, decoder: Decoder) -> Self:
+        """The same with another decoder; the model is shared."""
+        other = copy(self)
+        other.decoder = decoder
+        return other
+
+    def _take(
+        self,
+        loaded: LoadedModel,
+        processor: Wav2Vec2Processor,
+        decoder: Decoder,
+        language: str | None,
+        window: Window,
+        batch_seconds: float,
+    ) -> None:
+        self.processor, self.decoder, self.language = processor, decoder, language
+        self._loaded, self.model, self.timeline = loaded, loaded.model, loaded.timeline
+        self.window, self.batch_seconds = window, batch_seconds
 
     def transcribe(self, recording: Audio) -> Transcript:
         """Transcribe one recording of any format, rate, channel count and length.
@@ -267,28 +302,16 @@ class Transcriber:
         Raises:
             AudioError: as ``transcribe``.
         """
-        report = progress or (lambda seconds: None)
-        prepared = self._read(self.open(recording))
-        if prepared.waveform is not None:
-            yield self.model.logits([prepared.waveform])[0]
-            report(self._seconds(prepared.samples))
-        else:
-            yield from self._long_logits(prepared, prepared.recording, report)
+        yield from self.logits_of(self.prepare(self.open(recording)), progress=progress)
 
-    # ---- reading ------------------------------------------------------------------------------------------------
+    # ---- the steps of one transcription, for callers that arrange them themselves --------------------------------
 
-    def _prepare(self, audio: Audio | Callable[[], Audio]) -> _Prepared | Result:
-        """Open a recording and read it once: whole if it is short, for its statistics otherwise."""
-        try:
-            recording = self.open(audio() if callable(audio) else audio)
-        except Exception as error:
-            return Result.unopened(audio, error)
-        try:
-            return self._read(recording)
-        except Exception as error:
-            return Result.of(recording, error)
+    def prepare(self, recording: Recording) -> Prepared:
+        """Read a recording, as ``open`` returns it, once: whole if it is short, for its statistics otherwise.
 
-    def _read(self, recording: Recording) -> _Prepared:
+        Raises:
+            AudioError: as ``transcribe``.
+        """
         config, extractor = self.model.config, self.processor.feature_extractor
         limit = int(self.window.longest * extractor.sampling_rate)
         blocks, taken, samples = iter(recording), [], 0
@@ -300,31 +323,64 @@ class Transcriber:
         if samples > limit:
             whole = chain(taken, blocks)
             if self.window.legacy:  # its chunks are normalised one by one
-                return _Prepared(recording, samples + sum(map(len, blocks)))
+                return Prepared(recording, samples + sum(map(len, blocks)))
             level = SignalStatistics.of(config, extractor, whole)
-            return _Prepared(recording, level.count, level=level)
+            return Prepared(recording, level.count, level=level)
         if not taken:
             raise AudioError(f"{recording.name} holds no samples: record or export it again")
         if samples < config.receptive_field:
             raise too_short(recording.name, samples, config, extractor.sampling_rate)
         values = extractor(np.concatenate(taken), sampling_rate=extractor.sampling_rate, return_tensors="np")
-        return _Prepared(recording, samples, waveform=values["input_values"][0])
+        return Prepared(recording, samples, waveform=values["input_values"][0])
+
+    def logits_of(self, prepared: Prepared, *, progress: Progress | None = None) -> Iterator[np.ndarray]:
+        """The logits of what ``prepare`` read, as ``logits``: one piece where it is short. Raises ``AudioError``."""
+        report = progress or (lambda seconds: None)
+        if prepared.waveform is not None:
+            yield self.model.logits([prepared.waveform])[0]
+            report(self._seconds(prepared.samples))
+            return
+        blocks = prefetched(prepared.recording, AHEAD)
+        try:
+            yield from self._long_logits(prepared, blocks, report)
+        finally:
+            blocks.close()
+
+    def transcript(self, prepared: Prepared, text: str, words: Sequence[Word]) -> Transcript:
+        """The transcript of what ``prepare`` read, from the decoder's text and words."""
+        parts = tuple(part for word in words for part in split_unspaced(word))
+        timeline = self.timeline.starting_at(prepared.recording.start)
+        seconds, damage = self._seconds(prepared.samples), prepared.recording.damage
+        return Transcript(text, parts, timeline, seconds, self.language, damage)
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, audio: Audio | Callable[[], Audio]) -> Prepared | Result:
+        """Open a recording and read it once: whole if it is short, for its statistics otherwise."""
+        try:
+            recording = self.open(audio() if callable(audio) else audio)
+        except Exception as error:
+            return Result.unopened(audio, error)
+        try:
+            return self.prepare(recording)
+        except Exception as error:
+            return Result.of(recording, error)
 
     # ---- running ------------------------------------------------------------------------------------------------
 
     def _futures(
-        self, ready: Iterable[_Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
+        self, ready: Iterable[Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
     ) -> Iterator[Future[Result] | None]:
         """Run the model over what was read: a result for each, in order; ``None`` before a long recording begins."""
-        batch: list[_Prepared | Result] = []
+        batch: list[Prepared | Result] = []
         seconds = 0.0
         for item in ready:
             length = 0.0 if isinstance(item, Result) else self._seconds(item.samples)
-            is_long = isinstance(item, _Prepared) and item.waveform is None
+            is_long = isinstance(item, Prepared) and item.waveform is None
             if batch and (is_long or seconds + length > self.batch_seconds):
                 yield from self._run(batch, decoders, progress)
                 batch, seconds = [], 0.0
-            if isinstance(item, _Prepared) and item.waveform is None:
+            if isinstance(item, Prepared) and item.waveform is None:
                 yield None
                 yield _completed(self._run_long(item, decoders, progress))
             else:
@@ -333,10 +389,10 @@ class Transcriber:
         yield from self._run(batch, decoders, progress)
 
     def _run(
-        self, batch: Sequence[_Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
+        self, batch: Sequence[Prepared | Result], decoders: ThreadPoolExecutor, progress: Progress
     ) -> Iterator[Future[Result]]:
         """Run short recordings in one batch; errors keep their position."""
-        waveforms = [item.waveform for item in batch if isinstance(item, _Prepared) and item.waveform is not None]
+        waveforms = [item.waveform for item in batch if isinstance(item, Prepared) and item.waveform is not None]
         logits = iter(self.model.logits(waveforms) if waveforms else [])
         for item in batch:
             if isinstance(item, Result):
@@ -345,21 +401,20 @@ class Transcriber:
                 yield decoders.submit(self._decode, item, next(logits))
                 progress(self._seconds(item.samples))
 
-    def _decode(self, item: _Prepared, logits: np.ndarray) -> Result:
+    def _decode(self, item: Prepared, logits: np.ndarray) -> Result:
         try:
             text, words = self.decoder.decode(logits)
         except Exception as error:
             return Result.of(item.recording, error)
-        return Result.of(item.recording, self._transcript(item, text, words))
+        return Result.of(item.recording, self.transcript(item, text, words))
 
-    def _run_long(self, item: _Prepared, decoders: ThreadPoolExecutor, progress: Progress) -> Result:
+    def _run_long(self, item: Prepared, decoders: ThreadPoolExecutor, progress: Progress) -> Result:
         """A long recording: its logits are decoded piece by piece, each while the model makes the next."""
         stream = self.decoder.stream()
         words: list[Word] = []
         decoding: Future[list[Word]] | None = None
-        blocks = prefetched(item.recording, AHEAD)
         try:
-            for logits in self._long_logits(item, blocks, progress):
+            for logits in self.logits_of(item, progress=progress):
                 if decoding is not None:
                     words += decoding.result()
                 decoding = decoders.submit(stream.feed, logits)
@@ -368,12 +423,10 @@ class Transcriber:
             words += stream.finish()
         except Exception as error:
             return Result.of(item.recording, error)
-        finally:
-            blocks.close()
         text = text_of(words, self.processor.tokenizer)
-        return Result.of(item.recording, self._transcript(item, text, words))
+        return Result.of(item.recording, self.transcript(item, text, words))
 
-    def _long_logits(self, item: _Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
+    def _long_logits(self, item: Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
         """Yield the logits of a long recording in pieces; requesting the next counts the last as processed."""
         done = 0.0
         for logits in logit_blocks(
@@ -390,14 +443,13 @@ class Transcriber:
             done += seconds
         progress(max(0.0, self._seconds(item.samples) - done))
 
-    def _transcript(self, item: _Prepared, text: str, words: Sequence[Word]) -> Transcript:
-        parts = tuple(part for word in words for part in split_unspaced(word))
-        timeline = self.timeline.starting_at(item.recording.start)
-        seconds, damage = self._seconds(item.samples), item.recording.damage
-        return Transcript(text, parts, timeline, seconds, self.language, damage)
-
     def _seconds(self, samples: int) -> float:
         return samples / self.timeline.sampling_rate
+
+
+def processor_of(source: ModelSource, language: str | None = None) -> Wav2Vec2Processor:
+    """The processor of an open model, with the vocabulary of a language of MMS. Raises ``InputError``."""
+    return Wav2Vec2Processor.from_source(source, **({} if language is None else {"target_lang": language}))
 
 
 def transcribe(

@@ -96,6 +96,16 @@ class InferenceModel:
         """The configuration in effect."""
         return self.model.config
 
+    def use_language(self, language: str) -> None:
+        """Switch to the adapter of another language of an MMS model; a vocabulary of another size compiles anew.
+
+        Raises:
+            InputError: the model has no adapters, or none for this language.
+            CheckpointError: the adapter is damaged, or does not fit the model.
+        """
+        with jax.default_device(self.device):
+            self.model.load_adapter(language, force_load=False)
+
     def summary(self) -> str:
         """One line about the work so far: library, device, type, and the shapes that were compiled."""
         shapes = ", ".join(f"{batch} x {samples}" for batch, samples in sorted(self.shapes)) or "none"

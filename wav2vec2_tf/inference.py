@@ -71,12 +71,15 @@ class InferenceModel:
 
     def __init__(self, model: TFWav2Vec2PreTrainedModel, device: str = "cpu") -> None:
         self.model, self.device = model, device
+        self._body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
+        self._encoder = TiledEncoder(self._body.feature_extractor)
+        self._make_graphs()
+
+    def _make_graphs(self) -> None:
         # One graph for any batch and length. XLA would be compiled anew for each length.
         signature = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None), tf.int32)]
         self._graph = tf.function(self._forward, input_signature=signature, autograph=False)
-        self._body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
-        self._encoder = TiledEncoder(self._body.feature_extractor)
-        frames = [tf.TensorSpec((1, None, model.config.conv_dim[-1]), tf.float32)]
+        frames = [tf.TensorSpec((1, None, self.config.conv_dim[-1]), tf.float32)]
         self._contextualize, self._states, self._embed = (
             self._placed(tf.function(part, input_signature=frames, autograph=False))
             for part in (self._scores, self._layers, self._vectors)
@@ -86,6 +89,17 @@ class InferenceModel:
     def config(self) -> Wav2Vec2Config:
         """The configuration in effect."""
         return self.model.config
+
+    def use_language(self, language: str) -> None:
+        """Switch to the adapter of another language of an MMS model; its graphs are traced anew.
+
+        Raises:
+            InputError: the model has no adapters, or none for this language.
+            CheckpointError: the adapter is damaged, or does not fit the model.
+        """
+        with tf.device(self.device):
+            self.model.load_adapter(language, force_load=False)
+        self._make_graphs()
 
     def summary(self) -> str:
         """One line: library, device and type."""

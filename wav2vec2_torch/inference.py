@@ -119,6 +119,16 @@ class InferenceModel:
         graphs = f"; {count} CUDA graph{'' if count == 1 else 's'}" if self.model.device.type == "cuda" else ""
         return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}{graphs}"
 
+    def use_language(self, language: str) -> None:
+        """Switch to the adapter of another language of an MMS model; what was recorded for a GPU is dropped.
+
+        Raises:
+            InputError: the model has no adapters, or none for this language.
+            CheckpointError: the adapter is damaged, or does not fit the model.
+        """
+        self.model.load_adapter(language, force_load=False)
+        self._replayed = Replayed(self._transformer.prepared, recorder_for(self.model.device))
+
     @torch.inference_mode()
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.

@@ -49,12 +49,21 @@ class Recording:
         self.path = Path(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], start: float = 0.0, end: float | None = None, **options: Any) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        start: float = 0.0,
+        end: float | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Self:
         """A file, or the stretch of it from ``start`` to ``end`` seconds.
 
         Args:
             path: of the file.
             start, end: seconds; ``None`` is the end of the recording, which also ends a stretch that goes beyond it.
+            name: for messages; by default the path.
             options: ``sampling_rate`` of the blocks in hertz (16000); ``channel``: "mix" (the average), "left",
                 "right" or a number from 0; ``track``: of a file with several, a number from 0 or a language
                 (the default track); ``on_damage``: "error", or "keep" what can be read of a damaged file.
@@ -64,9 +73,8 @@ class Recording:
             InputError: an option is invalid.
         """
         recording = cls.__new__(cls)
-        recording._take(
-            FileSource(_check_file(path), printable(path)), printable(path), start=start, end=end, **options
-        )
+        name = printable(path) if name is None else name
+        recording._take(FileSource(_check_file(path), name), name, start=start, end=end, **options)
         recording.path = Path(path)
         return recording
 
@@ -131,6 +139,17 @@ class Recording:
         check_rate(sampling_rate, "sampling_rate")
         other = copy(self)
         other.sampling_rate, other._reading = sampling_rate, Reading(self.name)
+        return other
+
+    def until(self, end: float) -> Recording:
+        """The same recording up to ``end`` seconds on its clock, or to its own end where that is earlier.
+
+        Raises:
+            InputError: ``end`` is no time after the start.
+        """
+        other = copy(self)
+        other.end, other._reading = float(end) if self.end is None else min(self.end, float(end)), Reading(self.name)
+        _check_stretch(other.start, other.end)
         return other
 
     @property

@@ -73,31 +73,49 @@ def resample_blocks(
     Raises:
         InputError: a rate is not a positive integer.
     """
-    check_rate(from_rate, "from_rate")
-    check_rate(to_rate, "to_rate")
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    chunks = _chunks(int(from_rate), int(to_rate))
-    stream = _Stream(int(from_rate), int(to_rate), chunks, first)
+    resampler = Resampler(from_rate, to_rate, first=first)
     for block in blocks:
+        yield from resampler.feed(block)
+    yield from resampler.finish()
+
+
+class Resampler:
+    """``resample_blocks`` for blocks that come one by one."""
+
+    def __init__(self, from_rate: int, to_rate: int, *, first: int = 0) -> None:
+        """Arguments and errors as of ``resample_blocks``."""
+        check_rate(from_rate, "from_rate")
+        check_rate(to_rate, "to_rate")
+        rates = int(from_rate), int(to_rate)
+        self._stream = None if rates[0] == rates[1] else _Stream(*rates, _chunks(*rates), first)
+
+    def feed(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """The next (samples,); what is ready."""
+        if self._stream is None:
+            yield block
+            return
         block = np.ascontiguousarray(block, np.float32)
         while len(block):
-            taken, ready = stream.feed(block)
+            taken, ready = self._stream.feed(block)
             block = block[taken:]
             if len(ready):
                 yield ready
-            if stream.is_full:
-                yield from stream.finish()
-                stream, ready = stream.following()
-                if len(ready):
-                    yield ready
-    yield from stream.finish()
-    if stream.has_more:
-        stream, ready = stream.following()
+            if self._stream.is_full:
+                yield from self._next(self._stream)
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """No more samples follow: the rest."""
+        if self._stream is None:
+            return
+        if self._stream.has_more:
+            yield from self._next(self._stream)
+        yield from self._stream.finish()
+
+    def _next(self, stream: _Stream) -> Iterator[np.ndarray]:
+        yield from stream.finish()
+        self._stream, ready = stream.following()
         if len(ready):
             yield ready
-        yield from stream.finish()
 
 
 class Start(NamedTuple):

@@ -76,6 +76,27 @@ class DecoderOptions:
         return build_ctcdecoder(Alphabet.of(tokenizer).labels, path)
 
 
+def with_hotwords(decoder: Decoder, tokenizer: Wav2Vec2CTCTokenizer, hotwords: Sequence[str]) -> Decoder:
+    """The decoder of a transcription with words to prefer; a search without a language model in place of greedy.
+
+    Args:
+        decoder: as ``DecoderOptions.decoder`` made it; a language model in it is shared.
+        tokenizer: of the model.
+        hotwords: words; none leaves the decoder as it is.
+
+    Raises:
+        InputError: the vocabulary has no blank.
+    """
+    if not hotwords:
+        return decoder
+    from wav2vec2_core.decoding.beam_decoder import BeamSearchDecoder
+    from wav2vec2_core.decoding.best_times import BestTimesDecoder
+
+    found = decoder.decoder if isinstance(decoder, BestTimesDecoder) else None
+    search = found if isinstance(found, BeamSearchDecoder) else BeamSearchDecoder(Alphabet.of(tokenizer))
+    return BestTimesDecoder(search.changed(hotwords=tuple(hotwords)), tokenizer)
+
+
 #: The former name, kept for existing imports.
 DecoderChoice = DecoderOptions
 
