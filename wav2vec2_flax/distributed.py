@@ -6,7 +6,10 @@ batch are split over both.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,8 @@ _ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_
 _COUNTS, _HOSTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"), ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 #: What errors say of a connection that is no more, and how long JAX waits for the others when a process ends.
 _LOST, _PATIENCE = ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection"), 30
+#: Seconds that the first process of a failed run gives the others for their own messages.
+_LAST_WORDS = 3
 #: The folder of a state in parts, beside its mark.
 _PARTS = "parts"
 
@@ -44,6 +49,10 @@ def join_processes() -> tuple[int, int]:
 
     ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` name them; under SLURM, Open MPI and on
     TPUs of several hosts, ``jax.distributed`` finds what is not set.
+
+    A process that ends without ``leave_processes`` has failed: its exit code is 1, and it waits for none of the
+    others, which then fail too. Only where the first process is killed may JAX abort the others (exit code 134,
+    "another task died") before they can say more: it holds the service that connects them.
 
     Returns:
         Index and number of processes; (0, 1) for one that nobody launched with others.
@@ -63,6 +72,7 @@ def join_processes() -> tuple[int, int]:
                 f"the other processes cannot be reached ({_first_line(error)}): set {_ADDRESS}=host:port of the first, "
                 f"{_COUNT} and {_INDEX} for each, and start all of them"
             ) from error
+        atexit.register(_end_without_others)
     return processes()
 
 
@@ -75,6 +85,16 @@ def leave_processes() -> None:
     """Take the connections down, when all have come here."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+
+
+def _end_without_others() -> None:
+    """End a process that has not left the others, before JAX does: it would wait for those that are gone, and abort."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if processes()[0] == 0:  # without its service JAX aborts the others
+            time.sleep(_LAST_WORDS)
+        os._exit(1)
 
 
 def _is_launched() -> bool:

@@ -26,19 +26,19 @@ LIMIT = 1e-5  # relative to the largest value of each array
 MESHES = {"copies": (1, 8, 1), "parts": (1, 8, 4), "processes": (2, 1, 1), "processes with parts": (2, 2, 4)}
 
 
-def launch(folder, fsdp, *, processes=1, devices=1, action=()):
-    """Run the script in so many processes."""
+def started_processes(command, processes, devices=1):
+    """So many processes of a command, connected where there are several."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    common = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    common = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}  # as the command
     common["PYTHONPATH"] = os.pathsep.join([str(Path(script.__file__).parent), *sys.path])
     if processes > 1:
         common |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(processes)}
-    started = [
+    return [
         subprocess.Popen(
-            [sys.executable, script.__file__, str(folder), str(fsdp), *action],
+            command,
             env={**common, "JAX_PROCESS_ID": str(index)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -46,6 +46,12 @@ def launch(folder, fsdp, *, processes=1, devices=1, action=()):
         )
         for index in range(processes)
     ]
+
+
+def launch(folder, fsdp, *, processes=1, devices=1, action=()):
+    """Run the script in so many processes."""
+    command = [sys.executable, script.__file__, str(folder), str(fsdp), *action]
+    started = started_processes(command, processes, devices)
     texts = [process.communicate(timeout=540)[1] for process in started]
     assert [process.returncode for process in started] == [0] * processes, "\n".join(texts)
 
@@ -92,9 +98,9 @@ def test_every_mesh_equals_one_device(name, alone, tmp_path, request):
 @pytest.mark.slow
 def test_states_move_between_meshes(parts, tmp_path):
     """From 8 devices to 4, from there to 8 again, and to one; every array stays as it was, bit for bit."""
-    launch(parts, 2, devices=4, action=["restore"])
-    launch(parts, 8, devices=8, action=["restore"])
-    launch(parts, 1, devices=1, action=["restore"])
+    launch(parts, 2, devices=4, action=["restore", "state"])
+    launch(parts, 8, devices=8, action=["restore", "state-of-4"])
+    launch(parts, 1, devices=1, action=["restore", "state-of-8"])
     fewer, same, one = (load_file(parts / f"restored-{count}.safetensors") for count in (4, 8, 1))
     assert fewer.keys() == same.keys() == one.keys()
     assert any(np.any(array) for name, array in fewer.items() if "trace" in name)
@@ -209,6 +215,40 @@ def test_a_lost_process_is_told_from_other_failures(monkeypatch):
         raise ValueError(lost)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"), distributed.with_others():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+
+#: One process fails after the first sum; the others wait for it.
+FAILING = """
+import os, signal, sys
+from wav2vec2_core.errors import BackendError
+from wav2vec2_flax import distributed
+index, _ = distributed.join_processes()
+distributed.add_up([1])
+if str(index) == sys.argv[1]:
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit("error: the disk is full")
+try:
+    distributed.add_up([1])
+except BackendError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize(("index", "how", "code"), [(2, "killed", -9), (2, "failing", 1), (0, "failing", 1)])
+def test_when_one_process_fails_the_others_say_so_and_end(index, how, code):
+    processes = started_processes([sys.executable, "-c", FAILING, str(index), how], 3)
+    texts = [process.communicate(timeout=300)[1].splitlines() for process in processes]
+    codes = [process.returncode for process in processes]
+    assert codes.pop(index) == code
+    assert texts.pop(index) == ([] if how == "killed" else ["error: the disk is full"])
+    for found, lines in zip(codes, texts, strict=True):
+        said = [line for line in lines if line.startswith("error: another process of this run has ended (")]
+        if index > 0:
+            assert (found, lines) == (1, said[:1])
+        else:  # JAX may be faster where it has lost the first process
+            assert found in (1, -6)
+            assert said or "another task died" in " ".join(lines)
 
 
 def test_alone_without_a_launcher(monkeypatch):

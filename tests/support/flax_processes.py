@@ -1,6 +1,6 @@
 """Run by test_flax_distributed.py as one of several processes, or alone: what a trainer makes of its share of batches.
 
-Arguments: a folder for results, fsdp, and "restore" to take over a state that is there. The devices of each
+Arguments: a folder for results, fsdp, and "restore" with the name of a state there to take over. The devices of each
 process come from XLA_FLAGS, the processes from the environment.
 """
 
@@ -112,14 +112,16 @@ def main(folder, fsdp):
     trainer.close()
 
 
-def restore(folder, fsdp):
-    """Take over the state of other devices; what it holds, as it was written."""
+def restore(folder, fsdp, state):
+    """Take over the state of other devices and write it from these; what it holds, as it was written."""
     trainer = make(fsdp)
     trainer.set_trainable(trainable_names(trainer.config, "ForCTC", frozen="feature_encoder"))
-    trainer.load_state(folder / "state")
+    trainer.load_state(folder / state)
+    devices = len(jax.devices())
+    trainer.save_state(folder / f"state-of-{devices}")()
     arrays = {name: np.asarray(array) for name, array in trainer._named().items()}
-    save_file(arrays, folder / f"restored-{len(jax.devices())}.safetensors")
+    save_file(arrays, folder / f"restored-{devices}.safetensors")
 
 
 if __name__ == "__main__":
-    (restore if sys.argv[3:] else main)(Path(sys.argv[1]), int(sys.argv[2]))
+    (restore if sys.argv[3:] else main)(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[4:])
