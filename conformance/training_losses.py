@@ -53,7 +53,7 @@ def losses(backend: str, start: str, steps: int) -> list[float]:
     )
     fresh = partial(initial_values, parameter_table(config, "ForCTC"))
     checkpoint = open_checkpoint(source) if start == "embedded" else Checkpoint.of(dict(fresh(seed=1)))
-    trainer = open_trainer(backend, checkpoint, config)
+    trainer = open_trainer(backend, checkpoint, config, "ForCTC", _LEARNING_RATE)
     trainer.set_trainable(trainable_names(config, "ForCTC", frozen="feature_encoder"))
     labels = TextLabels(processor.tokenizer, config)
     loader = Loader(
@@ -68,28 +68,34 @@ def losses(backend: str, start: str, steps: int) -> list[float]:
     return found
 
 
-def open_trainer(backend: str, checkpoint: Checkpoint, config: Wav2Vec2Config) -> Trainer:
-    """A trainer of a CTC model with the back end's own SGD."""
+def open_trainer(
+    backend: str, checkpoint: Checkpoint, config: Wav2Vec2Config, head: str, learning_rate: float
+) -> Trainer:
+    """A trainer of a model with this head and the back end's own SGD; every step must have this learning rate."""
     load_backend(backend)
     if backend == "torch":
         import torch
 
-        from wav2vec2_torch import Wav2Vec2ForCTC, train
+        import wav2vec2_torch as library
+        from wav2vec2_torch import train
 
-        model = Wav2Vec2ForCTC.from_source(None, config=config, checkpoint=checkpoint)
+        model = getattr(library, f"Wav2Vec2{head}").from_source(None, config=config, checkpoint=checkpoint)
         return train.Trainer(model, torch.optim.SGD(model.parameters(), lr=1.0, momentum=_MOMENTUM))
     if backend == "tf":
         import keras
 
-        from wav2vec2_tf import TFWav2Vec2ForCTC, train
+        import wav2vec2_tf as library
+        from wav2vec2_tf import train
 
-        model = TFWav2Vec2ForCTC.from_source(None, config=config, checkpoint=checkpoint, dtype="float32")
-        return train.Trainer(model, keras.optimizers.SGD(_LEARNING_RATE, momentum=_MOMENTUM))
+        kind = getattr(library, f"TFWav2Vec2{head}")
+        model = kind.from_source(None, config=config, checkpoint=checkpoint, dtype="float32")
+        return train.Trainer(model, keras.optimizers.SGD(learning_rate, momentum=_MOMENTUM))
     import optax
 
-    from wav2vec2_flax import FlaxWav2Vec2ForCTC, train
+    import wav2vec2_flax as library
+    from wav2vec2_flax import train
 
-    model = FlaxWav2Vec2ForCTC.from_source(None, config=config, checkpoint=checkpoint)
+    model = getattr(library, f"FlaxWav2Vec2{head}").from_source(None, config=config, checkpoint=checkpoint)
     return train.Trainer(model, optax.sgd(1.0, momentum=_MOMENTUM))
 
 

@@ -2,9 +2,9 @@
 
     python examples/pretrain_small/prepare.py fsdd.tar.gz speechocean762 data
 
-Writes into ``data``: ``pretrain.jsonl``, ``labels-10m.jsonl`` and ``labels-1h.jsonl``, ``dev.jsonl`` (to choose the best
-checkpoint by), and the tests ``unseen.jsonl`` (speakers whom neither pretraining nor labels know) and ``other.jsonl``
-(other speakers of the other corpus). The same arguments write the same files.
+Writes into ``data``: ``pretrain.jsonl``, ``labels-10m.jsonl`` and ``labels-1h.jsonl``, ``dev.jsonl`` (to choose the
+best checkpoint by), and the tests ``unseen.jsonl`` (speakers whom neither pretraining nor labels know) and
+``other.jsonl`` (other speakers of the other corpus). The same arguments write the same files.
 """
 
 from __future__ import annotations
