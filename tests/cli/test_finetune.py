@@ -93,8 +93,8 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(command, finished, manifest, t
 def test_a_folder_with_a_run_and_another_configuration_are_refused(command, finished, manifest):
     folder, _ = finished
     code, out, err = command(*arguments(manifest, folder))
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1] == f"error: {folder} holds a run: go on with it by --resume, or name another folder"
+    assert (code, out) == (1, "")  # and no data have been read: there is nothing else on stderr
+    assert err.splitlines() == [f"error: {folder} holds a run: go on with it by --resume, or name another folder"]
     code, _, err = command(*arguments(manifest, folder, "--resume", "--seed", 3))
     assert code == 1
     assert "recipe.seed was 0 and is 3; repeat its options or name a new folder" in err.splitlines()[-1]

@@ -42,6 +42,8 @@ def _train(task: Task, options: RunOptions) -> None:
     if output is None and not options.dry_run:
         raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
     first = join_processes(options.backend)[0] == 0
+    if first and output is not None and not (options.resume or options.dry_run):
+        RunFolder.check_is_new(output)  # before all data are read
     with nullcontext() if first else _silence(), stoppable("the same command with --resume goes on"):
         with row_progress("reading the data") as progress:
             run = FineTuning(

@@ -76,6 +76,8 @@ def pretrain(
     if output is None and not dry_run:
         raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
     first = join_processes(backend)[0] == 0
+    if first and output is not None and not (resume or dry_run):
+        RunFolder.check_is_new(output)  # before all data are read
     if dry_run and first:
         print(recipe.to_toml())
     with stoppable("the same command with --resume goes on"):

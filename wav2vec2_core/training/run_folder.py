@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from wav2vec2_core.errors import CheckpointError, InputError, OutputError
+from wav2vec2_core.errors import CheckpointError, InputError, OutputError, brief
 from wav2vec2_core.files import atomic_folder, make_folder, read_json, reporting_writes, write_json, write_text
 
 _RUN, _RECORDS, _CHECKPOINTS, _SEAL = "run.json", "train.jsonl", "checkpoints", "checkpoint.json"
@@ -59,13 +59,19 @@ class RunFolder:
             OutputError: the folder holds something, or cannot be written.
         """
         folder = Path(path)
+        cls.check_is_new(folder)
+        make_folder(folder)
+        write_json(folder / _RUN, {"format": _FORMAT, **configuration})
+        return cls(folder)
+
+    @staticmethod
+    def check_is_new(path: str | os.PathLike[str]) -> None:
+        """Check that ``start`` will find a new or an empty folder. Raises ``OutputError``."""
+        folder = Path(path)
         if (folder / _RUN).exists():
             raise OutputError(f"{folder} holds a run: go on with it by --resume, or name another folder")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(f"{folder} exists and is not empty: name a new folder")
-        make_folder(folder)
-        write_json(folder / _RUN, {"format": _FORMAT, **configuration})
-        return cls(folder)
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str], configuration: Mapping[str, Any]) -> Self:
@@ -82,7 +88,7 @@ class RunFolder:
         there, here = dict(_flat(read_json(folder / _RUN))), dict(_flat({"format": _FORMAT, **configuration}))
         names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
         if names:
-            shown = "; ".join(f"{name} was {there.get(name)!r:.60} and is {here.get(name)!r:.60}" for name in names[:6])
+            shown = "; ".join(_difference(name, there.get(name), here.get(name)) for name in names[:6])
             rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
             raise InputError(
                 f"the run in {folder} is another one: {shown}{rest}; repeat its options or name a new folder"
@@ -231,6 +237,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """What differs between two runs, for a message: of data it is not their digest that helps."""
+    if name.endswith(".sha256"):
+        return f"the rows of {name.removesuffix('.sha256')} are others"
+    return f"{name} was {brief(there)} and is {brief(here)}"
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -40,12 +40,13 @@ def test_a_run_starts_in_a_new_or_an_empty_folder_only(tmp_path):
 def test_another_configuration_is_refused_with_the_differences(tmp_path):
     RunFolder.start(tmp_path / "run", CONFIGURATION)
     RunFolder.resume(tmp_path / "run", CONFIGURATION)
-    other = {"backend": "flax", "recipe": {"seed": 0, "data": {"batch_seconds": 7.0}}}
+    other = {"backend": "flax", "recipe": {"seed": 0, "data": {"batch_seconds": 7.0}}, "train": {"sha256": "b" * 64}}
     with pytest.raises(InputError) as refused:
         RunFolder.resume(tmp_path / "run", other)
     message = str(refused.value)
     assert "backend was 'torch' and is 'flax'" in message
     assert "recipe.data.batch_seconds was 6.0 and is 7.0" in message
+    assert "the rows of train are others; repeat its options" in message
     assert "seed" not in message
 
 
