@@ -167,7 +167,7 @@ def check_step(plan: Plan) -> Verdict:
         "optimizer": _bytes_on_a_chip(state.opt_state, mesh),
         "batch": sum(one.size * one.dtype.itemsize for one in jax.tree.leaves(shapes)) / len(devices),
     }
-    passes = _operations(plan)
+    passes = operations(plan)
     try:
         with _optimised(plan.quick):
             compiled = lowered.compile()
@@ -327,7 +327,7 @@ def _bytes_on_a_chip(tree: Any, mesh: Any) -> float:
     return float(sum(math.prod(shape) * one.dtype.itemsize for shape, one in parts))
 
 
-def _operations(plan: Plan) -> tuple[float, float]:
+def operations(plan: Plan) -> tuple[float, float]:
     """Operations of a step on a chip, and of what is computed again in its backward pass."""
     frames = plan.config.num_frames(plan.samples, add_adapter=False)
     counted: Any = {"masked": int(_MASKED * frames), "negatives": _NEGATIVES} if plan.head == "ForPreTraining" else {}

@@ -61,11 +61,11 @@ def test_a_step_is_as_slow_as_what_takes_longest():
 
 
 def test_operations_that_are_computed_again_are_counted_apart():
-    once, again = tpu_check._operations(replace(PLAN, remat="none"))
+    once, again = tpu_check.operations(replace(PLAN, remat="none"))
     assert again == 0
-    same, whole = tpu_check._operations(replace(PLAN, remat="full"))
+    same, whole = tpu_check.operations(replace(PLAN, remat="full"))
     assert same == once
-    _, attention = tpu_check._operations(replace(PLAN, remat="dots_no_batch"))
+    _, attention = tpu_check.operations(replace(PLAN, remat="dots_no_batch"))
     assert 0 < attention < whole < once / 3
-    _, double = tpu_check._operations(replace(PLAN, remat="full", rows=16))
+    _, double = tpu_check.operations(replace(PLAN, remat="full", rows=16))
     assert double == 2 * whole
