@@ -239,7 +239,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("negatives shifted by one", (PRETRAINING,), replaced(heads.Wav2Vec2ForPreTraining, "_losses", changed(4, lambda counts: counts.roll(1, -1)))),
     Mutation("equal negatives compete", (PRETRAINING,), replaced(losses, "competitors", changed(0, _all_different))),
     Mutation("contrastive loss over all frames", (PRETRAINING,), replaced(losses, "contrastive_loss_of_frames", changed(2, torch.ones_like))),
-    Mutation("diversity over all frames", (PRETRAINING,), replaced(losses, "codevector_perplexities", changed(1, lambda mask: None))),
+    Mutation("diversity over all frames", (PRETRAINING,), replaced(losses, "codevector_sums", changed(1, lambda mask: None))),
     Mutation("diversity not times frames", (PRETRAINING,), replaced(losses, "diversity_loss", changed(2, lambda mask: torch.ones(())))),
     Mutation("diversity weight ignored", (PRETRAINING,), configured(diversity_loss_weight=1.0)),
     Mutation("distractors count once", (PRETRAINING,), replaced(losses, "competitors", changed(1, lambda counts: counts.clamp(max=1)))),

@@ -414,6 +414,12 @@ def gumbel_noise(key: Array, shape: Sequence[int]) -> Array:
     return jax.random.gumbel(key, shape, jnp.float32)
 
 
+def seeded_gumbel_noise(shape: Sequence[int], seeds: Any) -> Array:
+    """The same, each row a function of its seed: (rows, 2) uint32."""
+    keys = jax.random.wrap_key_data(jnp.asarray(seeds, jnp.uint32), impl="threefry2x32")
+    return jax.vmap(lambda key: gumbel_noise(key, shape[1:]))(keys)
+
+
 def hard_gumbel_softmax(logits: Array, noise: Array, temperature: Any) -> Array:
     """One-hot choice of the largest ``logits + noise`` whose gradient is that of the softmax (straight-through)."""
     soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)

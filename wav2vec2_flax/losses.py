@@ -166,10 +166,22 @@ def codevector_perplexities(probabilities: Array, mask: Array | None) -> Array:
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
     over all where None. Where no frame is masked it is 1.
     """
+    return perplexities_of_sums(*codevector_sums(probabilities, mask))
+
+
+def codevector_sums(probabilities: Array, mask: Array | None) -> tuple[Array, Array]:
+    """The sums (groups, entries) of which ``codevector_perplexities`` takes the mean, and the number of frames in them;
+    arguments as there. Those of several shares of a micro-batch add up.
+    """
     if mask is None:
-        mean = probabilities.mean((0, 1))
-    else:
-        mean = jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1)
+        batch, frames = probabilities.shape[:2]
+        return probabilities.sum((0, 1)), jnp.asarray(batch * frames)
+    return jnp.where(mask[..., None, None], probabilities, 0.0).sum((0, 1)), mask.sum()
+
+
+def perplexities_of_sums(total: Array, frames: Array) -> Array:
+    """``codevector_perplexities`` from what ``codevector_sums`` returns."""
+    mean = total / jnp.maximum(frames, 1)
     return jnp.exp(-(mean * jnp.log(mean + 1e-7)).sum(-1))
 
 

@@ -22,6 +22,8 @@ from wav2vec2_flax.weights import nest, places, with_params
 Params = Mapping[str, Any]
 Batch = Mapping[str, Any]
 
+#: In a batch: what Gumbel noise is drawn from, as from ``noise_seeds_of_rows``.
+NOISE = "noise_seeds"
 #: In the names of parameters of the transformer's layers.
 _LAYER = "encoder.layers."
 
@@ -99,7 +101,11 @@ class Steps:
         return distributed.kept_in_place(after, self.mesh), distributed.copied_everywhere(norm, self.mesh)
 
     def _sums(self, params: Mapping[str, Array], batch: Batch, key: Array | None) -> Sums:
-        arguments = {name: array for name, array in batch.items() if name != "labels"}
+        arguments = {name: array for name, array in batch.items() if name not in ("labels", NOISE)}
+        if NOISE in batch:
+            groups, entries = self.model.config.num_codevector_groups, self.model.config.num_codevectors_per_group
+            shape = (*batch["mask_time_indices"].shape, groups, entries)
+            arguments["gumbel_noise"] = layers.seeded_gumbel_noise(shape, batch[NOISE])
         model = with_params(self.model, self.nested(params))
         output = model(**arguments, train=key is not None, dropout_rng=key, return_dict=True)
         return self.loss_sums(model, output, batch)
@@ -144,6 +150,8 @@ def lower_step(
     whole = {name: jax.ShapeDtypeStruct(jnp.shape(one), one.dtype) for name, one in shapes.items()}
     if model.head == "ForPreTraining":
         whole.setdefault("gumbel_temperature", jax.ShapeDtypeStruct((), jnp.float32))
+        if "gumbel_noise" not in whole:
+            whole[NOISE] = jax.ShapeDtypeStruct((whole["input_values"].shape[0], 2), jnp.uint32)
     batch = {name: _laid(one, NamedSharding(mesh, distributed.batch_spec(name, one))) for name, one in whole.items()}
     state = abstract_state(model, optimizer)
     state = jax.tree.map(_laid, state, distributed.state_shardings(state, mesh))

@@ -37,12 +37,12 @@ from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
-from wav2vec2_core.training.steps import StepValues, checked_batch, filled_batch
+from wav2vec2_core.training.steps import StepValues, checked_batch, filled_batch, noise_seeds_of_rows
 from wav2vec2_flax import distributed, layers
 from wav2vec2_flax.distributed import make_mesh, on_mesh, place_batch, place_state, state_shardings
 from wav2vec2_flax.heads import DICT_ONLY, Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
-from wav2vec2_flax.steps import Params, Steps, TrainState, abstract_state, loss_sums_of_head, lower_step
+from wav2vec2_flax.steps import NOISE, Params, Steps, TrainState, abstract_state, loss_sums_of_head, lower_step
 from wav2vec2_flax.weights import places
 
 Batch = Mapping[str, Any]
@@ -213,7 +213,7 @@ class Trainer:
 
     def step(self, micro: Sequence[NumpyBatch], number: int, values: StepValues) -> Handle:
         """One update from the gradients of all micro-batches; raises ``InputError`` before anything changes."""
-        prepared = [self._prepared(batch, values.gumbel_temperature) for batch in micro]
+        prepared = [self._drawn(batch, values.gumbel_temperature, number, index) for index, batch in enumerate(micro)]
         if not prepared:
             raise InputError("a step has no micro-batch: give at least one")
         if not self._trained:
@@ -247,7 +247,7 @@ class Trainer:
     def evaluate(self, batch: NumpyBatch) -> dict[str, tuple[float, float]]:
         """Sum and count of every term of the loss, without dropout; of this process's batch."""
         params, mesh = self._own()
-        sums = self._steps.sums(params, place_batch(self._prepared(batch, None), mesh))
+        sums = self._steps.sums(params, place_batch(self._prepared(batch), mesh))
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
     def logits(self, batch: NumpyBatch, name: str = "logits") -> list[np.ndarray]:
@@ -255,7 +255,7 @@ class Trainer:
         values = np.asarray(batch["input_values"])
         mask = np.asarray(batch.get("attention_mask", np.ones_like(values, np.int32)))
         params, mesh = self._own()
-        arrays = place_batch(self._prepared(batch, None), mesh)
+        arrays = place_batch(self._prepared(batch), mesh)
         scores = np.asarray(self._steps.scores(params, arrays["input_values"], arrays.get("attention_mask"), name))
         rows = [row[: int(valid.sum())] for row, valid in zip(values, mask, strict=True)]
         return unpad_scores(scores, rows, self.config)
@@ -331,14 +331,21 @@ class Trainer:
         self._copies = copies
         return copies, distributed.local_mesh(self.mesh)
 
-    def _prepared(self, batch: NumpyBatch, temperature: float | None) -> dict[str, Any]:
-        """A batch, checked and filled up so that its rows divide by this process's devices."""
-        arrays: dict[str, Any] = checked_batch(self.config, self.model.head, batch)
-        devices = distributed.own_devices(self.mesh)
-        arrays = filled_batch(arrays, -(-len(arrays["input_values"]) // devices) * devices)
+    def _drawn(self, batch: NumpyBatch, temperature: float | None, number: int, index: int) -> dict[str, Any]:
+        """A batch of a step, with its temperature and what its Gumbel noise is drawn from."""
+        arrays = self._prepared(batch)
+        if self.model.head == "ForPreTraining" and "gumbel_noise" not in arrays and "mask_time_indices" in arrays:
+            rows = len(arrays["input_values"])
+            arrays[NOISE] = noise_seeds_of_rows(self.seed, number, index, self.process, rows)
         if temperature is not None:
             arrays["gumbel_temperature"] = np.float32(temperature)
         return arrays
+
+    def _prepared(self, batch: NumpyBatch) -> dict[str, Any]:
+        """A batch, checked and filled up so that its rows divide by this process's devices."""
+        arrays: dict[str, Any] = checked_batch(self.config, self.model.head, batch)
+        devices = distributed.own_devices(self.mesh)
+        return filled_batch(arrays, -(-len(arrays["input_values"]) // devices) * devices)
 
 
 #: In front of the names of parameters in a state, to tell them from the optimizer's.

@@ -80,14 +80,9 @@ class Copies:
         """A share of the rows for each copy, in their order and all of the same size: see ``filled_batch``.
 
         Raises:
-            InputError: pretraining, or a regression whose rows cannot be dealt evenly.
+            InputError: a regression whose rows cannot be dealt evenly.
         """
         copies, rows = len(self.numbers), len(batch["input_values"])
-        if copies > 1 and "sampled_negative_indices" in batch:
-            raise InputError(
-                f"pretraining compares the frames of a whole micro-batch, which {copies} devices would split: use one "
-                "device for each process"
-            )
         filled = filled_batch(batch, rows + -rows % copies)
         parts = {
             name: [array] * copies if name == "layer_keep" else np.split(array, copies)

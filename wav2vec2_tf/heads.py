@@ -79,8 +79,10 @@ class GumbelVectorQuantizer(layers.Layer):
             choice = layers.hard_gumbel_softmax(logits, noise, tf.convert_to_tensor(self.temperature))
         else:
             choice = layers.one_hot_argmax(logits)
-        soft = losses.codevector_perplexities(tf.nn.softmax(logits), counted)
-        hard = losses.codevector_perplexities(layers.one_hot_argmax(logits), counted)
+        soft, hard = (
+            losses.perplexities_of_sums(*layers.of_all_shares(*losses.codevector_sums(shares, counted)))
+            for shares in (tf.nn.softmax(logits), layers.one_hot_argmax(logits))
+        )
         codebook = tf.reshape(self.codevectors, (self.groups, self.entries, -1))
         chosen = tf.einsum("btge,ged->btgd", tf.cast(choice, codebook.dtype), codebook)
         return tf.reshape(chosen, (shape[0], shape[1], self.width)), (soft, hard), tf.argmax(choice, axis=-1)

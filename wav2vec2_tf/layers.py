@@ -281,7 +281,8 @@ def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return tf.reduce_mean(squares)
     total = tf.reduce_sum(tf.where(mask, squares, tf.zeros_like(squares)))
-    return total / tf.maximum(tf.reduce_sum(tf.cast(mask, squares.dtype)), 1.0)
+    total, frames = of_all_shares(total, tf.reduce_sum(tf.cast(mask, squares.dtype)))
+    return total / tf.maximum(frames, 1.0)
 
 
 def scaled_gradient(x: Tensor, scale: float) -> Tensor:
@@ -336,10 +337,14 @@ def gumbel_noise_like(logits: Tensor) -> Tensor:
     return -tf.math.log(-tf.math.log(uniform))
 
 
-def seeded_gumbel_noise(shape: Tensor, seed: Tensor) -> Tensor:
-    """The same in float32 and of any shape, a function of ``seed``, (2,) uint32."""
+def seeded_gumbel_noise(shape: Tensor, seeds: Tensor) -> Tensor:
+    """The same in float32 and of any shape, each row a function of its seed: (rows, 2) uint32."""
     tiny = float(np.finfo(np.float32).tiny)
-    uniform = tf.random.stateless_uniform(shape, tf.bitcast(seed, tf.int32), minval=tiny)
+
+    def row(seed: Tensor) -> Tensor:
+        return tf.random.stateless_uniform(shape[1:], seed, minval=tiny)
+
+    uniform = tf.map_fn(row, tf.bitcast(seeds, tf.int32), fn_output_signature=tf.float32)
     return -tf.math.log(-tf.math.log(uniform))
 
 
@@ -364,6 +369,27 @@ def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: Tensor) -> T
 def one_hot_argmax(x: Tensor) -> Tensor:
     """1 at the largest entry of the last dimension, 0 elsewhere."""
     return tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)
+
+
+# ---- shares of a micro-batch ------------------------------------------------------------------------------------
+
+_add_up: ContextVar[Callable[..., Sequence[Tensor]] | None] = ContextVar("add_up", default=None)
+
+
+@contextmanager
+def sharing(add_up: Callable[..., Sequence[Tensor]] | None) -> Iterator[None]:
+    """Inside, a batch is one of several shares of a micro-batch, of which ``add_up(*sums)`` adds up sums."""
+    token = _add_up.set(add_up)
+    try:
+        yield
+    finally:
+        _add_up.reset(token)
+
+
+def of_all_shares(*sums: Tensor) -> Sequence[Tensor]:
+    """Sums over this batch -> over the whole micro-batch that it is a share of: see ``sharing``."""
+    add_up = _add_up.get()
+    return sums if add_up is None else add_up(*sums)
 
 
 # ---- running models -------------------------------------------------------------------------------------------

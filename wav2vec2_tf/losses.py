@@ -254,11 +254,23 @@ def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tenso
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
     over all where None. Where no frame is masked it is 1.
     """
+    return perplexities_of_sums(*codevector_sums(probabilities, mask))
+
+
+def codevector_sums(probabilities: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sums (groups, entries) of which ``codevector_perplexities`` takes the mean, and the number of frames in them;
+    arguments as there. Those of several shares of a micro-batch add up.
+    """
     if mask is None:
-        mean = tf.reduce_mean(probabilities, axis=(0, 1))
-    else:
-        chosen = tf.cast(mask, probabilities.dtype)
-        mean = tf.einsum("bt,btge->ge", chosen, probabilities) / tf.maximum(tf.reduce_sum(chosen), 1.0)
+        frames = tf.reduce_prod(tf.shape(probabilities)[:2])
+        return tf.reduce_sum(probabilities, axis=(0, 1)), tf.cast(frames, probabilities.dtype)
+    chosen = tf.cast(mask, probabilities.dtype)
+    return tf.einsum("bt,btge->ge", chosen, probabilities), tf.reduce_sum(chosen)
+
+
+def perplexities_of_sums(total: Tensor, frames: Tensor) -> Tensor:
+    """``codevector_perplexities`` from what ``codevector_sums`` returns."""
+    mean = total / tf.maximum(frames, 1.0)
     return tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-7), axis=-1))
 
 

@@ -25,13 +25,23 @@ from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
-from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
+from wav2vec2_core.training.steps import (
+    Batch,
+    StepValues,
+    check_targets,
+    checked_batch,
+    noise_seeds,
+    noise_seeds_of_rows,
+)
 from wav2vec2_tf import layers
 from wav2vec2_tf.distributed import Copies, Graph
 from wav2vec2_tf.heads import Sums
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
 from wav2vec2_tf.weights import export_weights, fill_weights, find_variable
+
+#: In a batch: what Gumbel noise is drawn from, as from ``noise_seeds_of_rows``.
+_NOISE = "noise_seeds"
 
 
 @dataclass(frozen=True)
@@ -202,11 +212,14 @@ class Trainer:
             names = ("mask_time_indices", "mask_feature_indices", "layer_keep")
             drawn = zip(names, body.draw(generator, frames, width), strict=True)
             arrays |= {name: array for name, array in drawn if name in needed}
+        if self.model.head == "ForPreTraining" and "gumbel_noise" not in arrays and "mask_time_indices" in arrays:
+            rows = len(arrays["input_values"])
+            arrays[_NOISE] = noise_seeds_of_rows(self.seed, number, index, self.process, rows)
         return self.copies.deal(arrays)
 
     def _seeds(self, number: int, index: int, copy: int) -> np.ndarray:
-        """(dropouts + 1, 2) uint32, the last of them for Gumbel noise."""
-        return noise_seeds(self.seed, number, index, copy, 2 * (len(self._dropouts) + 1)).reshape(-1, 2)
+        """(dropouts, 2) uint32."""
+        return noise_seeds(self.seed, number, index, copy, 2 * len(self._dropouts)).reshape(-1, 2)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Parameters by name, and the variables of the optimizer by number."""
@@ -229,11 +242,13 @@ class Trainer:
         """Gradients and terms of a share; ``seeds``: as from ``_seeds``."""
         batch = dict(batch)
         layers.seed_dropouts(self._dropouts, seeds)
-        if self.model.head == "ForPreTraining" and "gumbel_noise" not in batch:
+        if _NOISE in batch:
             groups, entries = self.config.num_codevector_groups, self.config.num_codevectors_per_group
             shape = tf.concat([tf.shape(batch["mask_time_indices"]), (groups, entries)], axis=0)
-            batch["gumbel_noise"] = layers.seeded_gumbel_noise(shape, seeds[-1])
-        with tf.GradientTape() as tape:
+            batch["gumbel_noise"] = layers.seeded_gumbel_noise(shape, batch.pop(_NOISE))
+        shared = self.copies.strategy.num_replicas_in_sync > 1
+        add_up = (lambda *parts: self.copies.add_up(list(parts))) if shared else None
+        with tf.GradientTape() as tape, layers.sharing(add_up):
             sums = self._sums(batch, True)
             objective = sums["loss"][0] / targets
         variables = [variable.value for variable in self._trained]

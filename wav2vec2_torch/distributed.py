@@ -121,6 +121,31 @@ def add_up_tensors(values: Sequence[Tensor], device: torch.device) -> list[Tenso
     return list(total)
 
 
+class _AddedUp(torch.autograd.Function):
+    """A sum over all processes, each of which differentiates its own share of one loss: gradients are added up too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # type: ignore[override]
+        """Of one tensor."""
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """Of what each process makes of the sum."""
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def add_up_in_graph(*values: Tensor) -> list[Tensor]:
+    """Sums of float32 tensors over all processes, through which each gets the gradient of the losses of all."""
+    flat = torch.cat([value.float().flatten() for value in values])
+    parts = _AddedUp.apply(flat).split([value.numel() for value in values])  # type: ignore[union-attr]
+    return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
+
 def norm_of(gradients: Sequence[Tensor]) -> Tensor:
     """The norm of all gradients together, in float32 at least; of whole ones where they lie in parts."""
     parts = [local(one) for one in gradients]

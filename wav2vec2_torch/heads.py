@@ -80,8 +80,10 @@ class GumbelVectorQuantizer(nn.Module):
             choice = layers.hard_gumbel_softmax(logits, noise, self.temperature)
         else:
             choice = layers.one_hot_argmax(logits)
-        soft = losses.codevector_perplexities(F.softmax(logits, dim=-1), mask)
-        hard = losses.codevector_perplexities(layers.one_hot_argmax(logits), mask)
+        soft, hard = (
+            losses.perplexities_of_sums(*layers.of_all_shares(*losses.codevector_sums(shares, mask)))
+            for shares in (F.softmax(logits, dim=-1), layers.one_hot_argmax(logits))
+        )
         codebook = self.codevectors.view(self.groups, self.entries, -1)
         chosen = torch.einsum("btge,ged->btgd", choice.to(codebook.dtype), codebook)
         return chosen.flatten(2), (soft, hard), choice.argmax(-1)

@@ -6,7 +6,7 @@ Shapes: convolutions work on ``(batch, channels, frames)``, everything else on `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -203,7 +203,8 @@ def masked_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
     squares = _widened(x).square().mean(-1)
     if mask is None:
         return squares.mean()
-    return torch.where(mask, squares, 0.0).sum() / mask.sum().clamp(min=1)
+    total, frames = of_all_shares(torch.where(mask, squares, 0.0).sum(), mask.sum())
+    return total / frames.clamp(min=1)
 
 
 def scaled_gradient(x: Tensor, scale: float) -> Tensor:
@@ -271,6 +272,14 @@ def gumbel_noise_like(logits: Tensor) -> Tensor:
     return -torch.empty_like(logits).exponential_().log()
 
 
+def seeded_gumbel_noise(shape: Sequence[int], seeds: np.ndarray, device: torch.device) -> Tensor:
+    """The same in float32 and of any shape, each row a function of its seed: (rows, 2) uint32."""
+    rows = [torch.empty(tuple(shape[1:]), device=device) for _ in seeds]
+    for row, (high, low) in zip(rows, seeds.tolist(), strict=True):
+        row.exponential_(generator=torch.Generator(device).manual_seed((high << 32) + low))
+    return -torch.stack(rows).log()
+
+
 def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """One-hot choice of the largest ``logits + noise`` whose gradient is that of the softmax (straight-through)."""
     soft = F.softmax((logits + noise) / temperature, dim=-1)
@@ -280,6 +289,27 @@ def hard_gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Te
 def one_hot_argmax(x: Tensor) -> Tensor:
     """1 at the largest entry of the last dimension, 0 elsewhere."""
     return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1.0)
+
+
+# ---- shares of a micro-batch ------------------------------------------------------------------------------------
+
+_add_up: ContextVar[Callable[..., Sequence[Tensor]] | None] = ContextVar("add_up", default=None)
+
+
+@contextmanager
+def sharing(add_up: Callable[..., Sequence[Tensor]] | None) -> Iterator[None]:
+    """Inside, a batch is one of several shares of a micro-batch, of which ``add_up(*sums)`` adds up sums."""
+    token = _add_up.set(add_up)
+    try:
+        yield
+    finally:
+        _add_up.reset(token)
+
+
+def of_all_shares(*sums: Tensor) -> Sequence[Tensor]:
+    """Sums over this batch -> over the whole micro-batch that it is a share of: see ``sharing``."""
+    add_up = _add_up.get()
+    return sums if add_up is None else add_up(*sums)
 
 
 # ---- running modules ------------------------------------------------------------------------------------------

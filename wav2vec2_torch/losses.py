@@ -161,12 +161,23 @@ def codevector_perplexities(probabilities: Tensor, mask: Tensor | None) -> Tenso
     ``probabilities``: (batch, frames, groups, entries), averaged over the frames of ``mask`` (batch, frames) bool,
     over all where None. Where no frame is masked it is 1.
     """
+    return perplexities_of_sums(*codevector_sums(probabilities, mask))
+
+
+def codevector_sums(probabilities: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sums (groups, entries) of which ``codevector_perplexities`` takes the mean, and the number of frames in them;
+    arguments as there. Those of several shares of a micro-batch add up.
+    """
     flat = probabilities.flatten(0, 1)
     if mask is None:
-        mean = flat.mean(0)
-    else:
-        chosen = mask.flatten()[:, None, None]
-        mean = torch.where(chosen, flat, 0.0).sum(0) / chosen.sum().clamp(min=1)
+        return flat.sum(0), flat.new_tensor(len(flat))
+    chosen = mask.flatten()[:, None, None]
+    return torch.where(chosen, flat, 0.0).sum(0), chosen.sum()
+
+
+def perplexities_of_sums(total: Tensor, frames: Tensor) -> Tensor:
+    """``codevector_perplexities`` from what ``codevector_sums`` returns."""
+    mean = total / frames.clamp(min=1)
     return torch.exp(-(mean * torch.log(mean + 1e-7)).sum(-1))
 
 

@@ -25,7 +25,14 @@ from wav2vec2_core.data.collate import unpad_scores
 from wav2vec2_core.errors import InputError, ParameterMismatchError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import check_format, check_same, write_state
-from wav2vec2_core.training.steps import Batch, StepValues, check_targets, checked_batch, noise_seeds
+from wav2vec2_core.training.steps import (
+    Batch,
+    StepValues,
+    check_targets,
+    checked_batch,
+    noise_seeds,
+    noise_seeds_of_rows,
+)
 from wav2vec2_torch import distributed, layers
 from wav2vec2_torch.heads import Sums
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
@@ -89,7 +96,8 @@ class Trainer:
         for index, batch in enumerate(micro):
             (seed,) = noise_seeds(self.seed, number, index, self.process[0], 1)
             with layers.seeded(self.model.device, int(seed)):
-                sums = self._sums(batch)
+                with layers.sharing(distributed.add_up_in_graph if self.process[1] > 1 else None):
+                    sums = self._sums(batch, (number, index))
                 loss = sums["loss"][0] / values.targets
                 if not loss.requires_grad:
                     raise InputError("no parameter is trained: name some in set_trainable")
@@ -206,12 +214,24 @@ class Trainer:
         groups = self.optimizer.param_groups
         return {names[one]: index for index, one in enumerate(one for group in groups for one in group["params"])}
 
-    def _sums(self, batch: Batch) -> Sums:
+    def _sums(self, batch: Batch, place: tuple[int, int] | None = None) -> Sums:
+        """Terms of the objective; ``place``: step and micro-batch that noise is drawn for."""
         arrays = checked_batch(self.config, self.model.head, batch)
         given = {name: torch.from_numpy(array) for name, array in arrays.items()}
         # Labels stay on the host: the losses are computed from the output, and count there without waiting.
         arguments = self._placed({name: tensor for name, tensor in given.items() if name != "labels"})
+        if place is not None and self.model.head == "ForPreTraining":
+            arguments = {"gumbel_noise": self._noise(given, *place), **arguments}
         return self.loss_sums(self.model, self._output(arguments), given)
+
+    def _noise(self, batch: Mapping[str, Tensor], number: int, index: int) -> Tensor:
+        """Gumbel noise of a micro-batch: (rows, frames, groups, entries)."""
+        rows, samples = batch["input_values"].shape
+        config = self.config
+        frames = config.num_frames(samples, add_adapter=False)
+        shape = rows, frames, config.num_codevector_groups, config.num_codevectors_per_group
+        seeds = noise_seeds_of_rows(self.seed, number, index, self.process, rows)
+        return layers.seeded_gumbel_noise(shape, seeds, self.model.device)
 
     def _output(self, arguments: Mapping[str, Tensor]) -> ModelOutput:
         device = self.model.device.type

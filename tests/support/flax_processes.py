@@ -56,20 +56,11 @@ def weights(trainer):
     return {name: np.asarray(array) for name, array in params.items()}
 
 
-def pretraining(fsdp):
-    """Metrics of a step whose distractors lie in other rows of the same process."""
-    trainer = make(fsdp, "ForPreTraining", apply_spec_augment=True, mask_feature_prob=0.0)
-    index, count = trainer.process
-    frames = trainer.config.num_frames(cases.SAMPLES)
-    parts = [cases.pretraining_batch(trainer.config, rows=4, seed=seed) for seed in range(2)]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    whole["sampled_negative_indices"][4:] += 4 * frames
-    noise = np.random.default_rng(5).gumbel(size=(8, frames, trainer.config.num_codevector_groups,
-                                                  trainer.config.num_codevectors_per_group))  # fmt: skip
-    whole["gumbel_noise"] = noise.astype(np.float32)
-    own = whole if count == 1 else {**parts[index], "gumbel_noise": whole["gumbel_noise"][4 * index : 4 * index + 4]}
-    values = StepValues(0.01, float(whole["mask_time_indices"].sum()), gumbel_temperature=1.5)
-    return trainer.fetch(trainer.step([own], 0, values))
+def pretrain(fsdp):
+    """Measures of updates of pretraining, and the parameters after them."""
+    trainer = make(fsdp, "ForPreTraining", **{"apply_spec_augment": True, **cases.PRETRAINING})
+    found = {**cases.pretrain(trainer), **weights(trainer)}
+    return {f"pretraining/{name}": array for name, array in found.items()}
 
 
 def main(folder, fsdp):
@@ -91,7 +82,6 @@ def main(folder, fsdp):
         bad[0]["input_values"][0, 0] = np.nan
     assert trainer.fetch(trainer.step(bad, 4, VALUES))["refused"] == 1  # in all, though one process alone has met it
     assert all(np.array_equal(before[name], array) for name, array in weights(trainer).items())
-    pretrained = pretraining(fsdp)
     save_file(
         {
             **before,
@@ -100,7 +90,7 @@ def main(folder, fsdp):
             "counts": np.array([one["count"] for one in found]),
             "evaluation": np.array(evaluation),
             "logits": np.stack(logits),
-            "pretraining": np.array([pretrained[name] for name in sorted(pretrained)]),
+            **pretrain(fsdp),
         },
         folder / f"result-{index}.safetensors",
     )

@@ -24,9 +24,9 @@ from wav2vec2_tf.weights import export_weights
 SAVED, STEPS = 2, 3
 
 
-def make_trainer(strategy, **fields):
+def make_trainer(strategy, head="ForCTC", **fields):
     with strategy.scope():
-        model = tiny("ForCTC", **{**cases.STILL, "masked_group_norm": True, **fields})
+        model = tiny(head, **{**cases.STILL, "masked_group_norm": True, **fields})
         return Trainer(model, Adam(epsilon=1e-3))
 
 
@@ -80,9 +80,17 @@ def go_on(trainer, state, folder):
     np.savez(folder / "resumed.npz", **export_weights(trainer.model))
 
 
+def pretrain(strategy, folder):
+    """Updates of pretraining: what was measured, and the parameters after them."""
+    trainer = make_trainer(strategy, "ForPreTraining", **{"apply_spec_augment": True, **cases.PRETRAINING})
+    np.savez(folder / "pretrained.npz", **cases.pretrain(trainer), **export_weights(trainer.model))
+
+
 def main(name, folder, state=None):
-    trainer = make_trainer(open_strategy(name))
+    strategy = open_strategy(name)
+    trainer = make_trainer(strategy)
     run(trainer, folder)
+    pretrain(strategy, folder)
     if state is not None:
         go_on(trainer, state, folder)
 

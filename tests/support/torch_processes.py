@@ -24,8 +24,8 @@ FIELDS = {**cases.STILL, "layerdrop": 0.0}
 VALUES = StepValues(0.05, cases.ROWS + 1, clip=5.0)
 
 
-def make(sharding, seed=0):
-    model = tiny("ForCTC", seed=seed, **FIELDS)
+def make(sharding, seed=0, head="ForCTC", fields=FIELDS):
+    model = tiny(head, seed=seed, **fields)
     if sharding == "fsdp":
         distributed.shard(model)
     return Trainer(model, torch.optim.Adam(model.parameters(), lr=1.0, eps=1e-3))
@@ -91,7 +91,14 @@ def main(sharding, folder):
         {**resumed, **{f"after/{name}": array for name, array in weights(trainer).items()}},
         folder / f"resumed-{index}.safetensors",
     )
+    save_file(pretrain(sharding), folder / f"pretrained-{index}.safetensors")
     trainer.close()
+
+
+def pretrain(sharding):
+    """Measures of updates of pretraining, and the parameters after them."""
+    trainer = make(sharding, head="ForPreTraining", fields=cases.PRETRAINING)
+    return {**cases.pretrain(trainer), **weights(trainer)}
 
 
 def die(sharding, folder):

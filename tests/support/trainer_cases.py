@@ -248,6 +248,36 @@ def check_pretraining(make):
         trainer.evaluate({name: array for name, array in given.items() if name != "sampled_negative_indices"})
 
 
+#: Of models that pretrain in several processes: every term of the loss depends on the rows of all.
+PRETRAINING = {
+    **QUIET, "layerdrop": 0.0, "feat_extract_norm": "layer", "feature_penalty_weight": 5.0,
+    "feature_gradient_scale": 0.5, "diversity_loss_weight": 10.0,
+}  # fmt: skip
+
+
+def pretrain(trainer, steps=3):
+    """What was found in updates of a share of two micro-batches, which have 3 and 2 rows and masks of any size."""
+    (index, count), found = trainer.process, []
+    frames = trainer.config.num_frames(SAMPLES)
+    for number in range(steps):
+        generator, micro, targets = np.random.default_rng(number), [], 0
+        for rows in (3, 2):
+            mask = masking.time_mask([frames] * rows, frames, prob=0.3, length=4, min_masks=1, generator=generator)
+            mask[0, :8] = True  # not as many in each row
+            drawn = masking.negative_indices(mask, 7, generator)
+            whole = {
+                "input_values": generator.standard_normal((rows, SAMPLES)).astype(np.float32),
+                "mask_time_indices": mask,
+                "sampled_negative_counts": masking.count_negatives(drawn),
+            }
+            targets += int(mask.sum())
+            micro.append(filled_batch(rows_of(whole, slice(index, None, count)), -(-rows // count)))
+        values = StepValues(0.01, targets, clip=5.0, gumbel_temperature=1.5)
+        found.append(trainer.fetch(trainer.step(micro, number, values)))
+    assert [one["refused"] for one in found] == [0] * steps
+    return {f"found/{name}": np.array([one[name] for one in found]) for name in found[0]}
+
+
 def check_feature_penalty(make):
     """The penalty counts once for each masked frame, and every gradient of the feature encoder is scaled, its too."""
     fields, name = {**QUIET, "feat_extract_norm": "layer"}, "wav2vec2.feature_extractor.conv_layers.2.conv.weight"

@@ -51,6 +51,7 @@ def one(tmp_path_factory):
     """The folder of the run on one device."""
     folder = tmp_path_factory.mktemp("one")
     devices.run(devices.make_trainer(tf.distribute.get_strategy()), folder)
+    devices.pretrain(tf.distribute.get_strategy(), folder)
     return folder
 
 
@@ -63,7 +64,7 @@ def mirrored(one, tmp_path_factory):
 
 
 def check_same(folder, other, name="results.npz", limit=1e-5):
-    expected, found = np.load(folder / "results.npz"), np.load(other / name)
+    expected, found = np.load(folder / name.replace("resumed", "results")), np.load(other / name)
     for key in found.files:
         if key != "added":
             scale = max(np.abs(expected[key]).max(), 1)
@@ -75,6 +76,10 @@ def test_two_devices_equal_one(one, mirrored):
     found = np.load(mirrored / "results.npz")
     assert found["added"].tolist() == [1.5, 0]
     assert found["results"][:, 2].tolist() == [5, 5, 5]
+
+
+def test_two_devices_pretrain_as_one(one, mirrored):
+    check_same(one, mirrored, "pretrained.npz")
 
 
 def test_a_state_fits_any_number_of_devices(one, mirrored, tmp_path):
@@ -94,7 +99,7 @@ def test_two_processes_equal_one(one, tmp_path):
     for process in processes:
         finish(process)
     for folder in folders:
-        for name in ("results.npz", "resumed.npz"):
+        for name in ("results.npz", "resumed.npz", "pretrained.npz"):
             check_same(one, folder, name)
         assert np.load(folder / "results.npz")["added"].tolist() == [3, 1]
     assert [(folder / "state").exists() for folder in folders] == [True, False]  # the first process writes
@@ -121,8 +126,6 @@ def test_rows_are_dealt_in_order_and_filled_up():
 
 def test_what_cannot_be_dealt():
     copies = Copies(two_copies())
-    with pytest.raises(InputError, match="pretraining compares the frames of a whole micro-batch, which 2 devices"):
-        copies.deal({"input_values": np.zeros((2, 9)), "sampled_negative_indices": np.zeros((2, 3, 1))})
     with pytest.raises(InputError, match="labels of a regression count in every row, so 3 rows cannot become 4"):
         copies.deal({"input_values": np.zeros((3, 9)), "labels": np.zeros(3, np.float32)})
 

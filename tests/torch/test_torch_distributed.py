@@ -76,6 +76,13 @@ def test_two_processes_equal_one(sharding, tmp_path):
     assert close(resumed["losses"], np.array([found[3]["loss"]]))
     assert all(close(resumed[f"after/{name}"], array) for name, array in expected.items())
 
+    expected_of_pretraining = script.pretrain("none")
+    for index in range(2):
+        pretrained = load_file(tmp_path / f"pretrained-{index}.safetensors")
+        assert pretrained.keys() == expected_of_pretraining.keys()
+        for name, array in expected_of_pretraining.items():
+            assert close(pretrained[name], array), name
+
     other = script.make("none", seed=3)  # and one with the state of two
     other.load_state(tmp_path / "state")
     assert close(np.array(script.steps(other, [3])[0]["loss"]), np.array(found[3]["loss"]))

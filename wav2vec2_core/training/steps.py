@@ -2,7 +2,8 @@
 
 A batch is the whole truth of a step: masks, distractors and layer drop are drawn before it (``wav2vec2_core.masking``).
 What is left, dropout and Gumbel noise, the device draws from (seed, step, micro-batch). So a step is a function of its
-number, and a run that is resumed needs no state of generators.
+number, and a run that is resumed needs no state of generators. Gumbel noise is also one of the row, and so the same
+whatever the number of processes and devices; which activations dropout drops depends on that number.
 """
 
 from __future__ import annotations
@@ -229,6 +230,22 @@ def check_targets(head: str, names: Mapping[str, Any]) -> None:
 def noise_seeds(seed: int, step: int, micro: int, process: int, count: int) -> np.ndarray:
     """(count,) uint32 from which a device draws the noise of one micro-batch: other ones for each of the four."""
     return np.random.SeedSequence((seed, step, micro, process)).generate_state(count)
+
+
+def noise_seeds_of_rows(seed: int, step: int, micro: int, process: tuple[int, int], rows: int) -> np.ndarray:
+    """(rows, 2) uint32 from which a device draws the Gumbel noise of each row of this process's share of a micro-batch.
+
+    They are a function of the row's place in the micro-batch of all processes, whose rows are dealt in turn, so the
+    number of processes does not change the noise.
+    """
+    index, count = process
+    places = range(index, index + rows * count, count)
+    seeds = [np.random.SeedSequence((seed, step, micro, place, _ROW)).generate_state(2) for place in places]
+    return np.array(seeds, np.uint32).reshape(rows, 2)
+
+
+#: Tells seeds of a row from those of a process: the last number of their entropy.
+_ROW = 1
 
 
 def _type(name: str, array: np.ndarray) -> Any:

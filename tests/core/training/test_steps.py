@@ -6,7 +6,14 @@ from model_cases import SAMPLES, TINY
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.training.steps import StepValues, check_targets, checked_batch, filled_batch, noise_seeds
+from wav2vec2_core.training.steps import (
+    StepValues,
+    check_targets,
+    checked_batch,
+    filled_batch,
+    noise_seeds,
+    noise_seeds_of_rows,
+)
 
 CONFIG = Wav2Vec2Config(**TINY)
 
@@ -151,3 +158,13 @@ def test_filling_is_silence_without_labels():
     }
     with pytest.raises(InputError, match="count in every row, so 2 rows cannot become 3"):
         filled_batch({**given, "labels": np.array([0.5, 1.5])}, 3)
+
+
+def test_seeds_of_rows_do_not_depend_on_the_number_of_processes():
+    whole = noise_seeds_of_rows(3, 2, 1, (0, 1), 6)
+    dealt = [noise_seeds_of_rows(3, 2, 1, (index, 3), 2) for index in range(3)]
+    assert np.array_equal(np.stack(dealt, 1).reshape(6, 2), whole)
+    assert (whole.shape, whole.dtype) == ((6, 2), np.uint32)
+    places = [(3, 2, 1), (4, 2, 1), (3, 3, 1), (3, 2, 0)]
+    assert len({tuple(row) for place in places for row in noise_seeds_of_rows(*place, (0, 1), 6).tolist()}) == 24
+    assert noise_seeds_of_rows(3, 2, 1, (0, 1), 0).shape == (0, 2)
