@@ -33,6 +33,7 @@ from jax.sharding import Mesh
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
@@ -196,6 +197,11 @@ class Trainer:
     def config(self) -> Wav2Vec2Config:
         """The model's configuration."""
         return self.model.config
+
+    @property
+    def devices(self) -> Devices:
+        """What computes, of all processes together."""
+        return Devices(self.mesh.devices.flat[0].device_kind, self.mesh.size)
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import BackendError, InputError
 from wav2vec2_core.training.steps import filled_batch
 
@@ -75,6 +76,16 @@ class Copies:
         index, count = self.process
         here = strategy.num_replicas_in_sync // count
         self.numbers = range(index * here, (index + 1) * here)
+
+    @property
+    def devices(self) -> Devices:
+        """What computes, of all processes together."""
+        count = self.strategy.num_replicas_in_sync
+        place = self.device or self.strategy.extended.worker_devices[0]
+        if "GPU" not in place:
+            return Devices("cpu", count)
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return Devices(details.get("device_name", "GPU"), count)
 
     def deal(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         """A share of the rows for each copy, in their order and all of the same size: see ``filled_batch``.

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import read_state, write_state
@@ -104,6 +105,11 @@ class Trainer:
     def config(self) -> Wav2Vec2Config:
         """The model's configuration."""
         return self.model.config
+
+    @property
+    def devices(self) -> Devices:
+        """What computes, of all processes together."""
+        return self.copies.devices
 
     def set_trainable(self, names: frozenset[str]) -> None:
         """Train these parameters from the next step on; the optimizer keeps what it knows of the others."""

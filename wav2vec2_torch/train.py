@@ -22,6 +22,7 @@ from torch import Tensor
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import unpad_scores
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import InputError, ParameterMismatchError
 from wav2vec2_core.outputs import ModelOutput
 from wav2vec2_core.training.state import check_format, check_same, write_state
@@ -81,6 +82,13 @@ class Trainer:
     def config(self) -> Wav2Vec2Config:
         """The model's configuration."""
         return self.model.config
+
+    @property
+    def devices(self) -> Devices:
+        """What computes, of all processes together."""
+        device = self.model.device
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return Devices(kind, self.process[1])
 
     def set_trainable(self, names: frozenset[str]) -> None:
         """Train these parameters from the next step on; the optimizer keeps what it knows of the others."""

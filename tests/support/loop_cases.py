@@ -4,6 +4,7 @@ import math
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.loader import StepData
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.loop import Loop, Note
@@ -19,7 +20,7 @@ BODY_TOO = trainable_names(CONFIG, "ForCTC", frozen="feature_encoder")
 class NumberTrainer:
     """A model that is one number, which every step changes by its number and rate."""
 
-    config, process = CONFIG, (0, 1)
+    config, process, devices = CONFIG, (0, 1), Devices("cpu")
 
     def __init__(self, loss=lambda number: 1 / (1 + number)):
         self.value, self.loss, self.trained, self.rates = 0.0, loss, [], []

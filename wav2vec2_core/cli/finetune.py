@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from wav2vec2_core.cli.options import Case, Vocabulary
-from wav2vec2_core.cli.run_options import RunOptions, with_run_options
+from wav2vec2_core.cli.run_options import RunOptions, with_options
 from wav2vec2_core.cli.run_progress import say, say_findings, watching
+from wav2vec2_core.cli.running import carry_out
 
 if TYPE_CHECKING:
     from wav2vec2_core.training.finetuning import FineTuning
@@ -30,46 +27,25 @@ _FAR = 4
 
 
 def _train(task: Task, options: RunOptions) -> None:
-    """Train, or only try; of several processes the first one speaks. Raises the errors of ``FineTuning``."""
-    from wav2vec2_core.cli.console import stoppable
-    from wav2vec2_core.cli.progress import row_progress
-    from wav2vec2_core.errors import InputError
+    """Train, or only try. Raises the errors of ``FineTuning``."""
     from wav2vec2_core.training.finetuning import FineTuning
-    from wav2vec2_core.training.processes import join_processes
-    from wav2vec2_core.training.run_folder import RunFolder
 
-    recipe, output = options.recipe(), options.output
-    if output is None and not options.dry_run:
-        raise InputError("there is no --output: name a folder for checkpoints and the result, or use --dry-run")
-    first = join_processes(options.backend)[0] == 0
-    if first and output is not None and not (options.resume or options.dry_run):
-        RunFolder.check_is_new(output)  # before all data are read
-    with nullcontext() if first else _silence(), stoppable("the same command with --resume goes on"):
-        with row_progress("reading the data") as progress:
-            run = FineTuning(
-                task, options.model, options.train, options.evaluation, recipe, test=options.test,
-                backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,
-            )  # fmt: skip
-        if output is None or options.dry_run:
-            _try(run, options.preset)
-            return
-        _describe(run, options.preset)
-        make = RunFolder.resume if options.resume else RunFolder.start
-        folder = make(output, run.configuration()) if first else RunFolder(output)
-        with watching(recipe.schedule.steps) as show:
-            for event in run.run(folder):
-                show(event)
-        if run.stopped:
-            raise typer.Exit(128 + signal.SIGTERM)
-        if first:
-            _finish(run, folder)
+    recipe = options.recipe()
 
+    def make(progress: Callable[[int], None]) -> FineTuning:
+        return FineTuning(
+            task, options.model, options.train, options.evaluation, recipe, test=options.test,
+            backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,
+        )  # fmt: skip
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing on stdout and stderr; errors come through."""
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
+    carry_out(
+        options,
+        make,
+        attempt=lambda run: _try(run, options.preset),
+        describe=lambda run: _describe(run, options.preset),
+        watching=lambda run: watching(recipe.schedule.steps),
+        finish=_finish,
+    )
 
 
 def _try(run: FineTuning, preset: str) -> None:
@@ -106,7 +82,7 @@ class _OrderOrNot(TyperCommand):
 
 
 @app.command(cls=_OrderOrNot)
-@with_run_options(_train_ctc)
+@with_options(RunOptions, _train_ctc)
 def ctc(
     vocabulary: Vocabulary = None,
     case: Case = "keep",
@@ -138,7 +114,7 @@ def ctc(
 
 
 @app.command()
-@with_run_options(_train)
+@with_options(RunOptions, _train)
 def classify(
     column: Annotated[str, typer.Option(help="Column of the manifest that holds the class.")] = "label",
 ) -> Task:
@@ -152,7 +128,7 @@ def classify(
 
 
 @app.command()
-@with_run_options(_train)
+@with_options(RunOptions, _train)
 def frames(
     column: Annotated[
         str, typer.Option(help="Column of the manifest that holds lists of start, end (in seconds) and class.")
@@ -171,7 +147,7 @@ def frames(
 
 
 @app.command()
-@with_run_options(_train)
+@with_options(RunOptions, _train)
 def xvector(
     column: Annotated[str, typer.Option(help="Column of the manifest that holds the speaker.")] = "speaker",
 ) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from wav2vec2_core.data.checking import Checked
-    from wav2vec2_core.training.loop import Event
+    from wav2vec2_core.training.loop import Event, Update
 
 
 @contextmanager
@@ -44,6 +45,38 @@ def say_findings(data: str, checked: Checked) -> None:
         say(f"warning: {data} has {len(checked.findings)} rows that cannot be learned from")
         for line in checked.lines():
             say(f"  {line}")
+
+
+class Speed:
+    """How fast updates come. passed: seconds between those since the last ``take``."""
+
+    def __init__(self) -> None:
+        self.passed = self._seconds = self._operations = 0.0
+        self._peak: float | None = None
+        self._last: float | None = None
+
+    def add(self, update: Update) -> None:
+        """Count the time since the one before."""
+        now = time.monotonic()
+        if self._last is not None:
+            self.passed += now - self._last
+            self._seconds += update.seconds
+            self._operations += update.operations
+            self._peak = update.peak
+        self._last = now
+
+    def take(self) -> str:
+        """The speed since the last call, to end a line with: nothing where no two updates came."""
+        passed, hours, rate = self.passed, self._seconds / 3600, self._operations
+        self.passed = self._seconds = self._operations = 0.0
+        if passed <= 0:
+            return ""
+        text = f", {hours / passed:.2g} hours of audio a second"
+        if rate > 0:
+            text += f", {rate / passed / 1e12:.3g} TFLOP/s"
+            if self._peak is not None:
+                text += f" ({rate / passed / self._peak:.1%} of the peak)"
+        return text
 
 
 class _Lines:

@@ -32,8 +32,8 @@ class StepData:
     """The data of one process for one optimizer update.
 
     number, epoch: from 0; micro: batches as ``wav2vec2_core.training.steps.Batch``; targets: what the sum of losses is
-    divided by; seconds: of audio; names: of the rows, for messages; frames: of ``seconds``; these four of all
-    processes together. unreadable: why rows of this process are silence without labels.
+    divided by; seconds: of audio; names: of the rows, for messages; frames: of ``seconds``; samples: of each row that
+    are computed; these five of all processes together. unreadable: why rows of this process are silence without labels.
     """
 
     number: int
@@ -44,6 +44,7 @@ class StepData:
     names: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
     frames: int = 0
+    samples: tuple[int, ...] = ()
 
 
 class Steps:
@@ -116,10 +117,11 @@ class Steps:
         unreadable: list[str] = []
         made = [self._batch(bucket, number, unreadable) for bucket in buckets]
         micro, targets = tuple(batch for batch, _ in made), sum(count for _, count in made)
-        seconds = sum(self._lengths[row] for row in everyone) / self._rate
+        samples = tuple(self._lengths[row] for row in everyone)
+        seconds = sum(samples) / self._rate
         names = tuple(name_of(self.rows[row].utterance) for row in everyone)
-        frames = sum(self.config.num_frames(self._lengths[row], add_adapter=False) for row in everyone)
-        return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable), frames)
+        frames = sum(self.config.num_frames(length, add_adapter=False) for length in samples)
+        return StepData(number, epoch, micro, targets, seconds, names, tuple(unreadable), frames, samples)
 
     @property
     def seconds(self) -> float:

@@ -23,13 +23,13 @@ from wav2vec2_core.parameters import initial_values, parameter_table, trainable_
 from wav2vec2_core.source import open_model
 from wav2vec2_core.training.card import write_card
 from wav2vec2_core.training.estimates import Memory, memory_of
-from wav2vec2_core.training.loop import Event, Loop, Note, Update
-from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
+from wav2vec2_core.training.loop import Event, Loop, Update
+from wav2vec2_core.training.processes import join_processes
 from wav2vec2_core.training.recipe import Recipe
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
 from wav2vec2_core.training.tasks import Job, OpenedModel, Scores, Task, Tested
-from wav2vec2_core.training.tracking import tracked
+from wav2vec2_core.training.tracking import run_to_the_end
 
 
 @dataclass(frozen=True)
@@ -214,15 +214,8 @@ class FineTuning:
             head=self.job.head,
             frozen=self._frozen,
         )
-        yield from tracked(loop.events(), folder) if is_first(trainer) else loop.events()
+        yield from run_to_the_end(loop, folder, self.job.save)
         self.stopped = loop.stopped
-        if not self.stopped:
-            loop.load_best()
-            trainer.save_pretrained(folder.model)
-            if is_first(trainer):
-                yield from map(Note, self.job.save(folder.model))
-        wait_for_all(trainer)
-        trainer.close()
 
     def finish(self, folder: RunFolder, progress: Callable[[float], None] | None = None) -> list[Tested]:
         """Score the result on the test data, and write its card; one process does.

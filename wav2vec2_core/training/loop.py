@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 from wav2vec2_core.data.loader import StepData, Steps
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.files import read_json, write_json
+from wav2vec2_core.flops import training_flops
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.diagnosis import refusal, troubles
 from wav2vec2_core.training.processes import is_first, number_of_first, text_of_first, wait_for_all
@@ -32,7 +34,8 @@ def _forget(record: Any) -> None:
 class Update:
     """One update. step: updates made; loss: mean of its utterances, None where it is not finite; seconds: of audio;
     refused: utterances of an update that changed nothing, because its gradient was not finite; measures: what else was
-    measured, by name."""
+    measured, by name; operations: floating-point operations of all processes together, 0 where they are not counted;
+    peak: the most that their devices do in a second, None where unknown."""
 
     step: int
     epoch: int
@@ -42,6 +45,8 @@ class Update:
     seconds: float
     refused: tuple[str, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
+    operations: float = 0.0
+    peak: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A line of train.jsonl."""
@@ -105,6 +110,7 @@ class Loop:
         self._refused: list[str] = []
         self._refused_in_a_row = 0
         self.stopped = False
+        self._peak = trainer.devices.peak(recipe.compute.dtype)
 
     def events(self) -> Generator[Event]:
         """Make the updates that are left, from the newest checkpoint that verifies, or from the start.
@@ -223,6 +229,17 @@ class Loop:
         """What is kept of an update beside its loss, of what the trainer found."""
         return {}
 
+    def _operations(self, data: StepData) -> float:
+        """Of the update; updates that leave much of the transformer's backward pass out are not counted."""
+        if data.number < self.recipe.schedule.frozen_steps or self.frozen not in (None, "feature_encoder"):
+            return 0.0
+        masked = data.targets // len(data.names) if self.head == "ForPreTraining" else 0
+        options = {"masked": masked, "train_feature_encoder": self.frozen is None}
+        return sum(
+            rows * training_flops(self.trainer.config, self.head, samples, **options)
+            for samples, rows in Counter(data.samples).items()
+        )
+
     def _signs(self, update: Update) -> Iterator[Note]:
         """What an update says about the health of the run. Raises ``InputError`` where the run must stop."""
         yield from ()
@@ -233,7 +250,8 @@ class Loop:
         names = data.names if found["refused"] else ()
         rate = self.recipe.schedule.rate(data.number)
         measures = {name: value for name, value in self._measures(found, data).items() if math.isfinite(value)}
-        update = Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names, measures)
+        counted = self._operations(data), self._peak
+        update = Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names, measures, *counted)
         yield update
         yield from self._signs(update)
         if loss is not None:

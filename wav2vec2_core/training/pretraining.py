@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.backend import Backend, load_backend
-from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.data.checking import Checked, check_not_empty, check_rows
 from wav2vec2_core.data.loader import StepData
 from wav2vec2_core.data.opening import digest_of, name_of_source, open_rows
 from wav2vec2_core.data.pretraining import LongEnough, PretrainingLoader
-from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_core.parameters import initial_values, parameter_table, trainable_names
+from wav2vec2_core.parameters import trainable_names
+from wav2vec2_core.source import open_model
 from wav2vec2_core.training.health import Guard, chance_accuracy
 from wav2vec2_core.training.loop import Event, Loop, Note, Update
 from wav2vec2_core.training.pretraining_recipe import PretrainingRecipe
-from wav2vec2_core.training.processes import is_first, join_processes, wait_for_all
+from wav2vec2_core.training.pretraining_start import HEAD, fresh_start, start_from
+from wav2vec2_core.training.processes import join_processes
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.steps import StepValues, Trainer
-from wav2vec2_core.training.tracking import tracked
+from wav2vec2_core.training.tracking import run_to_the_end
 
-HEAD = "ForPreTraining"
 #: What a trainer finds that is not a measure of its own.
 _KNOWN = ("loss", "count", "gradient_norm", "refused", "diversity_loss", "codevector_perplexity")
 
@@ -33,6 +33,7 @@ class Pretraining:
     Attributes:
         recipe: of the run.
         config: of the model.
+        notes: what the user should know of the model that the run starts from.
         data: the rows, checked; manifest: the name of their source.
         process: index and number of processes.
         stopped: whether SIGTERM has ended ``run``.
@@ -43,30 +44,37 @@ class Pretraining:
         train: str | os.PathLike[str] | Sequence[Any],
         recipe: PretrainingRecipe,
         *,
+        model: str | os.PathLike[str] | None = None,
         backend: str = "torch",
         device: str = "auto",
+        local_files_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Read all recordings once.
+        """Open the model, if any, and read all recordings once.
 
         Args:
             train: manifests, folders, tar shards or rows: see ``open_rows``; texts are not needed.
             recipe: what to do.
+            model: folder or hub id to go on from; a fresh model where None.
             backend: ``torch``, ``tf`` or ``flax``.
             device: one of the back end's, or ``"auto"``.
+            local_files_only: do not ask the hub.
             progress: is told how many more rows have been read.
 
         Raises:
             ConfigError: the recipe's architecture is none.
+            CheckpointError: the model cannot be used.
             InputError: there are no data, none of their rows can be used, or a value breaks a rule.
             BackendError: the back end is not installed.
         """
         self.process = join_processes(backend)
         self.recipe, self.device, self.stopped = recipe, device, False
-        self.config = recipe.config()
+        self.model_name = None if model is None else str(model)
+        source = None if model is None else open_model(model, local_files_only=local_files_only)
+        start = fresh_start(recipe) if source is None else start_from(source, recipe)
+        self.config, self.feature_extractor, self.notes = start.config, start.feature_extractor, start.notes
+        self._checkpoint = start.checkpoint
         self.backend: Backend = load_backend(backend)
-        normalize = recipe.architecture.normalize
-        self.feature_extractor = Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=normalize)
         rate, rows = self.feature_extractor.sampling_rate, open_rows(train)
         long_enough = LongEnough(self.config, round(recipe.data.shortest_seconds * rate))
         self.manifest, self.digest = name_of_source(train), digest_of(rows)
@@ -90,15 +98,16 @@ class Pretraining:
         return {
             "task": {"name": "pretrain"},
             "backend": self.backend.name,
+            **({} if self.model_name is None else {"model": self.model_name}),
             "train": {"manifest": self.manifest, "sha256": self.digest},
             "recipe": self.recipe.identity(),
         }
 
     def open_trainer(self) -> Trainer:
-        """A fresh model, of the recipe's seed the same in every back end, with its optimizer."""
-        values = initial_values(parameter_table(self.config, HEAD), self.recipe.seed)
-        checkpoint = Checkpoint.of(dict(values))
-        return self.backend.finetuning.new_trainer(checkpoint, self.config, self.recipe, head=HEAD, device=self.device)
+        """The model with its optimizer; first values are those of the recipe's seed, the same in every back end."""
+        return self.backend.finetuning.new_trainer(
+            self._checkpoint, self.config, self.recipe, head=HEAD, device=self.device
+        )
 
     def try_one_step(self) -> Update:
         """Make the first update, and keep nothing of it."""
@@ -124,14 +133,12 @@ class Pretraining:
         """
         trainer = self.open_trainer()
         loop = _Loop(trainer, self.loader, None, self.recipe, folder, head=HEAD, frozen=None)
-        yield from tracked(loop.events(), folder) if is_first(trainer) else loop.events()
+        yield from run_to_the_end(loop, folder, self._save)
         self.stopped = loop.stopped
-        if not self.stopped:
-            trainer.save_pretrained(folder.model)
-            if is_first(trainer):
-                self.feature_extractor.save_pretrained(folder.model)
-        wait_for_all(trainer)
-        trainer.close()
+
+    def _save(self, folder: Path) -> Sequence[str]:
+        self.feature_extractor.save_pretrained(folder)
+        return ()
 
     def effective_batch(self) -> float:
         """Seconds of audio in an update, the mean of the first epoch's crops."""

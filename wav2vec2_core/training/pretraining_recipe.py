@@ -202,5 +202,9 @@ class PretrainingRecipe(SectionedRecipe):
 
     def config(self) -> Wav2Vec2Config:
         """The model's configuration. Raises ``ConfigError``."""
+        return self.architecture.config().replace(**self.training_fields())
+
+    def training_fields(self) -> dict[str, Any]:
+        """The fields of a configuration, of any architecture, that say how it is trained: losses, masks, dropout."""
         losses = {name: value for name, value in asdict(self.objective).items() if not name.startswith("gumbel")}
-        return self.architecture.config().replace(**losses, **asdict(self.model), apply_spec_augment=True)
+        return {**losses, **asdict(self.model), "apply_spec_augment": True}

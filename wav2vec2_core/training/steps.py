@@ -18,6 +18,7 @@ import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.collate import filled_batch as filled_batch
+from wav2vec2_core.devices import Devices
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.inputs import (
     DISTRACTORS,
@@ -91,6 +92,11 @@ class Trainer(Protocol):
     @property
     def process(self) -> tuple[int, int]:
         """Index and number of processes: which rows of a step this one is given."""
+        ...
+
+    @property
+    def devices(self) -> Devices:
+        """What computes, of all processes together."""
         ...
 
     def set_trainable(self, names: frozenset[str]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from wav2vec2_core.files import atomic_path, make_folder, reporting_writes
-from wav2vec2_core.training.loop import Evaluated, Event, Note, Update
+from wav2vec2_core.training.loop import Evaluated, Event, Loop, Note, Update
+from wav2vec2_core.training.processes import is_first, wait_for_all
 from wav2vec2_core.training.run_folder import RunFolder
 from wav2vec2_core.training.tasks.task import score_name
 
@@ -27,6 +28,24 @@ _SMOOTHING = 50  # the mean loss is drawn over a share of 1 / 50 of the updates
 _ALWAYS = {"step", "epoch", "loss", "learning_rate", "gradient_norm", "seconds", "refused"}
 
 Record = Mapping[str, Any]
+
+
+def run_to_the_end(loop: Loop, folder: RunFolder, save: Callable[[Path], Sequence[str]]) -> Generator[Event]:
+    """Make the updates of a loop that are left; then the first process writes its best model, or the newest where there
+    are no scores, into ``folder.model``, and all leave each other.
+
+    ``save`` writes what belongs to the model into the same folder, and returns notes. A loop that SIGTERM has stopped
+    writes no model.
+    """
+    trainer, first = loop.trainer, is_first(loop.trainer)
+    yield from tracked(loop.events(), folder) if first else loop.events()
+    if not loop.stopped:
+        loop.load_best()
+        trainer.save_pretrained(folder.model)
+        if first:
+            yield from map(Note, save(folder.model))
+    wait_for_all(trainer)
+    trainer.close()
 
 
 def tracked(events: Generator[Event], folder: RunFolder) -> Generator[Event]:
