@@ -109,13 +109,16 @@ class Copies:
         """Sums of tensors over the copies of all processes; for a ``function`` of ``graph``."""
         context = tf.distribute.get_replica_context()
         # What comes into a graph lies on no device yet, and TensorFlow adds up what lies on the copy's.
-        flat = [tf.identity(value) for value in tf.nest.flatten(values)]
+        given = [tf.identity(value) for value in tf.nest.flatten(values)]
+        # A mirrored strategy does not add up several int32 at once.
+        flat = [tf.cast(value, tf.int64) if value.dtype == tf.int32 else value for value in given]
         for dtype in {value.dtype: None for value in flat}:  # one message for each type
             places = [place for place, value in enumerate(flat) if value.dtype == dtype]
             summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [flat[place] for place in places])
             for place, value in zip(places, summed, strict=True):
                 flat[place] = value
-        return tf.nest.pack_sequence_as(values, flat)
+        typed = [tf.cast(total, value.dtype) for total, value in zip(flat, given, strict=True)]
+        return tf.nest.pack_sequence_as(values, typed)
 
 
 class Graph:
