@@ -32,7 +32,7 @@ def _train(task: Task, options: RunOptions) -> None:
 
     recipe = options.recipe()
 
-    def make(progress: Callable[[int], None]) -> FineTuning:
+    def make(progress: Callable[[int], None] | None) -> FineTuning:
         return FineTuning(
             task, options.model, options.train, options.evaluation, recipe, test=options.test,
             backend=options.backend, device=options.device, local_files_only=options.offline, progress=progress,

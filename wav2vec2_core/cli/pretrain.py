@@ -25,7 +25,7 @@ def _train(_: None, options: PretrainOptions) -> None:
 
     recipe = options.recipe()
 
-    def make(progress: Callable[[int], None]) -> Pretraining:
+    def make(progress: Callable[[int], None] | None) -> Pretraining:
         return Pretraining(
             options.train, recipe, model=options.model, backend=options.backend, device=options.device,
             local_files_only=options.offline, progress=progress,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def carry_out(
     options: CommonOptions,
-    make: Callable[[Callable[[int], None]], Any],
+    make: Callable[[Callable[[int], None] | None], Any],
     *,
     attempt: Callable[[Any], None],
     describe: Callable[[Any], None],
