@@ -69,10 +69,11 @@ RANKS = {
     "pretrained": 2,
     "model": 3,
     "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
-    "__init__": 5,
-    "steps": 5,
-    "inference": 6, "train": 6, "export": 6,
-    "finetuning": 7, "tpu_check": 7,
+    "auto": 5,
+    "__init__": 6,
+    "steps": 6,
+    "inference": 7, "train": 7, "export": 7,
+    "finetuning": 8, "tpu_check": 8,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wav2vec2_core.auto import AutoConfig, AutoFeatureExtractor, AutoProcessor, AutoTokenizer
     from wav2vec2_core.config import Wav2Vec2Config
     from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
     from wav2vec2_core.processing import Wav2Vec2Processor
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
 __all__ = [
+    "AutoConfig",
+    "AutoFeatureExtractor",
+    "AutoProcessor",
+    "AutoTokenizer",
     "Wav2Vec2CTCTokenizer",
     "Wav2Vec2Config",
     "Wav2Vec2FeatureExtractor",
@@ -18,6 +23,10 @@ __all__ = [
     "Wav2Vec2ProcessorWithLM",
 ]
 _MODULES = {
+    "AutoConfig": "auto",
+    "AutoFeatureExtractor": "auto",
+    "AutoProcessor": "auto",
+    "AutoTokenizer": "auto",
     "Wav2Vec2CTCTokenizer": "tokenization",
     "Wav2Vec2Config": "config",
     "Wav2Vec2FeatureExtractor": "feature_extraction",

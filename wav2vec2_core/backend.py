@@ -120,6 +120,18 @@ class InferencePart(Protocol):
         """
         ...
 
+    def wrap_model(self, model: Any, *, device: str | None = None) -> InferenceModel:
+        """A model of this back end that a program has loaded or trained, for inference.
+
+        Args:
+            model: in eval mode from now on; its parameters must not change while the result is used.
+            device: where to compute; where the model is, if ``None``.
+
+        Raises:
+            BackendError: the device is not available.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -231,6 +243,14 @@ def load_backend(name: str) -> Backend:
     except (ImportError, OSError) as error:
         raise _not_imported(name, install, error) from error
     return Backend(name, point.value, install)
+
+
+def backend_of(model: object) -> Backend | None:
+    """The back end whose class a model is, or is derived from; ``None`` where it is of none."""
+    packages = {point.value: name for name, point in _registered().items()}
+    bases = (base.__module__.partition(".")[0] for base in type(model).__mro__)
+    name = next((packages[package] for package in bases if package in packages), None)
+    return None if name is None else load_backend(name)
 
 
 def is_installed(name: str) -> bool:

@@ -108,6 +108,13 @@ class Classifier:
     def probabilities(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
         """(labels,) float64 of a recording: softmax, or a sigmoid each where the model's problem has several labels.
 
+        Raises as ``scores``.
+        """
+        return self._as_probabilities(self.scores(recording, progress))
+
+    def scores(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
+        """(labels,) float64 of a recording, before softmax or sigmoid.
+
         Raises:
             AudioError: the recording cannot be used.
             InputError: the model has no labels for whole recordings.
@@ -117,7 +124,7 @@ class Classifier:
         for part, logits in self._windows(recording, self._apart, progress):
             total += logits.astype(np.float64) * len(part.features)
             frames += len(part.features)
-        return self._as_probabilities(total / frames)
+        return total / frames
 
     def classify(self, recording: Audio, top: int | None = None, progress: Progress | None = None) -> list[Label]:
         """The most probable labels of a recording, best first, all or the ``top`` ones. Raises as ``probabilities``."""

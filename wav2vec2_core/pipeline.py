@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -13,10 +14,10 @@ from wav2vec2_core.audio import Recording
 from wav2vec2_core.audio.prefetching import prefetched
 from wav2vec2_core.backend import InferenceModel, load_backend
 from wav2vec2_core.decoding import Timeline
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import AudioError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.long_form.signal_statistics import SignalStatistics
-from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows, too_short
+from wav2vec2_core.long_form.windows import FeatureWindow, Window, feature_windows, logit_blocks, too_short
 from wav2vec2_core.source import ModelSource
 
 #: A recording as pipelines accept it: the path of a file, samples with their rate in hertz, or a ``Recording``.
@@ -27,6 +28,19 @@ Progress = Callable[[float], None]
 
 #: Recordings, or blocks of a long one, that are read while the model runs.
 AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recording after its first reading.
+
+    samples: in all; waveform: normalised, of a recording that goes in one pass; level: of a longer one.
+    """
+
+    recording: Recording
+    samples: int
+    waveform: np.ndarray | None = None
+    level: SignalStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,56 @@ class LoadedModel:
         if statistics.count < self.model.config.receptive_field:
             raise too_short(recording.name, statistics.count, self.model.config, self.extractor.sampling_rate)
         return statistics
+
+    def prepare(self, recording: Recording, window: Window) -> Prepared:
+        """The first reading of a recording: whole if it is short, for its statistics otherwise.
+
+        Raises:
+            AudioError: it cannot be read, or is shorter than one frame.
+        """
+        config, extractor = self.model.config, self.extractor
+        limit = int(window.longest * extractor.sampling_rate)
+        blocks, taken, samples = iter(recording), [], 0
+        for block in blocks:
+            taken.append(block)
+            samples += len(block)
+            if samples > limit:
+                break
+        if samples > limit:
+            whole = chain(taken, blocks)
+            if window.legacy:  # its chunks are normalised one by one
+                return Prepared(recording, samples + sum(map(len, blocks)))
+            level = SignalStatistics.of(config, extractor, whole)
+            return Prepared(recording, level.count, level=level)
+        if not taken:
+            raise AudioError(f"{recording.name} holds no samples: record or export it again")
+        if samples < config.receptive_field:
+            raise too_short(recording.name, samples, config, extractor.sampling_rate)
+        values = extractor(np.concatenate(taken), sampling_rate=extractor.sampling_rate, return_tensors="np")
+        return Prepared(recording, samples, waveform=values["input_values"][0])
+
+    def logits(self, prepared: Sequence[Prepared], window: Window, batch_seconds: float = 0.0) -> list[np.ndarray]:
+        """Scores of the frames of recordings of any length, (frames, vocab) float32 each; short ones go together.
+
+        ``window``: that of ``prepare``; ``batch_seconds``: windows of a long recording that go together.
+        Raises ``AudioError``.
+        """
+        waveforms = [one.waveform for one in prepared if one.waveform is not None]
+        together = iter(self.model.logits(waveforms) if waveforms else [])
+        return [
+            next(together)
+            if one.waveform is not None
+            else np.concatenate(list(self.long_logits(one, one.recording, window, batch_seconds)))
+            for one in prepared
+        ]
+
+    def long_logits(
+        self, prepared: Prepared, blocks: Iterable[np.ndarray], window: Window, batch_seconds: float = 0.0
+    ) -> Iterator[np.ndarray]:
+        """``logit_blocks`` of a recording without ``waveform``, from its second reading. Raises ``AudioError``."""
+        return logit_blocks(
+            self.model, self.extractor, blocks, window=window, level=prepared.level, batch_seconds=batch_seconds
+        )
 
     def windows(
         self, recording: Recording, window: Window, statistics: SignalStatistics, progress: Progress | None = None

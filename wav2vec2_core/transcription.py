@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +22,8 @@ from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.decoding.greedy import text_of
 from wav2vec2_core.decoding.unspaced import split_unspaced
 from wav2vec2_core.errors import AudioError, InputError, Wav2Vec2Error
-from wav2vec2_core.long_form.signal_statistics import SignalStatistics
-from wav2vec2_core.long_form.windows import Window, logit_blocks, too_short
-from wav2vec2_core.pipeline import AHEAD, Audio, LoadedModel, Progress
+from wav2vec2_core.long_form.windows import Window
+from wav2vec2_core.pipeline import AHEAD, Audio, LoadedModel, Prepared, Progress
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.source import ModelSource, open_model
 
@@ -142,19 +140,6 @@ def _error_about(name: str, error: Exception) -> Wav2Vec2Error:
     wrapped = AudioError(f"{name} cannot be transcribed ({reason}): try it as wav or flac, or leave it out")
     wrapped.__cause__ = error
     return wrapped
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recording after its first reading.
-
-    samples: in all; waveform: normalised, of a recording that goes in one pass; level: of a longer one.
-    """
-
-    recording: Recording
-    samples: int
-    waveform: np.ndarray | None = None
-    level: SignalStatistics | None = None
 
 
 class Transcriber:
@@ -312,26 +297,7 @@ class Transcriber:
         Raises:
             AudioError: as ``transcribe``.
         """
-        config, extractor = self.model.config, self.processor.feature_extractor
-        limit = int(self.window.longest * extractor.sampling_rate)
-        blocks, taken, samples = iter(recording), [], 0
-        for block in blocks:
-            taken.append(block)
-            samples += len(block)
-            if samples > limit:
-                break
-        if samples > limit:
-            whole = chain(taken, blocks)
-            if self.window.legacy:  # its chunks are normalised one by one
-                return Prepared(recording, samples + sum(map(len, blocks)))
-            level = SignalStatistics.of(config, extractor, whole)
-            return Prepared(recording, level.count, level=level)
-        if not taken:
-            raise AudioError(f"{recording.name} holds no samples: record or export it again")
-        if samples < config.receptive_field:
-            raise too_short(recording.name, samples, config, extractor.sampling_rate)
-        values = extractor(np.concatenate(taken), sampling_rate=extractor.sampling_rate, return_tensors="np")
-        return Prepared(recording, samples, waveform=values["input_values"][0])
+        return self._loaded.prepare(recording, self.window)
 
     def logits_of(self, prepared: Prepared, *, progress: Progress | None = None) -> Iterator[np.ndarray]:
         """The logits of what ``prepare`` read, as ``logits``: one piece where it is short. Raises ``AudioError``."""
@@ -429,14 +395,7 @@ class Transcriber:
     def _long_logits(self, item: Prepared, blocks: Iterable[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
         """Yield the logits of a long recording in pieces; requesting the next counts the last as processed."""
         done = 0.0
-        for logits in logit_blocks(
-            self.model,
-            self.processor.feature_extractor,
-            blocks,
-            window=self.window,
-            level=item.level,
-            batch_seconds=self.batch_seconds,
-        ):
+        for logits in self._loaded.long_logits(item, blocks, self.window, self.batch_seconds):
             yield logits
             seconds = self._seconds(self.timeline.hop * len(logits))
             progress(seconds)

@@ -16,7 +16,7 @@ import numpy as np
 
 import wav2vec2_flax
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
-from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.checkpoint import Checkpoint, ModelSource, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import BackendError
@@ -76,6 +76,27 @@ def load_model(
             found, dtype=dtype, param_dtype=dtype, target_lang=language, masked_group_norm=True
         )
     check_trained(found.name, head, model.loading)
+    return InferenceModel(model, place)
+
+
+def wrap_model(model: FlaxWav2Vec2PreTrainedModel, *, device: str | None = None) -> InferenceModel:
+    """A model that a program has made, for inference.
+
+    It shares the parameters, unless padding could be seen in its numbers: then it is a copy in which it cannot.
+
+    Args:
+        model: of any head.
+        device: as for ``load_model``; JAX's default device where ``None``.
+
+    Raises:
+        BackendError: the device is not available.
+    """
+    place = device_named(device or "auto")
+    if not model.config.masked_group_norm:
+        config, checkpoint = model.config.replace(masked_group_norm=True), Checkpoint.of(model.arrays())
+        kept_as = {"dtype": model.dtype.name, "param_dtype": model.param_dtype.name}
+        with jax.default_device(place):
+            model = type(model).from_source(None, config=config, checkpoint=checkpoint, **kept_as)
     return InferenceModel(model, place)
 
 

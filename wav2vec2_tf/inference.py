@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import wav2vec2_tf
 from wav2vec2_core.backend import check_head_and_dtype, check_trained
-from wav2vec2_core.checkpoint import ModelSource, open_model
+from wav2vec2_core.checkpoint import Checkpoint, ModelSource, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
 from wav2vec2_core.errors import BackendError
@@ -63,6 +63,26 @@ def load_model(
     with tf.device(place):
         model = model_class.from_source(found, dtype=dtype, target_lang=language, masked_group_norm=True)
     check_trained(found.name, head, model.loading)
+    return InferenceModel(model, place)
+
+
+def wrap_model(model: TFWav2Vec2PreTrainedModel, *, device: str | None = None) -> InferenceModel:
+    """A model that a program has made, for inference.
+
+    It shares the parameters, unless padding could be seen in its numbers: then it is a copy in which it cannot.
+
+    Args:
+        model: of any head.
+        device: as for ``load_model``; the best one where ``None``.
+
+    Raises:
+        BackendError: the device is not available.
+    """
+    place = device_named(device or "auto")
+    if not model.config.masked_group_norm:
+        config, checkpoint = model.config.replace(masked_group_norm=True), Checkpoint.of(model.arrays())
+        with tf.device(place):
+            model = type(model).from_source(None, config=config, checkpoint=checkpoint, dtype=model.compute_dtype)
     return InferenceModel(model, place)
 
 

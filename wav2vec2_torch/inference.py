@@ -79,6 +79,19 @@ def load_model(
     return InferenceModel(model, dtype)
 
 
+def wrap_model(model: Wav2Vec2PreTrainedModel, *, device: str | None = None) -> InferenceModel:
+    """A model that a program has made, for inference; it shares the parameters, and is moved and in eval mode.
+
+    Args:
+        model: of any head.
+        device: as torch names it; where the model is, if ``None``.
+
+    Raises:
+        BackendError: the device is not available.
+    """
+    return InferenceModel(model if device is None else model.to(device_named(device)))
+
+
 #: (batch, frames, hidden), (batch,) valid frames or None for all -> (batch, frames, scores) or (batch, scores).
 Head = Callable[[Tensor, Tensor | None], Tensor]
 #: Frames of a pack of features: a minute of speech.

@@ -70,19 +70,28 @@ class _Cell:
 
     def __call__(self) -> bytes | tuple[np.ndarray, int] | Path:
         value = self.rows[self.number][_AUDIO]
-        if isinstance(value, str | Path):
-            return Path(value)
-        found = value.get if isinstance(value, Mapping) else lambda name: _item(value, name)
-        if (content := found("bytes")) is not None:
-            return bytes(content)
-        samples, rate = found("array"), found("sampling_rate")
-        if samples is not None and rate is not None:
-            return _floats(np.asarray(samples)), rate
-        if isinstance(path := found("path"), str):
-            return Path(path)
-        raise AudioError(
-            f"row {self.number} has audio={brief(value)}: it must hold bytes, a path, or array and sampling_rate"
-        )
+        found = audio_in(value)
+        if found is None:
+            raise AudioError(
+                f"row {self.number} has audio={brief(value)}: it must hold bytes, a path, or array and sampling_rate"
+            )
+        return found
+
+
+def audio_in(value: Any) -> bytes | tuple[np.ndarray, int] | Path | None:
+    """What a cell with a recording holds: the bytes of a file, (samples,) or (samples, channels) with their rate in
+    hertz, or a path; ``None`` where it holds none of them. A cell is a path, a mapping or a decoder of ``datasets``.
+    """
+    if isinstance(value, str | Path):
+        return Path(value)
+    found = value.get if isinstance(value, Mapping) else lambda name: _item(value, name)
+    if (content := found("bytes")) is not None:
+        return bytes(content)
+    samples, rate = found("array"), found("sampling_rate")
+    if samples is not None and rate is not None:
+        return as_floats(np.asarray(samples)), rate
+    path = found("path")
+    return Path(path) if isinstance(path, str) else None
 
 
 def _item(value: Any, name: str) -> Any:
@@ -93,8 +102,8 @@ def _item(value: Any, name: str) -> Any:
         return None
 
 
-def _floats(samples: np.ndarray) -> np.ndarray:
-    """Samples of whole numbers as floats from -1 to 1."""
+def as_floats(samples: np.ndarray) -> np.ndarray:
+    """Samples of whole numbers as floats from -1 to 1; others as they are."""
     if not np.issubdtype(samples.dtype, np.signedinteger):
         return samples
     return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)

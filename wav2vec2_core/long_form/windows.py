@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -33,14 +34,18 @@ class Window:
 
     keep: of each window, the middle; context: on either side of it, computed and dropped; legacy: transformers' way,
     chunks of ``keep + 2 * context`` that are normalised by themselves (``chunk_length_s``; ``context`` is
-    ``stride_length_s``), numbers that depend on the cuts.
+    ``stride_length_s``), numbers that depend on the cuts; after: context after the middle of a legacy window, where it
+    is another than before.
     """
 
     keep: float = 30.0
     context: float = 3.0
     legacy: bool = False
+    after: float | None = None
 
     def __post_init__(self) -> None:
+        if self.after is not None and not (self.legacy and 0 <= self.after < float("inf")):
+            raise InputError(f"after={self.after!r:.100} must be 0 or more, and is for legacy windows alone")
         if not (0 < self.keep < float("inf") and 0 <= self.context < float("inf")):
             raise InputError(
                 f"a window that keeps {self.keep} s with {self.context} s of context is not possible: "
@@ -71,7 +76,7 @@ class Window:
     @property
     def longest(self) -> float:
         """Recordings up to this many seconds go in one pass."""
-        return self.keep + 2 * self.context
+        return self.keep + (2 * self.context if self.after is None else self.context + self.after)
 
     def frames(self, config: Wav2Vec2Config, sampling_rate: int) -> tuple[int, int]:
         """``keep`` and ``context`` in encoder frames, multiples of what one frame of the logits covers."""
@@ -223,7 +228,7 @@ def logit_blocks(
     window = window or Window()
     rate = extractor.sampling_rate
     if window.legacy:
-        yield from _legacy_blocks(model, extractor, blocks, window)
+        yield from _legacy_blocks(model, extractor, blocks, window, batch_seconds)
         return
     if level is None:
         if iter(blocks) is blocks:
@@ -272,31 +277,59 @@ def too_short(name: object, samples: int, config: Wav2Vec2Config, sampling_rate:
 
 
 def _legacy_blocks(
-    model: InferenceModel, extractor: Wav2Vec2FeatureExtractor, blocks: Iterable[np.ndarray], window: Window
+    model: InferenceModel,
+    extractor: Wav2Vec2FeatureExtractor,
+    blocks: Iterable[np.ndarray],
+    window: Window,
+    batch_seconds: float,
 ) -> Iterator[np.ndarray]:
     """The numbers of transformers' pipeline with ``chunk_length_s`` and ``stride_length_s``."""
     hop, rate = model.config.inputs_to_logits_ratio, extractor.sampling_rate
-    length = round(window.longest * rate / hop) * hop
-    stride = round(window.context * rate / hop) * hop
-    for chunk, left, right in _chunks(blocks, length, stride):
-        if len(chunk) < model.config.receptive_field:
-            if left == 0:
-                raise too_short("the recording", len(chunk), model.config, rate)
+    length, left, right = (
+        round(seconds * rate / hop) * hop
+        for seconds in (window.longest, window.context, window.context if window.after is None else window.after)
+    )
+    if length <= left + right:
+        raise InputError(
+            f"chunks of {window.longest:g} s keep nothing beside their strides: use longer chunks or shorter strides"
+        )
+    cuts = _usable(_chunks(blocks, length, left, right), model.config, rate)
+    for group in _batches(cuts, max(1, int(batch_seconds * rate / length))):
+        values = [
+            extractor([chunk], sampling_rate=rate, return_tensors="np")["input_values"][0] for chunk, _, _ in group
+        ]
+        for (chunk, before, after), logits in zip(group, model.logits(values), strict=True):
+            # As many frames as the chunk has hops, one more than the model gives, are what transformers counts from.
+            whole = round(len(chunk) / hop)
+            yield logits[round(before / len(chunk) * whole) : whole - round(after / len(chunk) * whole)]
+
+
+#: Samples, and how many of them count for nothing at their beginning and at their end.
+_Chunk = tuple[np.ndarray, int, int]
+
+
+def _usable(chunks: Iterable[_Chunk], config: Wav2Vec2Config, rate: int) -> Iterator[_Chunk]:
+    """Chunks up to a last one that is shorter than one frame. Raises ``AudioError`` where that is the only one."""
+    for chunk, before, after in chunks:
+        if len(chunk) < config.receptive_field:
+            if before == 0:
+                raise too_short("the recording", len(chunk), config, rate)
             return
-        values = extractor([chunk], sampling_rate=rate, return_tensors="np")["input_values"][0]
-        logits = model.logits([values])[0]
-        # As many frames as the chunk has hops, one more than the model gives, are what transformers counts from.
-        whole = round(len(chunk) / hop)
-        yield logits[round(left / len(chunk) * whole) : whole - round(right / len(chunk) * whole)]
+        yield chunk, before, after
 
 
-def _chunks(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Chunks of (length,) that overlap by ``2 * stride``, with the samples that count for nothing on either side."""
-    held, left = np.zeros(0, np.float32), 0
+def _batches(chunks: Iterator[_Chunk], most: int) -> Iterator[list[_Chunk]]:
+    while group := list(islice(chunks, most)):
+        yield group
+
+
+def _chunks(blocks: Iterable[np.ndarray], length: int, left: int, right: int) -> Iterator[_Chunk]:
+    """Chunks of (length,) that overlap by ``left + right``, with the samples that count for nothing on either side."""
+    held, before = np.zeros(0, np.float32), 0
     for block in blocks:
         held = np.concatenate([held, block])
         while len(held) > length:
-            yield held[:length], left, stride
-            held, left = held[length - 2 * stride :], stride
-    if len(held) > left or left == 0:
-        yield held, left, 0
+            yield held[:length], before, right
+            held, before = held[length - left - right :], left
+    if len(held) > before or before == 0:
+        yield held, before, 0
