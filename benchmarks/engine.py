@@ -26,7 +26,8 @@ from side_by_side import ratio, take_turns
 
 from wav2vec2_core.config import PRESETS, Wav2Vec2Config
 from wav2vec2_torch import Wav2Vec2ForCTC
-from wav2vec2_torch.inference import load_model
+from wav2vec2_torch.inference import InferenceModel, load_model
+from wav2vec2_torch.kernels import PLAIN
 
 RATE = 16_000
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=20.0, help="seconds of the longest of a mix")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "int8"), default="float32")
     parser.add_argument("--baseline", help="type of the peers where it shall be another")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names with commas")
+    parser.add_argument("--peers", default=",".join(PEERS), help="names with commas, or nothing")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -55,7 +56,11 @@ def main() -> None:
         plain = Wav2Vec2ForCTC.from_pretrained(folder)
         engine = load_model(folder, device="cpu", dtype=options.dtype)
         runs: dict[str, Callable[[], Any]] = {"engine": lambda: engine.logits(waveforms)}
-        for name in options.peers.split(","):
+        if engine.kernels != PLAIN:
+            kept_as = "float32" if options.dtype == "int8" else options.dtype
+            unchosen = InferenceModel(Wav2Vec2ForCTC.from_pretrained(folder, dtype=kept_as), options.dtype)
+            runs["engine with plain kernels"] = lambda: unchosen.logits(waveforms)
+        for name in filter(None, options.peers.split(",")):
             try:
                 run = PEERS[name](folder, baseline)
             except UnavailableError as error:
@@ -73,7 +78,7 @@ def main() -> None:
     what = f"{options.mix} x {longest / 10:g} to {longest:g} s" if options.mix else f"1 x {options.seconds:g} s"
     print(f"{options.preset} {what}, {options.threads} thread(s), {options.rounds} rounds; {engine.summary()}")
     for name, spent in times.items():
-        kind = options.dtype if name == "engine" else baseline
+        kind = options.dtype if name.startswith("engine") else baseline
         speed = f"{seconds / statistics.median(spent):.2f} s of audio per processor second, error {errors[name]:.1e}"
         beside = "" if name == "engine" else f"; {name} / engine = {ratio(times['engine'], spent)}"
         print(f"  {name} {kind}: {speed}{beside}")

@@ -62,6 +62,7 @@ EXCEPTIONS: dict[str, str] = {
     "*:keras_steps.py": "compile and fit of Keras; PyTorch users write the loop, JAX users compose functions",
     "*:export.py": "formats of one framework each; PyTorch exports through torch.export without help",
     "*:fast_layers.py": "the engine's own layers exist where the framework's are slower",
+    "*:kernels.py": "the other frameworks compile, and choose by themselves",
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
     "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
     "*:distributed.py*": "how processes are connected and models split is each framework's; all have join_processes",

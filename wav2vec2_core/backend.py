@@ -94,6 +94,10 @@ class InferencePart(Protocol):
         """Devices usable here, the best one first; ``cpu`` is always among them."""
         ...
 
+    def chosen_kernels(self) -> list[str]:
+        """The ways to compute that were chosen for this processor, a line per type of number; empty without a choice."""
+        ...
+
     def load_model(
         self,
         source: str | os.PathLike[str] | ModelSource,

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -191,6 +192,14 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, a JSON object is needed: restore it")
     return value
+
+
+def user_cache_folder(name: str) -> Path:
+    """The user's folder of cached ``name``: below ``XDG_CACHE_HOME`` or ``~/.cache``, on Windows ``LOCALAPPDATA``."""
+    default = Path.home() / ".cache"
+    if sys.platform == "win32":
+        default = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path(os.environ.get("XDG_CACHE_HOME") or default) / "wav2vec2-frameworks" / name
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -43,6 +43,11 @@ def devices() -> list[str]:
     return [*found, "cpu"]
 
 
+def chosen_kernels() -> list[str]:
+    """Empty: XLA and oneDNN choose by themselves."""
+    return []
+
+
 def load_model(
     source: str | os.PathLike[str] | ModelSource,
     *,

@@ -32,6 +32,11 @@ def devices() -> list[str]:
     return [*(f"gpu:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))), "cpu"]
 
 
+def chosen_kernels() -> list[str]:
+    """Empty: XLA and oneDNN choose by themselves."""
+    return []
+
+
 def load_model(
     source: str | os.PathLike[str] | ModelSource,
     *,

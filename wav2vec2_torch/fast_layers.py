@@ -1,4 +1,4 @@
-"""Layers for inference on packed frames, (frames, features) without a batch dimension, with weights made ready once.
+"""Layers for inference on packed frames, (frames, features) without a batch dimension.
 
 A pack holds utterances one after the other, without padding. Work that sees one frame at a time runs over blocks of
 rows; in 8 bits a block is never of two utterances, as its scale is that of its largest value.
@@ -7,8 +7,7 @@ rows; in 8 bits a block is never of two utterances, as its scale is that of its 
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wav2vec2_core.errors import BackendError
 from wav2vec2_torch import layers
+from wav2vec2_torch.kernels import Attention, Linear, attend_plain
 
 #: Rows of a block: a feed-forward layer's 4-fold width then stays in a processor's cache.
 BLOCK_ROWS = 512
@@ -25,51 +24,6 @@ BLOCK_ROWS = 512
 FFT_KERNEL = 32
 #: Whether this torch has attention over packed utterances; it is for GPUs and half precision only.
 VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None
-
-Linear = Callable[[Tensor], Tensor]
-
-
-def activation_(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation with this transformers name, in place where that is possible: large fresh tensors are slow."""
-    function = layers.activation(name)
-    if function is F.gelu:
-        return torch.ops.aten.gelu_
-    return function
-
-
-def linear(weight: Tensor, bias: Tensor | None, *, int8: bool = False) -> Linear:
-    """x -> x weight^T + bias for (rows, inputs), in 8 bits where asked for."""
-    if int8:
-        return Int8Linear(weight, bias)
-    return lambda x: F.linear(x, weight, bias)
-
-
-class Int8Linear:
-    """A linear layer with 8-bit weights, one scale per output, and inputs quantised call by call with one scale.
-
-    Where a CPU lacks VNNI, pairs of products are added in 16 bits. Weights of 7 bits keep such a sum in range whatever
-    the inputs are; inputs of 7 bits, the other remedy, would lose more, as a whole call shares their scale.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        limit = 127 if torch.cpu._is_vnni_supported() else 63
-        weight = weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny).double() / limit
-        try:
-            with warnings.catch_warnings():
-                # The tensor type is to go, and the only fast 8-bit kernels for every CPU take it.
-                warnings.filterwarnings("ignore", message=".*deprecated", category=UserWarning)
-                rows = torch.zeros(len(weight), dtype=torch.long)
-                quantised = torch.quantize_per_channel(weight, scale, rows, 0, torch.qint8)
-                self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.float())
-        except (AttributeError, RuntimeError) as error:
-            raise BackendError(
-                f"this torch ({torch.__version__}) has no 8-bit layers for this CPU: use dtype float32 or bfloat16"
-            ) from error
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(rows, inputs) float32 -> (rows, outputs) float32."""
-        return torch.ops.quantized.linear_dynamic(x, self._packed, False)
 
 
 def in_blocks(function: Linear, x: Tensor, blocks: Sequence[int]) -> Tensor:
@@ -138,18 +92,21 @@ def ends_of(lengths: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
-def attend(qkv: Tensor, heads: int, lengths: Sequence[int], ends: Tensor | None = None) -> Tensor:
+def attend(
+    qkv: Tensor,
+    heads: int,
+    lengths: Sequence[int],
+    ends: Tensor | None = None,
+    attention: Attention = attend_plain,
+) -> Tensor:
     """Self-attention inside each utterance: (frames, 3 * hidden) of queries, keys and values -> (frames, hidden).
 
-    ``ends``: of the utterances, where the GPU kernel for all of them is to be used.
+    ``ends``: of the utterances, where the GPU kernel for all of them is to be used; ``attention``: of one, elsewhere.
     """
     split = qkv.unflatten(1, (3, heads, -1))
     if ends is not None:
         return attend_at_once(split, lengths, ends)
-    parts = []
-    for one in split.split(list(lengths)):
-        query, key, value = one.permute(1, 2, 0, 3)[:, None].unbind(0)
-        parts.append(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1))
+    parts = [attention(one) for one in split.split(list(lengths))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -23,6 +23,7 @@ from wav2vec2_core.inputs import (
 from wav2vec2_core.long_form.tiles import checked_features, checked_waveforms, encode_in_tiles
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch.cuda_graphs import Replayed, recorder_for
+from wav2vec2_torch.kernels import PLAIN, WIDTH, Kernels, fastest
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.packed_transformer import PackedTransformer
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
@@ -36,6 +37,17 @@ def devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
+
+
+def chosen_kernels() -> list[str]:
+    """For each type of number, the ways to compute that are the fastest on this processor for a base model."""
+    types = [("float32", False), ("bfloat16", False), ("int8", True)]
+    found = []
+    for name, int8 in types:
+        if int8 or _has_instructions(name):
+            chosen = fastest(torch.float32 if int8 else getattr(torch, name), WIDTH, int8=int8)
+            found.append(f"{name}: {chosen.describe() or 'plain'}")
+    return found
 
 
 def load_model(
@@ -76,7 +88,8 @@ def load_model(
     model = model.to(place)
     if place.type == "cpu" and not _has_instructions(dtype):
         model = model.float()
-    return InferenceModel(model, dtype)
+    kernels = fastest(model.dtype, model.config.hidden_size, int8=dtype == "int8") if place.type == "cpu" else PLAIN
+    return InferenceModel(model, dtype, kernels)
 
 
 def wrap_model(model: Wav2Vec2PreTrainedModel, *, device: str | None = None) -> InferenceModel:
@@ -102,19 +115,32 @@ class InferenceModel:
     """A model ready for use; the numbers of one waveform do not depend on the others.
 
     Attributes:
-        model: the plain model that the fast path takes its parameters from; do not change them afterwards.
+        model: the plain model that the fast path takes its parameters from; do not change them afterwards. Of weights
+            that ``load_model`` has put into another layout or into 8 bits it knows the shapes alone.
+        kernels: the ways to compute on a processor.
     """
 
-    def __init__(self, model: Wav2Vec2PreTrainedModel, dtype: str | None = None) -> None:
-        """``dtype``: what to call the numbers in ``summary``; ``int8`` makes the layers so. The model's where None."""
+    def __init__(
+        self, model: Wav2Vec2PreTrainedModel, dtype: str | None = None, kernels: Kernels | None = None
+    ) -> None:
+        """Make the fast path.
+
+        Args:
+            model: with all its weights.
+            dtype: what to call the numbers in ``summary``; ``int8`` makes the layers so. The model's where None.
+            kernels: ways to compute on a processor; the model is then this object's alone, and loses the weights that
+                the kernels have copies of. Plain ones where None, and the model stays fit for training.
+        """
         self.model = model.eval()
         self.dtype = dtype or str(model.dtype).removeprefix("torch.")
         body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
         self._body: Wav2Vec2Model = body
         int8 = dtype == "int8"
         with torch.no_grad():  # not inference mode: the model stays fit for training
-            self._encoder = TiledEncoder(self._body.feature_extractor, int8=int8)
-            self._transformer = PackedTransformer(self._body, int8=int8)
+            owned: dict[str, Any] = {"int8": int8, "release": kernels is not None}
+            self.kernels = kernels or PLAIN
+            self._encoder = TiledEncoder(self._body.feature_extractor, self.kernels, **owned)
+            self._transformer = PackedTransformer(self._body, self.kernels, **owned)
         self._replayed = Replayed(self._transformer.prepared, recorder_for(model.device))
 
     @property
@@ -130,7 +156,8 @@ class InferenceModel:
             note = f" computed in {computed}, as this processor has no instructions for it"
         count = len(self._replayed)
         graphs = f"; {count} CUDA graph{'' if count == 1 else 's'}" if self.model.device.type == "cuda" else ""
-        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}{graphs}"
+        chosen = self.kernels.describe()
+        return f"torch {torch.__version__} on {self.model.device}, {self.dtype}{note}{graphs}{chosen and f'; {chosen}'}"
 
     def use_language(self, language: str) -> None:
         """Switch to the adapter of another language of an MMS model; what was recorded for a GPU is dropped.

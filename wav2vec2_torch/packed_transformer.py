@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wav2vec2_torch import fast_layers
 from wav2vec2_torch.fast_layers import in_blocks
+from wav2vec2_torch.kernels import ATTENTIONS, PLAIN, Kernels, activation_, release_weights
 from wav2vec2_torch.model import EncoderLayer, Wav2Vec2Model
 
 #: Called with a layer's number and its (frames, hidden) packed states.
@@ -38,21 +39,26 @@ class PackLayout:
 class PackedLayer:
     """One transformer layer."""
 
-    def __init__(self, layer: EncoderLayer, activation: str, *, int8: bool) -> None:
+    def __init__(self, layer: EncoderLayer, activation: str, kernels: Kernels, *, int8: bool, release: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward
-        self.layer, self.heads = layer, attention.num_heads
-        self.activation = fast_layers.activation_(activation)
-        self.qkv = fast_layers.linear(*_merged([attention.q_proj, attention.k_proj, attention.v_proj]), int8=int8)
+        self.layer, self.heads, self.attention = layer, attention.num_heads, ATTENTIONS[kernels.attention]
+        linear = kernels.linear8 if int8 else kernels.linear
+        inner = [attention.q_proj, attention.k_proj, attention.v_proj]
+        outer = [attention.out_proj, feed_forward.intermediate_dense, feed_forward.output_dense]
+        self.qkv = linear(*_merged(inner))
         self.out, self.widen, self.narrow = (
-            fast_layers.linear(module.weight.detach(), module.bias.detach(), int8=int8)
-            for module in (attention.out_proj, feed_forward.intermediate_dense, feed_forward.output_dense)
+            linear(module.weight.detach(), module.bias.detach(), after)
+            for module, after in zip(outer, (None, activation, None), strict=True)
         )
+        if release and (int8 or kernels.is_packed):
+            release_weights([*inner, *outer])
 
     def __call__(self, hidden: Tensor, layout: PackLayout) -> Tensor:
         """(frames, hidden) -> the same, which may not be written to: it may be kept."""
         layer, blocks = self.layer, layout.blocks
         normed = layer.layer_norm(hidden) if layer.pre_norm else hidden
-        attended = fast_layers.attend(in_blocks(self.qkv, normed, blocks), self.heads, layout.lengths, layout.ends)
+        qkv = in_blocks(self.qkv, normed, blocks)
+        attended = fast_layers.attend(qkv, self.heads, layout.lengths, layout.ends, self.attention)
         hidden = in_blocks(self.out, attended, blocks).add_(hidden)
         if layer.pre_norm:
             hidden = in_blocks(self._feed_forward, layer.final_layer_norm(hidden), blocks).add_(hidden)
@@ -64,20 +70,23 @@ class PackedLayer:
         return hidden
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
-        return self.narrow(self.activation(self.widen(rows)))
+        return self.narrow(self.widen(rows))
 
 
 class PackedTransformer:
     """Feature projection, positional convolution and transformer of a body in eval mode."""
 
-    def __init__(self, body: Wav2Vec2Model, *, int8: bool = False) -> None:
+    def __init__(
+        self, body: Wav2Vec2Model, kernels: Kernels = PLAIN, *, int8: bool = False, release: bool = False
+    ) -> None:
+        """``release``: give back the memory of weights that the kernels have copies of; the body is then unusable."""
         config, encoder = body.config, body.encoder
         self.projection, self.encoder, self.int8 = body.feature_projection, encoder, int8
         self.head_dim = config.head_dim
         self.positions = fast_layers.PositionalConvolution(encoder.pos_conv_embed.conv)
-        self.activation = fast_layers.activation_(config.feat_extract_activation)
+        self.activation = activation_(config.feat_extract_activation)
         modules = [cast("EncoderLayer", layer) for layer in encoder.layers]
-        self.layers = [PackedLayer(layer, config.hidden_act, int8=int8) for layer in modules]
+        self.layers = [PackedLayer(layer, config.hidden_act, kernels, int8=int8, release=release) for layer in modules]
 
     def __call__(self, features: Tensor, lengths: Sequence[int], observer: Observer | None = None) -> Tensor:
         """Context representations of utterances.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wav2vec2_core.window_statistics import WindowStatistics
 from wav2vec2_torch import fast_layers
+from wav2vec2_torch.kernels import PLAIN, Kernels, Linear, activation_, release_weights
 from wav2vec2_torch.layers import ChannelLayerNorm
 from wav2vec2_torch.model import ConvLayer, FeatureEncoder
 from wav2vec2_torch.weights import to_tensor
@@ -34,20 +35,30 @@ INT8_LAYERS = (1, 2)
 class TiledEncoder:
     """The convolutions of a ``FeatureEncoder``, run tile by tile."""
 
-    def __init__(self, encoder: FeatureEncoder, *, int8: bool = False) -> None:
+    def __init__(
+        self, encoder: FeatureEncoder, kernels: Kernels = PLAIN, *, int8: bool = False, release: bool = False
+    ) -> None:
+        """``release``: give back the memory of weights that the kernels have copies of; they are then unusable."""
         self.config = config = encoder.config
-        self.activation = fast_layers.activation_(config.feat_extract_activation)
+        activation = config.feat_extract_activation
+        self.activation = activation_(activation)
         modules = [layer for layer in encoder.conv_layers if isinstance(layer, ConvLayer)]
         self.first = modules[0]
         samples = TILE_SAMPLES if self.first.conv.weight.device.type == "cpu" else GPU_TILE_SAMPLES
         self.tile_frames = max(1, samples // config.inputs_to_logits_ratio)
-        self.convolutions = [
-            fast_layers.linear(_flat(layer.conv.weight), layer.conv.bias, int8=int8 and index in INT8_LAYERS)
-            for index, layer in enumerate(modules)
-        ]
         #: Norms by frame; the group norm is in the first convolution.
         norms = [layer.layer_norm for layer in modules]
         self.norms = [norm if isinstance(norm, ChannelLayerNorm) else None for norm in norms]
+        self.convolutions: list[Linear] = []
+        for index, (layer, norm) in enumerate(zip(modules, self.norms, strict=True)):
+            in8 = int8 and index in INT8_LAYERS
+            linear = kernels.linear8 if in8 else kernels.linear
+            # A norm comes between a convolution and its activation.
+            self.convolutions.append(
+                linear(_flat(layer.conv.weight), layer.conv.bias, activation if norm is None else None)
+            )
+            if release and index > 0 and (in8 or kernels.is_packed):
+                release_weights([layer.conv])
         #: What the group norm is folded from, on the host: a GPU would have to be waited for each time.
         self.unfolded = _unfolded(self.first) if config.feat_extract_norm == "group" else None
 
@@ -60,8 +71,8 @@ class TiledEncoder:
         convolutions = self.convolutions
         if self.unfolded is not None:
             folded = (statistics or WindowStatistics.of(config, waveform)).folded(*self.unfolded)
-            placed = (torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)
-            convolutions = [fast_layers.linear(*placed), *convolutions[1:]]
+            kernels, shifts = (torch.from_numpy(values).to(weight.device, weight.dtype) for values in folded)
+            convolutions = [PLAIN.linear(kernels, shifts, config.feat_extract_activation), *convolutions[1:]]
         samples = to_tensor(waveform)
         frames, hop = config.num_frames(len(waveform), add_adapter=False), config.inputs_to_logits_ratio
         for start in range(0, frames, self.tile_frames):
@@ -69,7 +80,7 @@ class TiledEncoder:
             tile = samples[start * hop : last * hop + config.receptive_field].to(weight.device, weight.dtype)
             yield self._tile(tile[:, None], convolutions)
 
-    def _tile(self, x: Tensor, convolutions: list[fast_layers.Linear]) -> Tensor:
+    def _tile(self, x: Tensor, convolutions: list[Linear]) -> Tensor:
         """(samples, 1) -> (frames, conv_dim[-1])."""
         layers = zip(convolutions, self.norms, self.config.conv_kernel, self.config.conv_stride, strict=True)
         for convolution, norm, kernel, stride in layers:
@@ -77,8 +88,7 @@ class TiledEncoder:
             windows = (len(x) - kernel) // stride + 1
             x = convolution(x.as_strided((windows, kernel * channels), (stride * channels, 1)).contiguous())
             if norm is not None:
-                x = fast_layers.row_norm(x, norm)
-            x = self.activation(x)
+                x = self.activation(fast_layers.row_norm(x, norm))
         return x
 
 

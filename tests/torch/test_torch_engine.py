@@ -140,14 +140,6 @@ def test_8_bits_in_a_trained_model():
     assert 0 < np.sqrt(np.mean((quantised - exact) ** 2)) <= 0.02 * exact.std()
 
 
-def test_8_bit_layers_do_not_overflow():
-    """Largest inputs beside largest weights, where sums of products in 16 bits would be cut off."""
-    weight, x = torch.ones(4, 64), torch.ones(3, 64)
-    x[0, 0] = -0.01
-    made = fast_layers.Int8Linear(weight, torch.arange(4.0))(x)
-    assert relative(made, x @ weight.T + torch.arange(4.0)) <= 1e-2
-
-
 def test_8_bits_on_the_cpu_only(tmp_path, monkeypatch):
     tiny("ForCTC").save_pretrained(tmp_path)
     monkeypatch.setattr(inference, "device_named", lambda name: torch.device("meta"))

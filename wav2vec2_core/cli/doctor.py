@@ -38,10 +38,13 @@ def _check_backend(name: str) -> bool:
             model = backend.inference.load_model(EMBEDDED_MODEL, device=device)
             model.logits([np.zeros(16_000, np.float32)])
             summaries.append(model.summary())
+        kernels = backend.inference.chosen_kernels()
     except Wav2Vec2Error as error:
         _row(False, f"back end {name}", str(error).splitlines()[0])
         return False
     _row(True, f"back end {name}", f"ran the embedded model on {', '.join(devices)}: {summaries[0]}")
+    if kernels:
+        _row(True, f"kernels {name}", f"for this processor: {'; '.join(kernels)}")
     return True
 
 

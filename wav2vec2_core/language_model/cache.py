@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from wav2vec2_core.errors import OutputError
-from wav2vec2_core.files import make_folder, place, temporary_beside, write_text
+from wav2vec2_core.files import make_folder, place, temporary_beside, user_cache_folder, write_text
 
 #: Increment when the same source is converted to different tables.
 REVISION = 1
@@ -25,11 +24,8 @@ PAGE, PAGES = 4096, 64
 
 
 def cache_folder() -> Path:
-    """Folder of cached tables: below ``XDG_CACHE_HOME`` or ``~/.cache``, on Windows below ``LOCALAPPDATA``."""
-    default = Path.home() / ".cache"
-    if sys.platform == "win32":
-        default = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    return Path(os.environ.get("XDG_CACHE_HOME") or default) / "wav2vec2-frameworks" / "language-models"
+    """Folder of cached tables."""
+    return user_cache_folder("language-models")
 
 
 def cached_tables(source: Path, write: Callable[[Path], None]) -> Path | None:
