@@ -95,7 +95,7 @@ class InferencePart(Protocol):
         ...
 
     def chosen_kernels(self) -> list[str]:
-        """The ways to compute that were chosen for this processor, a line per type of number; empty without a choice."""
+        """The ways to compute that were chosen for this processor, a line per type of number; empty if none."""
         ...
 
     def load_model(
