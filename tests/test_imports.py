@@ -65,8 +65,8 @@ def test_a_back_end_imports_the_core_and_its_own_framework_only(package):
 RANKS = {
     "layers": 0, "losses": 0, "keras_steps": 0, "_keras_backend": 0, "cuda_graphs": 0, "distributed": 0,
     "optimizers": 0, "hlo": 0,
-    "weights": 1, "fast_layers": 1,
-    "pretrained": 2,
+    "weights": 1, "kernels": 1,
+    "pretrained": 2, "fast_layers": 2,
     "model": 3,
     "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
     "auto": 5,
