@@ -39,7 +39,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,lm,train,test]", "nox", "pyright==1.1.414")
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,lm,train,serve,test]", "nox", "pyright==1.1.414")
     session.run("pyright")
 
 
@@ -62,6 +62,13 @@ def torch(session: nox.Session) -> None:
     """The PyTorch back end, the command and the examples."""
     session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]")
     session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """The server, asked by the openai package as it is."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,media,serve,client,test]")
+    session.run(*PYTEST, "tests/serve", *session.posargs)
 
 
 @nox.session

@@ -22,6 +22,7 @@ from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
 from wav2vec2_core.cli.pretrain import pretrain
+from wav2vec2_core.cli.serve import serve
 from wav2vec2_core.cli.streams import ResultsLost, standard_streams
 from wav2vec2_core.cli.tpu_check import tpu_check
 from wav2vec2_core.cli.transcribe import transcribe
@@ -39,6 +40,7 @@ app.command(cls=WhisperNames)(transcribe)
 app.command()(align)
 app.command()(evaluate)
 app.command()(listen)
+app.command()(serve)
 app.command()(embed)
 app.command()(classify)
 app.command()(info)

@@ -460,8 +460,8 @@ class Place:
 class Live:
     """What a live stream has heard.
 
-    stable: text that is final since the last call; partial: text behind it that may change; silence: seconds from the
-    last final word to the end of what is final, where there is a word since the stream or stretch began.
+    stable: text that is final since the last call; partial: text behind it that may change; silence: seconds of sound
+    since the text last changed, where there is any since the stream or stretch began.
     """
 
     stable: str
@@ -481,6 +481,7 @@ class LiveStream:
 
         def feed() -> Live:
             ready = [*self._resampler.feed(samples)]
+            self._heard += len(samples) / self._rate
             return self._told(self._stream.feed(np.concatenate([np.zeros(0, np.float32), *ready])))
 
         return self._run(feed)
@@ -504,13 +505,13 @@ class LiveStream:
     def _begin(self) -> None:
         self._stream = StreamingTranscriber(self._transcriber)
         self._resampler = Resampler(self._rate, self._transcriber.timeline.sampling_rate)
-        self._last: float | None = None  # end of the last final word
+        self._heard, self._partial = 0.0, ""  # seconds of this stretch
+        self._changed: float | None = None  # when its text last changed
 
     def _told(self, update: StreamUpdate) -> Live:
-        if update.words:
-            self._last = self._stream.timeline.seconds(update.words[-1].end)
-        silent = self._last is not None and not update.partial
-        return Live(update.stable, update.partial, self._stream.seconds - (self._last or 0.0) if silent else 0.0)
+        if update.stable or update.partial != self._partial:
+            self._changed, self._partial = self._heard, update.partial
+        return Live(update.stable, update.partial, 0.0 if self._changed is None else self._heard - self._changed)
 
     def _run(self, work: Callable[[], Live]) -> Future[Live]:
         def guarded() -> Live:

@@ -16,7 +16,7 @@ _PAIRS = (
     "ur:urd uz:uzb vi:vie vo:vol wa:wln wo:wol xh:xho yi:yid yo:yor za:zha zh:zho zu:zul"
 )
 #: ISO 639-1 code -> ISO 639-3 code.
-_THREE_LETTERS = dict(pair.split(":") for pair in _PAIRS.split())
+_THREE_LETTERS: dict[str, str] = {pair[:2]: pair[3:] for pair in _PAIRS.split()}
 
 
 def language_of(code: str, known: list[str]) -> str:

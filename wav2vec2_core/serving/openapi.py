@@ -1,0 +1,34 @@
+"""The forms that the server reads, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": "string"}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "file": {"type": "string", "format": "binary", "description": "A recording or video of any format."},
+    "model": {**_TEXT, "description": "The model that is served; by default that one."},
+    "language": {**_TEXT, "description": "Of an MMS model: its code, or that of ISO 639-1."},
+    "prompt": {**_TEXT, "description": "Words to prefer where the sound allows it."},
+    "keywords": {"type": "array", "items": _TEXT, "description": "As prompt."},
+    "response_format": {**_TEXT, "description": "json, text, srt, vtt, verbose_json; of embeddings json, npz."},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 2, "description": "Accepted, without effect."},
+    "timestamp_granularities": {"type": "array", "items": {"type": "string", "enum": ["word", "segment"]}},
+    "stream": {"type": "boolean", "description": "Server-sent events, as the text becomes final."},
+    "chunking_strategy": {"type": "string", "enum": ["auto"], "description": "Accepted, without effect."},
+    "text": {**_TEXT, "description": "What is said: lines, SRT or WebVTT."},
+    "top_k": {"type": "integer", "minimum": 1, "description": "How many labels; by default all."},
+    "layers": {**_TEXT, "description": "Numbers with commas: 0 is the transformer's input, -1 its last layer."},
+}
+
+
+def form_of(*names: str) -> dict[str, Any]:
+    """The request body of an operation: a recording and fields; ``text`` is needed where it is among them."""
+    properties = {name: _FIELDS[name] for name in ("file", *names)}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": ["file", *(name for name in names if name == "text")],
+        "additionalProperties": False,
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
