@@ -4,11 +4,13 @@ A block ```sh or ```python runs; a ```text block after it is its exact output. `
 recordings of the reader's: their options are checked against the command's help.
 """
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -67,7 +69,8 @@ def test_everything_in_order(clone, environment):
     ran = 0
     for language, network, code, expected in blocks():
         if network:
-            check_options(code, clone, environment)
+            if language == "sh":
+                check_options(code, clone, environment)
             continue
         if language == "python":
             output = run(["python", "-c", code], clone, environment)
@@ -88,12 +91,33 @@ def test_everything_in_order(clone, environment):
 def check_options(code, clone, environment):
     for line in code.strip().splitlines():
         words = shlex.split(line)
+        if words[0] not in ("torchrun", "wav2vec2"):
+            continue
         if words[0] == "torchrun":
             words = ["wav2vec2", *words[words.index("wav2vec2_core") + 1 :]]
         verbs, arguments = (words[:3], words[3:]) if words[1] in ("lm", "data", "finetune") else (words[:2], words[2:])
         shown = run([*verbs, "--help"], clone, {**environment, "COLUMNS": "200"})
         for argument in arguments:
             assert not argument.startswith("--") or argument in shown, f"{argument} of {line!r} is not an option"
+
+
+def test_the_steps_of_the_container_start_a_server(clone, environment):
+    """The Dockerfile's installation, which the README has too, and its command, on a port that is free."""
+    lines = (clone / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    (install,) = (line.removeprefix("RUN ") for line in lines if line.startswith("RUN pip "))
+    assert any(install in code.splitlines() for _, _, code, _ in blocks())
+    run(["bash", "-ec", install], clone, environment)
+    (entry,) = (json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT "))
+    command = [*entry, "--port", "0"]
+    with subprocess.Popen(command, cwd=clone, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            told = next((line for line in process.stderr if "answers at" in line), "")
+            port = told.strip().rpartition(":")[2]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                assert json.load(answer)["status"] == "ok"
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_two_commands_are_a_single_line_each():
