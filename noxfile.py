@@ -147,7 +147,7 @@ def conformance_full(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def tpu(session: nox.Session) -> None:
-    """Forward passes, losses and gradients of every case compile ahead of time for a TPU; none is needed."""
+    """Forward passes, losses and gradients of every kind of case compile ahead of time for a TPU; none is needed."""
     session.install(*CONSTRAINTS, "-e", ".[flax,tpu,test]")
     session.run(*PYTEST, "tests/tpu", *session.posargs)
 
