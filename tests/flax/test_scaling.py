@@ -1,6 +1,6 @@
 """The document on scaling: its tables are those of the compiled steps, and the law behind them."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -13,14 +13,11 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the benchmarks are
 
 @pytest.fixture(scope="module")
 def scaling():
-    spec = importlib.util.spec_from_file_location("scaling", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scaling"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["scaling"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PROGRAM.parent))
+        yield importlib.import_module("scaling")
+        for name in ("scaling", "scaling_law"):
+            del sys.modules[name]
 
 
 def test_tables_of_the_document_are_those_of_the_compiled_steps(scaling):
@@ -61,3 +58,12 @@ def test_fewer_rows_take_less_time_but_not_in_proportion(scaling):
     base = scaling.RUNS[0]
     one, eight = (scaling.bound(base, "v5e", 64, rows).seconds["memory"] for rows in (1, 8))
     assert eight / 8 < one < eight / 6
+
+
+def test_the_estimate_of_base_is_base(scaling):
+    found, compiled = sys.modules["scaling_law"].estimated(scaling.RUNS[0]), scaling.record("base-v5e")
+    assert found["moved"] == pytest.approx(compiled["moved"])
+    assert found["memory"]["intermediate"] == pytest.approx(compiled["memory"]["intermediate"])
+    larger = sys.modules["scaling_law"].estimated(scaling.RUNS[4])
+    assert larger["memory"]["parameters"] == 965_514_752
+    assert larger["moved"] > 3 * compiled["moved"]
