@@ -167,6 +167,8 @@ def make_mesh(*, data: int | None = None, fsdp: int = 1, devices: Sequence[Any] 
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
+    if data is None and count % fsdp:
+        raise InputError(f"fsdp={fsdp} does not divide the number of devices, {count}: choose one that does")
     data = count // fsdp if data is None else data
     if data * fsdp != count:
         raise InputError(f"data={data} times fsdp={fsdp} is not the number of devices, {count}: choose other sizes")

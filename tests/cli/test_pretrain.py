@@ -100,3 +100,30 @@ def test_a_dry_run_writes_nothing(data, tmp_path):
 def test_a_run_needs_a_place(data):
     result = invoke("--preset", "tiny", "--train", data)
     assert "there is no --output: name a folder" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--set", "data.shortest_seconds=20"),
+            r"no row of .* can be used: too short to mask \(12\), such as .*/0.wav: it has \d+ samples of at least "
+            r"320000 \(data.shortest_seconds\); see wav2vec2 data check",
+        ),
+        (
+            ("--set", "model.mask_time_length=24"),
+            r"crops of 8000 samples have 23 frames, too few to mask a span of 24 "
+            r"\(mask_time_length\): make them longer \(data.longest_seconds\)",
+        ),
+        (("--set", "model.mask_time_length=300"), r"too short to mask \(12\), such as .* frames are too few to mask"),
+        (("--device", "cuda"), r"device .*cuda"),
+        (("--backend", "jaxx"), r"backend 'jaxx' is unknown|jaxx"),
+        (("--set", "torch.sharding=zero"), r"torch.sharding is 'zero', it must be one of none, fsdp"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(data, tmp_path, words, message):
+    result = invoke("--preset", "tiny", "--train", data, "--output", tmp_path / "run", *SETTINGS, *SHORT, *words)
+    assert result.exit_code == 1
+    assert re.search(message, str(result.exception)), result.exception
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "run").exists()

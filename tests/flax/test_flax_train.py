@@ -75,6 +75,8 @@ def test_a_batch_without_labels():
 
 
 def test_meshes_that_cannot_be():
+    with pytest.raises(InputError, match="fsdp=3 does not divide the number of devices, 1: choose one that does"):
+        train.make_mesh(fsdp=3, devices=jax.devices()[:1])
     with pytest.raises(InputError, match="data=3 times fsdp=1 is not the number of devices, 1"):
         train.make_mesh(data=3)
 

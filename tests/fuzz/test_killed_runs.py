@@ -52,5 +52,6 @@ def test_pretraining_that_is_killed_again_and_again(backend, manifest, tmp_path)
             "--steps", 240, "--device", "cpu", "--resume",
         ]  # fmt: skip
 
-    environment = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", **cache}
     check_killed(arguments, tmp_path, limit=LIMITS[backend], environment=environment)

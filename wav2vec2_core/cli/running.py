@@ -58,10 +58,11 @@ def carry_out(
             attempt(run)
             return
         describe(run)
+        trainer = run.open_trainer()  # before anything is written
         open_folder = RunFolder.resume if options.resume else RunFolder.start
         folder = open_folder(output, run.configuration()) if first else RunFolder(output)
         with watching(run) as show:
-            for event in run.run(folder):
+            for event in run.run(folder, trainer):
                 show(event)
         if run.stopped:
             raise typer.Exit(128 + signal.SIGTERM)

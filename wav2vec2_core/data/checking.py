@@ -278,4 +278,7 @@ def check_not_empty(checked: Checked, manifest: object, rows: Sequence[Row]) -> 
         remedy = (
             "learn the letters of the texts by --vocabulary text, or " if UNKNOWN_LETTERS in checked.reasons else ""
         )
-        raise InputError(f"no row of {manifest} can be used: {reasons}; {remedy}see wav2vec2 data check")
+        examples = [f", such as {name_of(one.utterance)}: {one.detail:.100}" for one in checked.findings[:1]]
+        raise InputError(
+            f"no row of {manifest} can be used: {reasons}{''.join(examples)}; {remedy}see wav2vec2 data check"
+        )

@@ -80,7 +80,7 @@ class PretrainingLoader(Steps):
         if frames <= config.mask_time_length:
             raise InputError(
                 f"crops of {longest_samples} samples have {frames} frames, too few to mask a span of "
-                f"{config.mask_time_length} (mask_time_length): make them longer"
+                f"{config.mask_time_length} (mask_time_length): make them longer (data.longest_seconds)"
             )
         self._lengths = [previous_of_few(min(row.samples, longest_samples)) for row in rows]
 

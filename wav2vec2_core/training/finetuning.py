@@ -196,15 +196,16 @@ class FineTuning:
     def _trained(self) -> frozenset[str]:
         return trainable_names(self.config, self.job.head, frozen=self._frozen)
 
-    def run(self, folder: RunFolder) -> Generator[Event]:
+    def run(self, folder: RunFolder, trainer: Trainer | None = None) -> Generator[Event]:
         """Make the updates that are left, then write the model and what belongs to it into ``folder.model``.
 
         SIGTERM ends it after the update that it is at, with a checkpoint and without a model: ``stopped`` says so.
+        ``trainer``: of ``open_trainer``, where it was called already.
 
         Raises:
             InputError, AudioError, OutputError: see ``Loop.events``.
         """
-        trainer = self.open_trainer()
+        trainer = trainer or self.open_trainer()
         loop = Loop(
             trainer,
             self.loader,

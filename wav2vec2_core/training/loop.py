@@ -109,6 +109,7 @@ class Loop:
         self._losses: list[list[float]] = [[], []]  # between the last two evaluations, and since the last one
         self._refused: list[str] = []
         self._refused_in_a_row = 0
+        self._unreadable: set[str] = set()  # why recordings of this process are silence now
         self.stopped = False
         self._peak = trainer.devices.peak(recipe.compute.dtype)
 
@@ -253,6 +254,9 @@ class Loop:
         counted = self._operations(data), self._peak
         update = Update(data.number + 1, data.epoch, loss, rate, norm, data.seconds, names, measures, *counted)
         yield update
+        for why in set(data.unreadable) - self._unreadable:
+            self._unreadable.add(why)
+            yield Note(f"update {update.step} goes without a recording, one of {len(self._unreadable)} by now: {why}")
         yield from self._signs(update)
         if loss is not None:
             self._losses[1].append(loss)

@@ -122,16 +122,17 @@ class Pretraining:
             1, 0, found["loss"], values.learning_rate, found["gradient_norm"], data.seconds, measures=measures
         )
 
-    def run(self, folder: RunFolder) -> Generator[Event]:
+    def run(self, folder: RunFolder, trainer: Trainer | None = None) -> Generator[Event]:
         """Make the updates that are left, then write the model and its feature extractor into ``folder.model``.
 
         SIGTERM ends it after the update that it is at, with a checkpoint and without a model: ``stopped`` says so.
+        ``trainer``: of ``open_trainer``, where it was called already.
 
         Raises:
             InputError, AudioError, OutputError: see ``Loop.events``; ``InputError`` also where the codebook stays
                 collapsed.
         """
-        trainer = self.open_trainer()
+        trainer = trainer or self.open_trainer()
         loop = _Loop(trainer, self.loader, None, self.recipe, folder, head=HEAD, frozen=None)
         yield from run_to_the_end(loop, folder, self._save)
         self.stopped = loop.stopped

@@ -1,6 +1,7 @@
 """The loop of fine-tuning with a trainer that is a number: order, resume, freezing, refusals, notes, early stopping."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from loop_cases import BODY_TOO, HEAD_ALONE, NumberTrainer, Steps, kinds, loop
@@ -143,3 +144,20 @@ def test_a_checkpoint_that_cannot_be_loaded_is_an_error(tmp_path):
 
     with pytest.raises(CheckpointError, match="step-10/state is of another model"):
         list(loop(tmp_path / "run", Refusing()).events())
+
+
+def test_recordings_that_become_unreadable_are_named_once(tmp_path):
+    class Spoilt(Steps):
+        def steps(self, first, end):
+            whys = {2: ("b2.wav is gone",), 5: ("b2.wav is gone",), 7: ("a7.wav is damaged",)}
+            return (replace(data, unreadable=whys.get(data.number, ())) for data in super().steps(first, end))
+
+    notes = [
+        event.text
+        for event in loop(tmp_path / "run", NumberTrainer(), data=Spoilt()).events()
+        if isinstance(event, Note)
+    ]
+    assert [note for note in notes if "goes without" in note] == [
+        "update 3 goes without a recording, one of 1 by now: b2.wav is gone",
+        "update 8 goes without a recording, one of 2 by now: a7.wav is damaged",
+    ]
