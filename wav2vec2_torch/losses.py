@@ -170,7 +170,7 @@ def codevector_sums(probabilities: Tensor, mask: Tensor | None) -> tuple[Tensor,
     """
     flat = probabilities.flatten(0, 1)
     if mask is None:
-        return flat.sum(0), flat.new_tensor(len(flat))
+        return flat.sum(0), torch.ones_like(flat[:, 0, 0]).sum()  # a size would be a constant of exported programs
     chosen = mask.flatten()[:, None, None]
     return torch.where(chosen, flat, 0.0).sum(0), chosen.sum()
 
