@@ -307,8 +307,11 @@ def sharing(add_up: Callable[..., Sequence[Tensor]] | None) -> Iterator[None]:
 
 
 def of_all_shares(*sums: Tensor) -> Sequence[Tensor]:
-    """Sums over this batch -> over the whole micro-batch that it is a share of: see ``sharing``."""
-    add_up = _add_up.get()
+    """Sums over this batch -> over the whole micro-batch that it is a share of: see ``sharing``.
+
+    ``torch.compile`` and export see a batch by itself.
+    """
+    add_up = None if torch.compiler.is_compiling() else _add_up.get()
     return sums if add_up is None else add_up(*sums)
 
 
