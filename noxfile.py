@@ -67,7 +67,7 @@ def torch(session: nox.Session) -> None:
 @nox.session
 def serve(session: nox.Session) -> None:
     """The server, asked by the openai package as it is."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,lm,media,serve,client,test]")
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,media,serve,client,test]", "schemathesis>=4")
     session.run(*PYTEST, "tests/serve", *session.posargs)
 
 

@@ -12,6 +12,7 @@ import argparse
 import http.client
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -89,9 +90,16 @@ def memory(process: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
 
-def load(port: int, process: int, sounds: list[bytes], expected: list[str], clients: int) -> float:
-    """All requests from so many clients at once; returns the seconds."""
+def computed(process: int) -> float:
+    """Processor seconds so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(port: int, process: int, sounds: list[bytes], expected: list[str], clients: int) -> tuple[float, float]:
+    """All requests from so many clients at once; returns seconds, and the server's processor seconds."""
     ask(port, sounds[0])
+    before = computed(process)
     statuses: Counter[int] = Counter()
     wrong, done, sizes, lock = [], 0, {}, threading.Lock()
     waits: list[float] = []
@@ -116,7 +124,7 @@ def load(port: int, process: int, sounds: list[bytes], expected: list[str], clie
     print(f"  texts that differ from the command's: {len(wrong)}; median wait {statistics.median(waits):.2f} s")
     first, last = sizes[len(sounds) // 10], sizes[len(sounds)]
     print(f"  memory after a tenth {first:.0f} MB, after all {last:.0f} MB: {last / first:.3f}x")
-    return took
+    return took, computed(process) - before
 
 
 def main() -> None:
@@ -131,14 +139,16 @@ def main() -> None:
     transcriber = Transcriber(given.model)
     files = [Recording.from_bytes(sound, name=str(number)) for number, sound in enumerate(sounds)]
     transcriber.transcribe(files[0])
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     expected = [result.unwrap().text for result in transcriber.transcribe_all(files)]
-    plain = time.perf_counter() - started
-    print(f"the library alone, in batches: {plain:.1f} s")
+    plain, work = time.perf_counter() - started, time.process_time() - before
+    print(f"the library alone, in batches: {plain:.1f} s, {work:.1f} s of the processor")
     with server("--model", given.model, "--max-queue", "256") as (port, process, ready):
         print(f"ready after {ready:.2f} s")
-        took = load(port, process, sounds, expected, given.clients)
-        print(f"  throughput of the server: {plain / took:.2f}x of the library's")
+        took, served = load(port, process, sounds, expected, given.clients)
+        print(
+            f"  {plain / took:.2f}x of the library's throughput; {served:.1f} s of the processor: {work / served:.2f}x"
+        )
         pairs = []
         for sound, file in zip(sounds[:50], files[:50], strict=True):  # in pairs, each after the other
             started = time.perf_counter()

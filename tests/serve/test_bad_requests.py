@@ -250,10 +250,17 @@ def test_websockets_of_the_wrong_kind(server):
             assert part in json.loads(live.recv())["error"]["message"]
 
 
-@pytest.mark.parametrize("stream", ["false", "true"])
-def test_a_client_that_never_reads(server, speech, monkeypatch, stream):
+@pytest.mark.parametrize(
+    ("address", "fields"),
+    [
+        (PATH, {"stream": "false"}),
+        (PATH, {"stream": "true"}),
+        ("/v1/audio/embeddings", {"response_format": "npz"}),
+    ],
+)
+def test_a_client_that_never_reads(server, speech, monkeypatch, address, fields):
     monkeypatch.setattr(guard, "_PATIENCE", 0.3)
-    body, headers = form(speech, stream=stream)
+    body, headers = form(speech, **fields)
     sent = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive():
@@ -263,8 +270,9 @@ def test_a_client_that_never_reads(server, speech, monkeypatch, stream):
         await asyncio.Event().wait()
 
     scope = {
-        "type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b"", "root_path": "",
-        "scheme": "http", "server": ("x", 1), "client": ("x", 1), "http_version": "1.1", "asgi": {"version": "3.0"},
+        "type": "http", "method": "POST", "path": address, "raw_path": address.encode(), "query_string": b"",
+        "root_path": "", "scheme": "http", "server": ("x", 1), "client": ("x", 1), "http_version": "1.1",
+        "asgi": {"version": "3.0"},
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
     asyncio.run(asyncio.wait_for(server.app(scope, receive, send), 60))

@@ -17,7 +17,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -149,8 +148,13 @@ class _Server:
                 found = await result_for(request, place.embed(recording, layers))
                 return JSONResponse(answers.embeddings(found, self.engine.name))
             target = self.folder / f"embeddings-{id(place)}.npz"
-            await result_for(request, place.write_embeddings(recording, target, layers))
-            return FileResponse(target, filename="embeddings.npz", background=BackgroundTask(target.unlink))
+            future = place.write_embeddings(recording, target, layers)
+            try:
+                await result_for(request, future)
+            except BaseException:  # the file may still be written: it goes when it is
+                future.add_done_callback(lambda _: target.unlink(missing_ok=True))
+                raise
+            return _OwnFile(target, filename="embeddings.npz")
 
     async def models(self) -> Response:
         """The one model that is served."""
@@ -226,6 +230,16 @@ class _Server:
 
     def _model(self) -> dict[str, Any]:
         return {"id": self.engine.name, "object": "model", "created": self.created, "owned_by": "wav2vec2"}
+
+
+class _OwnFile(FileResponse):
+    """A file that is removed once it is sent, or cannot be."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            Path(self.path).unlink(missing_ok=True)
 
 
 def _granularities(fields: Fields, response_format: str) -> tuple[str, ...]:
