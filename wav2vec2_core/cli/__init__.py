@@ -21,6 +21,7 @@ from wav2vec2_core.cli.finetune import app as finetune
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
 from wav2vec2_core.cli.lm import app as lm
+from wav2vec2_core.cli.plot import plot
 from wav2vec2_core.cli.pretrain import pretrain
 from wav2vec2_core.cli.serve import serve
 from wav2vec2_core.cli.streams import ResultsLost, standard_streams
@@ -43,6 +44,7 @@ app.command()(listen)
 app.command()(serve)
 app.command()(embed)
 app.command()(classify)
+app.command()(plot)
 app.command()(info)
 app.command()(doctor)
 app.command()(convert)

@@ -146,9 +146,16 @@ def _utterances(audio: Path | None, text: str | None, manifest: Path | None) -> 
         return list(read_manifest(manifest))
     if audio is None or text is None:
         raise InputError("a recording and its text are needed: wav2vec2 align AUDIO TEXT, or --manifest MANIFEST")
+    return [Utterance(audio, read_text(text, audio))]
+
+
+def read_text(text: str, audio: Path) -> str:
+    """The content of the file ``text``, of stdin for ``-``, with what is said in ``audio``. Raises ``InputError``."""
+    from wav2vec2_core.errors import InputError
+
     try:
         content = sys.stdin.buffer.read() if text == "-" else Path(text).read_bytes()
-        return [Utterance(audio, content.decode("utf-8-sig"))]
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(
             f"text {text} cannot be read ({error.strerror}): name a file with what is said in {audio}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from wav2vec2_core.cli.options import Case, Vocabulary
+from wav2vec2_core.cli.options import DATA, TEXT, Case, Vocabulary
 from wav2vec2_core.cli.run_options import RunOptions, with_options
 from wav2vec2_core.cli.run_progress import say, say_findings, watching
 from wav2vec2_core.cli.running import carry_out
@@ -90,6 +90,7 @@ def ctc(
         str | None,
         typer.Option(
             metavar="LANGUAGE",
+            rich_help_panel=TEXT,
             help="Train only the attention adapters and the head of a language (MMS), with a vocabulary of its own, "
             "and write adapter.LANGUAGE.safetensors too.",
         ),
@@ -98,6 +99,7 @@ def ctc(
         int | None,
         typer.Option(
             metavar="[ORDER]",
+            rich_help_panel=TEXT,
             help=f"Give the result an n-gram language model of the training texts, of order {_ORDER} by default.",
         ),
     ] = None,
@@ -116,7 +118,9 @@ def ctc(
 @app.command()
 @with_options(RunOptions, _train)
 def classify(
-    column: Annotated[str, typer.Option(help="Column of the manifest that holds the class.")] = "label",
+    column: Annotated[
+        str, typer.Option(rich_help_panel=DATA, help="Column of the manifest that holds the class.")
+    ] = "label",
 ) -> Task:
     """Fine-tune a model that classifies whole recordings: keyword, emotion, language ...
 
@@ -131,10 +135,14 @@ def classify(
 @with_options(RunOptions, _train)
 def frames(
     column: Annotated[
-        str, typer.Option(help="Column of the manifest that holds lists of start, end (in seconds) and class.")
+        str,
+        typer.Option(
+            rich_help_panel=DATA, help="Column of the manifest that holds lists of start, end (in seconds) and class."
+        ),
     ] = "segments",
     rest: Annotated[
-        str | None, typer.Option(help="Class of the time between; without it that time is not learned from.")
+        str | None,
+        typer.Option(rich_help_panel=DATA, help="Class of the time between; without it that time is not learned from."),
     ] = None,
 ) -> Task:
     """Fine-tune a model that classifies every frame: speech or not, who speaks when ...
@@ -149,7 +157,9 @@ def frames(
 @app.command()
 @with_options(RunOptions, _train)
 def xvector(
-    column: Annotated[str, typer.Option(help="Column of the manifest that holds the speaker.")] = "speaker",
+    column: Annotated[
+        str, typer.Option(rich_help_panel=DATA, help="Column of the manifest that holds the speaker.")
+    ] = "speaker",
 ) -> Task:
     """Fine-tune a model that tells speakers apart by vectors.
 

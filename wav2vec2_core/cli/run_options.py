@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from wav2vec2_core.cli.options import BackendName, DeviceName, Offline
+from wav2vec2_core.cli.options import DATA, MODEL, RUN, TRAINING, BackendName, DeviceName, Offline
 
 if TYPE_CHECKING:
     from wav2vec2_core.training.pretraining_recipe import PretrainingRecipe
@@ -29,21 +29,39 @@ class CommonOptions:
     """What every run on the command line has, whatever is learned in it."""
 
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="A new folder for checkpoints and the result.", rich_help_panel=RUN
+        ),
     ] = None
     backend: BackendName = "torch"
     device: DeviceName = "auto"
-    steps: Annotated[int | None, typer.Option(help="Updates; the shares of the schedule stay.")] = None
-    learning_rate: Annotated[float | None, typer.Option(help="The highest rate of the schedule.")] = None
-    seed: Annotated[int | None, typer.Option(help="Of first values, the order, the masks and dropout.")] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Updates; the shares of the schedule stay.", rich_help_panel=TRAINING)
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest rate of the schedule.", rich_help_panel=TRAINING)
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Of first values, the order, the masks and dropout.", rich_help_panel=TRAINING)
+    ] = None
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Anything else in the recipe.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Anything else in the recipe.", rich_help_panel=TRAINING
+        ),
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in DIR from its newest sound checkpoint, if any.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in DIR from its newest sound checkpoint, if any.", rich_help_panel=RUN
+        ),
     ] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the recipe, check the data, make one update; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the recipe, check the data, make one update; write nothing.", rich_help_panel=RUN
+        ),
     ] = False
     offline: Offline = False
 
@@ -62,15 +80,30 @@ class CommonOptions:
 class RunOptions(CommonOptions):
     """A fine-tuning run."""
 
-    model: Annotated[str, typer.Option(help="Model folder or hub id; a folder without weights starts fresh.")]
-    train: Annotated[str, typer.Option(metavar="DATA", help=_DATA)]
-    evaluation: Annotated[str, typer.Option("--eval", metavar="DATA", help="The same, to measure on.")]
-    preset: Annotated[str, typer.Option(help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.")]
+    model: Annotated[
+        str, typer.Option(help="Model folder or hub id; a folder without weights starts fresh.", rich_help_panel=MODEL)
+    ]
+    train: Annotated[str, typer.Option(metavar="DATA", help=_DATA, rich_help_panel=DATA)]
+    evaluation: Annotated[
+        str, typer.Option("--eval", metavar="DATA", help="The same, to measure on.", rich_help_panel=DATA)
+    ]
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="10min, 1h, 10h, 100h, 960h: by the size of the data; or a .toml file.", rich_help_panel=TRAINING
+        ),
+    ]
     test: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="The same, to score the result on at the end; that of --eval by default."),
+        typer.Option(
+            metavar="DATA",
+            help="The same, to score the result on at the end; that of --eval by default.",
+            rich_help_panel=DATA,
+        ),
     ] = None
-    batch_seconds: Annotated[float | None, typer.Option(help="Seconds of audio in an update.")] = None
+    batch_seconds: Annotated[
+        float | None, typer.Option(help="Seconds of audio in an update.", rich_help_panel=TRAINING)
+    ] = None
 
     def recipe(self) -> Recipe:
         """The preset with what the command line changes. Raises ``InputError``."""
@@ -85,19 +118,28 @@ class PretrainOptions(CommonOptions):
 
     train: Annotated[
         str,
-        typer.Option(metavar="DATA", help="Recordings: a manifest, a folder, or tar shards; texts are not needed."),
+        typer.Option(
+            metavar="DATA",
+            help="Recordings: a manifest, a folder, or tar shards; texts are not needed.",
+            rich_help_panel=DATA,
+        ),
     ]
     preset: Annotated[
         str,
         typer.Option(
-            help="tiny, base-librispeech, large-librispeech, large-librivox, xls-r-300m, xls-r-1b; or a .toml file."
+            help="tiny, base-librispeech, large-librispeech, large-librivox, xls-r-300m, xls-r-1b; or a .toml file.",
+            rich_help_panel=TRAINING,
         ),
     ]
     model: Annotated[
         str | None,
-        typer.Option(help="Pretrained model to go on from, a folder or hub id; a fresh one without it."),
+        typer.Option(
+            help="Pretrained model to go on from, a folder or hub id; a fresh one without it.", rich_help_panel=MODEL
+        ),
     ] = None
-    batch_hours: Annotated[float | None, typer.Option(help="Hours of audio in an update.")] = None
+    batch_hours: Annotated[
+        float | None, typer.Option(help="Hours of audio in an update.", rich_help_panel=TRAINING)
+    ] = None
 
     def recipe(self) -> PretrainingRecipe:
         """The preset with what the command line changes. Raises ``InputError``."""

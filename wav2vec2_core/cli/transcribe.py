@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wav2vec2_core.cli.options import (
+    MODEL,
+    OUTPUT,
     Alpha,
     AudioTrack,
     BackendName,
@@ -76,14 +78,22 @@ def transcribe(
     backend: BackendName = "torch",
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
-    batch_seconds: Annotated[float, typer.Option(help="Audio that goes through the model at a time.")] = 60.0,
+    batch_seconds: Annotated[
+        float, typer.Option(rich_help_panel=MODEL, help="Audio that goes through the model at a time.")
+    ] = 60.0,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Write <stem>.<format> there instead of to stdout.")
+        Path | None,
+        typer.Option(
+            "--output-dir", "-o", rich_help_panel=OUTPUT, help="Write <stem>.<format> there instead of to stdout."
+        ),
     ] = None,
     output_format: Annotated[
-        OutputFormat, typer.Option("--output-format", "-f", help="all: txt, srt, vtt, tsv and json.")
+        OutputFormat,
+        typer.Option("--output-format", "-f", rich_help_panel=OUTPUT, help="all: txt, srt, vtt, tsv and json."),
     ] = OutputFormat.txt,
-    word_timestamps: Annotated[bool, typer.Option(help="Times and probabilities of words in json.")] = True,
+    word_timestamps: Annotated[
+        bool, typer.Option(rich_help_panel=OUTPUT, help="Times and probabilities of words in json.")
+    ] = True,
     max_line_width: MaxLineWidth = None,
     max_line_count: MaxLineCount = None,
     max_words_per_line: MaxWordsPerLine = None,
@@ -99,10 +109,14 @@ def transcribe(
     on_damage: Damaged = OnDamage.error,
     recursive: Recursive = False,
     resume: Resume = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Threads that decode while the model runs.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, rich_help_panel=MODEL, help="Threads that decode while the model runs.")
+    ] = 1,
     window: Window = "auto",
     offline: Offline = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what ran where.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", rich_help_panel=OUTPUT, help="Say on stderr what ran where.")
+    ] = False,
 ) -> None:
     """Transcribe recordings. A file that cannot be read does not stop the others; the exit code is then 1."""
     from wav2vec2_core.cli.console import note_embedded_model, stoppable
