@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
     from wav2vec2_core.processing import Wav2Vec2Processor
     from wav2vec2_core.processing_with_lm import Wav2Vec2ProcessorWithLM
-    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+    from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
 
 __all__ = [
     "AutoConfig",
@@ -19,6 +19,7 @@ __all__ = [
     "Wav2Vec2CTCTokenizer",
     "Wav2Vec2Config",
     "Wav2Vec2FeatureExtractor",
+    "Wav2Vec2PhonemeCTCTokenizer",
     "Wav2Vec2Processor",
     "Wav2Vec2ProcessorWithLM",
 ]
@@ -30,6 +31,7 @@ _MODULES = {
     "Wav2Vec2CTCTokenizer": "tokenization",
     "Wav2Vec2Config": "config",
     "Wav2Vec2FeatureExtractor": "feature_extraction",
+    "Wav2Vec2PhonemeCTCTokenizer": "tokenization",
     "Wav2Vec2Processor": "processing",
     "Wav2Vec2ProcessorWithLM": "processing_with_lm",
 }

@@ -20,6 +20,7 @@ import numpy as np
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.backend import InferenceModel
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
+from wav2vec2_core.checkpoint.foreign_heads import foreign_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import CheckpointError, InputError
@@ -221,7 +222,11 @@ class Classifier:
 
 def head_of_source(source: ModelSource) -> str:
     """The head of an open model, a key of ``parameters.HEADS``. Raises ``CheckpointError``."""
-    return head_of(Wav2Vec2Config.from_source(source).architectures, open_checkpoint(source).shapes)
+    names = open_checkpoint(source).shapes
+    strange = foreign_head(names)
+    if strange is not None:
+        raise CheckpointError(f"model {source.name!r} {strange}")
+    return head_of(Wav2Vec2Config.from_source(source).architectures, names)
 
 
 @dataclass

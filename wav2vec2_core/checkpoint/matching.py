@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wav2vec2_core.checkpoint.foreign_heads import foreign_head
 from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.names import BODY_PREFIX, MASK_EMBEDDING
 from wav2vec2_core.parameters import Parameter
@@ -87,6 +88,9 @@ def plan_loading(
 
     missing, unexpected, wrong_shape = unfilled - new, unused - ignored, wrong_shape - resized
     if missing or unexpected or wrong_shape:
+        strange = foreign_head(checkpoint.shapes)
+        if strange is not None:
+            raise ParameterMismatchError(f"{checkpoint.files[0]} {strange}")
         raise ParameterMismatchError(_message(table, checkpoint, missing, unexpected, wrong_shape, sides.sources))
     return LoadPlan(
         sources,

@@ -19,6 +19,7 @@ from wav2vec2_core.weight_files.arrays import LazyArray, numpy_dtype
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
 from wav2vec2_core.weight_files.fairseq import DICTIONARY, fairseq_rows, read_dictionary
 from wav2vec2_core.weight_files.safetensors_file import write_safetensors
+from wav2vec2_core.weight_files.sentencepiece_file import SPACE, ctc_rows, read_pieces
 from wav2vec2_core.weight_files.torch_writing import write_torch_file
 
 #: Files that are the same whatever the weights are stored as.
@@ -82,7 +83,13 @@ def lazy_arrays(checkpoint: Checkpoint, names: Mapping[str, str] | None = None) 
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Row of the head by token, of fairseq's ``dict.ltr.txt`` or of a ``vocab.json``. Raises ``CheckpointError``."""
+    """Row of the head by token, of fairseq's ``dict.ltr.txt``, a ``vocab.json`` or a SentencePiece ``.model``.
+
+    Raises:
+        CheckpointError: the file is none of these, or damaged.
+    """
+    if path.suffix == ".model":
+        return ctc_rows(read_pieces(path))
     if path.suffix != ".json":
         return read_dictionary(path)
     vocabulary = read_json(path)
@@ -123,7 +130,8 @@ def write_processor(
     else:
         check_rows(vocabulary, rows)
         write_json(folder / "vocab.json", dict(vocabulary))
-        tokenizer = Wav2Vec2CTCTokenizer(vocab_file=folder / "vocab.json")
+        delimiter = SPACE if SPACE in vocabulary else "|"
+        tokenizer = Wav2Vec2CTCTokenizer(vocab_file=folder / "vocab.json", word_delimiter_token=delimiter)
         Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
     return sorted({path.name for path in folder.iterdir()} - before)
 

@@ -158,6 +158,8 @@ def _words(
             )
     if characters:
         words.append(Word.of(characters))
+    if tokenizer.words_are_tokens:
+        return [Word.of([character]) for word in words for character in word.characters]
     return words
 
 

@@ -20,7 +20,7 @@ from wav2vec2_core.tokenization.building import build_vocabulary
 from wav2vec2_core.tokenization.encoding import Ids, LengthRules, Wanted, encode_ids, pad_examples, texts_of
 from wav2vec2_core.tokenization.other_calls import OtherCalls, check_verbosity
 from wav2vec2_core.tokenization.vocabulary import Vocabulary
-from wav2vec2_core.tokenization.vocabulary_files import read_arguments, write_files
+from wav2vec2_core.tokenization.vocabulary_files import class_in_files, read_arguments, write_files
 
 __all__ = ["AddedToken", "Wav2Vec2CTCTokenizer", "Wav2Vec2CTCTokenizerOutput"]
 
@@ -58,6 +58,8 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
         InputError: the vocabulary is not token -> distinct id, or does not know ``target_lang``.
     """
 
+    #: Whether each token is a word of its own in what decoders return.
+    words_are_tokens = False
     vocab_files_names = {"vocab_file": "vocab.json"}  # noqa: RUF012  (as transformers' tokenizers have it)
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
@@ -436,8 +438,13 @@ class Wav2Vec2CTCTokenizer(OtherCalls, Vocabulary, Pretrained):
 
     @classmethod
     def from_source(cls, source: ModelSource, **overrides: Any) -> Self:
-        """Read the files of a model that is already open; ``overrides`` are arguments of the constructor."""
-        return cls(**read_arguments(source, overrides))
+        """Read the files of a model that is already open; ``overrides`` are arguments of the constructor.
+
+        The files of a phoneme model make a ``Wav2Vec2PhonemeCTCTokenizer``.
+        """
+        kinds = {kind.__name__: kind for kind in cls.__subclasses__()}
+        kind = kinds.get(str(class_in_files(source)), cls)
+        return kind(**read_arguments(source, overrides))
 
     def save_pretrained(
         self,

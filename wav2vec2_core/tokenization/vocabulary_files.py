@@ -25,6 +25,11 @@ _CHANGEABLE = (*SPECIAL_TOKENS, "do_lower_case", "word_delimiter_token", "replac
                "padding_side", "truncation_side", "split_special_tokens")  # fmt: skip
 
 
+def class_in_files(source: ModelSource) -> Any:
+    """``tokenizer_class`` of the files of a model, if they have it. Raises ``CheckpointError``."""
+    return _read(source, "tokenizer_config.json").get("tokenizer_class")
+
+
 def read_arguments(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments from the files of a model; those in ``given`` win.
 
@@ -81,7 +86,7 @@ def write_files(
         "model_max_length": tokenizer.model_max_length,
         "extra_special_tokens": tokenizer.init_kwargs.get("extra_special_tokens", {}),
         "added_tokens_decoder": {index: token.to_dict() for index, token in tokenizer.added_tokens_decoder.items()},
-        "tokenizer_class": "Wav2Vec2CTCTokenizer",
+        "tokenizer_class": type(tokenizer).__name__,
     }
     if processor_class is not None:
         config["processor_class"] = processor_class
@@ -107,7 +112,7 @@ def _check_class(name: Any, model: str) -> None:
     """Warn if the files belong to the tokenizer of another kind of model. "Wav2Vec2Tokenizer" is the first releases'
     name.
     """
-    if name not in (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"):
+    if name not in (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer", "Wav2Vec2Tokenizer"):
         warnings.warn(
             f"model {model!r} was saved with {name}, it is read as Wav2Vec2CTCTokenizer: check that its text is right",
             stacklevel=2,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wav2vec2_core.errors import CheckpointError
-from wav2vec2_core.weight_files.checkpoint import Checkpoint, check_start
+from wav2vec2_core.weight_files.checkpoint import Checkpoint, canonical_name, check_start
 from wav2vec2_core.weight_files.derived_config import config_from_shapes
 from wav2vec2_core.weight_files.dialects import (
     FAIRSEQ,
@@ -24,6 +24,10 @@ from wav2vec2_core.weight_files.inert_pickle import TensorView
 from wav2vec2_core.weight_files.safetensors_file import SafetensorsFile
 from wav2vec2_core.weight_files.torch_pickle import TorchArchive, TorchFile
 
+#: torchaudio's pipelines put a model into a module of their own where it normalises audio or has a star.
+_PREFIXES = ("", "model.")
+#: Outputs of a head of torchaudio's pipelines -> their labels after the blank: English, and MMS_FA without its star.
+_BUNDLES = {29: "|ETAONIHSRDLUMWCFGYPBVK'XJQZ", 28: "aienoutsrmkldghybpwcvjzf'qx"}
 _OTHER_DIALECTS = (FAIRSEQ2_PRETRAINING, FAIRSEQ2_CTC, TORCHAUDIO)
 
 
@@ -36,8 +40,8 @@ class BareModel:
         checkpoint: the parameters by canonical name.
         renamed: canonical name -> name in the file.
         config_values: configuration fields that the file states, that its shapes show, or that are ``guessed``.
-        guessed: fields of ``config_values``, and ``do_normalize``, that are taken from the released models of this
-            kind.
+        guessed: fields of ``config_values``, ``do_normalize`` and ``vocabulary`` that are taken from the released
+            models of this kind.
         do_normalize: whether audio is normalised.
         vocabulary: row of the head by token, if the file contains it.
         dropped: other content of the file: optimizer, counters ...
@@ -83,6 +87,8 @@ def open_bare_file(path: Path, config_values: Mapping[str, Any] | None = None) -
     if normalize is None:
         guessed = (*guessed, "do_normalize")
         normalize = config_values["feat_extract_norm"] == "layer"
+    if dialect is TORCHAUDIO and vocabulary is not None:
+        guessed = (*guessed, "vocabulary")
     dropped = tuple(str(key) for key in outer if key not in ("model", "state_dict", "cfg", "args", "task_state"))
     checkpoint = Checkpoint([file])
     return BareModel(dialect.name, checkpoint, file.renamed, config_values, guessed, normalize, vocabulary, dropped)
@@ -100,13 +106,15 @@ def _check_state(path: Path, tensors: Any) -> None:
         )
 
 
-def _dialect(path: Path, names: Mapping[str, Any]) -> tuple[Dialect, tuple[str, ...]]:
+def _dialect(path: Path, stored: Collection[str]) -> tuple[Dialect, tuple[str, ...]]:
+    names = [canonical_name(name) for name in stored]  # without the prefixes of PyTorch's wrappers
     if any(f"{prefix}{FAIRSEQ.telltale}" in names for prefix in PREFIXES):
         return FAIRSEQ, PREFIXES
     for dialect in _OTHER_DIALECTS:
         heads = dialect is not FAIRSEQ2_PRETRAINING or "quantizer.entries" in names
-        if dialect.telltale in names and heads:
-            return dialect, ("",)
+        prefix = next((one for one in _PREFIXES if f"{one}{dialect.telltale}" in names), None)
+        if prefix is not None and heads:
+            return dialect, (prefix,)
     if any(name.endswith("feature_projection.projection.weight") for name in names):
         raise CheckpointError(
             f"{path} has the weights of a model folder: name the folder that holds it and config.json"
@@ -125,4 +133,10 @@ def _stated(
         return *read_settings(value, what), dictionary_in(value, what)
     if dialect.name == "fairseq2":  # in post-norm models the norm precedes the layers
         return {"do_stable_layer_norm": "encoder.layer_norm.weight" in file.renamed.values()}, None, None
-    return {}, None, None
+    return {}, None, _bundle_labels(file)
+
+
+def _bundle_labels(file: DialectFile) -> dict[str, int] | None:
+    """The vocabulary of torchaudio's pipelines, which a state dict does not hold: told by the size of the head."""
+    labels = _BUNDLES.get(file.shapes.get("lm_head.bias", (0,))[0])
+    return None if labels is None else {"<pad>": 0, **{letter: row for row, letter in enumerate(labels, 1)}}

@@ -186,7 +186,7 @@ class DialectFile:
         self.dialect = dialect
         self._file = file
         self.renamed: dict[str, str] = {}
-        found = {stored: self._canonical(stored, prefixes) for stored in file.shapes}
+        found = {stored: self._canonical(canonical_name(stored), prefixes) for stored in file.shapes}
         unknown = [stored for stored, name in found.items() if name is None]
         if unknown:
             raise CheckpointError(
