@@ -100,6 +100,13 @@ def test_a_folder_with_a_run_and_another_configuration_are_refused(command, fini
     assert "recipe.seed was 0 and is 3; repeat its options or name a new folder" in err.splitlines()[-1]
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(command, manifest, tmp_path):
+    code, out, err = command(*arguments(manifest, tmp_path / "none", "--device", "cuda:77"))
+    assert (code, out) == (1, "")
+    assert "error: device 'cuda:77' is not available here" in err.splitlines()[-1]
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_dry_run_prints_a_recipe_that_can_be_used_and_writes_nothing(command, manifest, tmp_path):
     code, out, err = command(*arguments(manifest, tmp_path / "none", "--dry-run"))
     assert code == 0

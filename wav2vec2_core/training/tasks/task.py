@@ -14,7 +14,7 @@ from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data.checking import Labels, Row
 from wav2vec2_core.data.manifest import Utterance
-from wav2vec2_core.errors import AudioError, InputError
+from wav2vec2_core.errors import AudioError, InputError, listed
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.pipeline import Progress
 from wav2vec2_core.source import ModelSource
@@ -189,10 +189,10 @@ def classes_among(train: Sequence[Utterance], names: Collection[str], column: st
         InputError: there are none, or only one.
     """
     if len(names) < 2:
-        known = sorted({name for utterance in train[:1000] for name in utterance.columns})
+        known = sorted({name for utterance in train[:1000] for name in utterance.columns} - {column})
         there = f"only {next(iter(names))!r:.100}" if names else "nothing"
         raise InputError(
             f"column {column!r:.100} of the training data holds {there}: at least 2 classes are needed; "
-            f"its other columns are {', '.join(known) or 'none'}"
+            + (f"choose another --column of {listed(known)}" if known else "there is no other column of labels")
         )
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
