@@ -29,6 +29,10 @@ class Run:
         """Of its folder."""
         return f"{self.labels}-{self.start}-{self.seed}"
 
+    def is_of(self, labels: str, start: str) -> bool:
+        """Whether it differs from others of these in nothing but the seed."""
+        return (self.labels, self.start) == (labels, start)
+
 
 def write_report(folder: Path, runs: Sequence[Run], tests: Sequence[str]) -> None:
     """Write ``results.md`` and ``curves.png`` into the folder of the runs."""
@@ -38,11 +42,7 @@ def write_report(folder: Path, runs: Sequence[Run], tests: Sequence[str]) -> Non
         for labels, test in itertools.product(dict.fromkeys(run.labels for run in runs), tests):
             errors = [
                 np.stack(
-                    [
-                        _errors(folder / run.name / f"{test}.json", rate)
-                        for run in runs
-                        if (run.labels, run.start) == (labels, start)
-                    ]
+                    [_errors(folder / run.name / f"{test}.json", rate) for run in runs if run.is_of(labels, start)]
                 )
                 for start in STARTS
             ]
