@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from served import BOUNDARY, form
+from served import BOUNDARY, form, wait_until_empty
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -26,10 +26,7 @@ PATH = "/v1/audio/transcriptions"
 def nothing_left(server):
     """After each test no place is held, no upload is there, and the server still answers."""
     yield
-    deadline = time.monotonic() + 30
-    while server.engine.waiting or list(server.folder.iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until_empty(server)
     assert server.ask("GET", "/health")[0] == 200
 
 

@@ -4,12 +4,11 @@ import base64
 import io
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
-from served import running
+from served import running, wait_until_empty
 from websockets.sync.client import connect
 
 from wav2vec2_core import Wav2Vec2Config, Wav2Vec2FeatureExtractor
@@ -28,7 +27,7 @@ def test_a_transcription_is_that_of_the_command_small_and_large(server, speech, 
         status, _, found = server.send(TRANSCRIPTIONS, file.read_bytes())
         assert (code, status) == (0, 200)
         assert found["text"] == out.strip()
-    assert list(server.folder.iterdir()) == []
+    wait_until_empty(server)
 
 
 def test_alignments(server, speech):
@@ -53,7 +52,7 @@ def test_embeddings_as_json_and_as_a_file(server, speech, path):
     status, headers, content = server.send("/v1/audio/embeddings", speech, layers="-1", response_format="npz")
     assert (status, "embeddings.npz" in headers["content-disposition"]) == (200, True)
     np.testing.assert_allclose(np.load(io.BytesIO(content))["layer_4"], states[1], atol=1e-5)
-    assert list(server.folder.iterdir()) == []
+    wait_until_empty(server)
     assert "layer 9 does not exist" in server.send("/v1/audio/embeddings", speech, layers="9")[2]["error"]["message"]
 
 
@@ -100,6 +99,7 @@ def test_invocations_say_what_is_wrong(server, speech):
 
 def test_health_and_metrics(server, speech):
     assert server.send(TRANSCRIPTIONS, speech)[0] == 200
+    wait_until_empty(server)
     assert server.ask("GET", "/health")[2] == {"status": "ok", "model": "demo-digits", "waiting": 0}
     server.send(TRANSCRIPTIONS, b"nothing")
     page = server.ask("GET", "/metrics")[2].decode()
@@ -176,10 +176,7 @@ def test_a_client_that_leaves_gives_its_place_back_and_a_long_upload_is_removed(
     assert len(list(server.folder.iterdir())) == 1
     connection.sock.close()
     connection.close()
-    deadline = time.monotonic() + 60
-    while server.engine.waiting or list(server.folder.iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until_empty(server)
     hold.set()
 
 

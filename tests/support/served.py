@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -29,7 +30,7 @@ def running(folder, *, api_key=None, upload_mb=512.0, **limits):
 
         def ask(method, path, body=None, headers=None):
             """Status, headers and body; JSON where it is."""
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             content = answer.read()
@@ -47,6 +48,14 @@ def running(folder, *, api_key=None, upload_mb=512.0, **limits):
             server.should_exit = True
             thread.join(60)
         assert not thread.is_alive()
+
+
+def wait_until_empty(server):
+    """An answer may be here a moment before its place is free and its file gone."""
+    deadline = time.monotonic() + 60
+    while server.engine.waiting or list(server.folder.iterdir()):
+        assert time.monotonic() < deadline, list(server.folder.iterdir())
+        time.sleep(0.02)
 
 
 def form(file=None, name="speech.flac", **fields):
