@@ -21,6 +21,10 @@ EVERY_BACKEND = ("tests/test_imports.py", "tests/test_public_names.py", "tests/t
 H5 = ("tests/core/conversion", "tests/core/weight_files/test_damaged_files.py")
 #: Tests that need no framework.
 FRAMEWORK_FREE = ("tests/core", "tests/conformance", "tests/cli/test_lm_without_framework.py")
+#: Its data sets are read as they are.
+DATASETS = "datasets>=4"
+#: What the server is asked by.
+CLIENTS = ("openai[realtime]>=2", "schemathesis>=4")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
@@ -46,7 +50,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """The core without any framework."""
-    session.install(*CONSTRAINTS, "-e", ".[media,lm,train,test]")
+    session.install(*CONSTRAINTS, "-e", ".[media,lm,train,test]", DATASETS)
     session.run(*PYTEST, *FRAMEWORK_FREE, "tests/test_imports.py", "tests/test_public_names.py", *session.posargs)
 
 
@@ -60,14 +64,14 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def torch(session: nox.Session) -> None:
     """The PyTorch back end, the command and the examples."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]")
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]", DATASETS)
     session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
 
 
 @nox.session
 def serve(session: nox.Session) -> None:
     """The server, asked by the openai package as it is."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,lm,media,serve,client,test]", "schemathesis>=4")
+    session.install(*CONSTRAINTS, "-e", ".[torch,lm,media,serve,test]", *CLIENTS)
     session.run(*PYTEST, "tests/serve", *session.posargs)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from wav2vec2_core.audio import Recording
 
-openai = pytest.importorskip("openai", reason='the client needs pip install "wav2vec2-frameworks[client]"')
+openai = pytest.importorskip("openai", reason='the client needs pip install "openai[realtime]"')
 #: The client opens websockets in a way that the library of its own choice deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")
 MODEL = "demo-digits"
