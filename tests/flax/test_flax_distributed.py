@@ -1,6 +1,8 @@
 """Meshes and processes: together they make the updates that one device makes, and take over each other's states."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +16,9 @@ import numpy as np
 import optax
 import pytest
 from flax_models import model_class, tiny
+from pretraining_cases import run
 from safetensors.numpy import load_file
+from tone_speech import write_tones
 
 from wav2vec2_core.errors import BackendError, InputError, OutputError, ParameterMismatchError
 from wav2vec2_core.training.steps import StepValues
@@ -50,7 +54,7 @@ def started_processes(command, processes, devices=1):
 
 def launch(folder, fsdp, *, processes=1, devices=1, action=()):
     """Run the script in so many processes."""
-    command = [sys.executable, script.__file__, str(folder), str(fsdp), *action]
+    command = [sys.executable, script.__file__, str(folder), str(fsdp), *map(str, action)]
     started = started_processes(command, processes, devices)
     texts = [process.communicate(timeout=540)[1] for process in started]
     assert [process.returncode for process in started] == [0] * processes, "\n".join(texts)
@@ -93,6 +97,26 @@ def test_every_mesh_equals_one_device(name, alone, tmp_path, request):
     saved = export_weights(model_class("ForCTC").from_pretrained(folder / "model"))
     for one, array in export_weights(model_class("ForCTC").from_pretrained(alone / "model")).items():
         equal(saved, {one: array}, one)
+    assert not (folder / "model-of-another").exists(), "one process writes the model"
+
+
+@pytest.mark.slow
+def test_a_run_of_pretraining_moves_between_meshes(tmp_path):
+    """From 8 devices to 4, whose disk is full at first: the records of one device, and a whole model."""
+    data = write_tones(tmp_path, 12)
+    whole, _ = run("flax", data, tmp_path / "whole", *script.PRETRAINING)
+    launch(tmp_path, 4, devices=8, action=["pretrain", data, 3])
+    launch(tmp_path, 2, devices=4, action=["pretrain", data, 0, "full"])
+    folder = tmp_path / "run"
+    assert re.search(r"cannot write .*step-4.*: .*free space", (tmp_path / "full.txt").read_text())
+    launch(tmp_path, 2, devices=4, action=["pretrain", data, 0])
+    records = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    for record, update in zip(records, whole, strict=True):
+        assert record == pytest.approx(update.to_dict(), rel=LIMIT)
+    found, expected = (load_file(one / "model" / "model.safetensors") for one in (folder, tmp_path / "whole"))
+    assert found.keys() == expected.keys()
+    assert (folder / "model" / "preprocessor_config.json").exists()
 
 
 @pytest.mark.slow

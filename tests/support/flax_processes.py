@@ -1,9 +1,11 @@
 """Run by test_flax_distributed.py as one of several processes, or alone: what a trainer makes of its share of batches.
 
-Arguments: a folder for results, fsdp, and "restore" with the name of a state there to take over. The devices of each
-process come from XLA_FLAGS, the processes from the environment.
+Arguments: a folder for results, fsdp, and "restore" with the name of a state there to take over, or "pretrain" with
+what `go_on` takes. The devices of each process come from XLA_FLAGS, the processes from the environment.
 """
 
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -12,13 +14,19 @@ import numpy as np
 import optax
 import trainer_cases as cases
 from flax_models import tiny
+from pretraining_cases import run
 from safetensors.numpy import save_file
 
+from wav2vec2_core.errors import OutputError
 from wav2vec2_core.parameters import trainable_names
 from wav2vec2_core.training.steps import StepValues, filled_batch
 from wav2vec2_flax import distributed
 from wav2vec2_flax.train import Trainer, make_mesh
 
+#: Of a run of pretraining whose updates no dropout makes depend on its devices.
+PRETRAINING = ("schedule.steps=6", "model.hidden_dropout=0", "data.micro_batch_seconds=4")
+#: Bytes of a file, where a disk is full: less than the parameters have, more than records.
+LARGEST_FILE = 30_000
 FIELDS = {**cases.STILL, "layerdrop": 0.0}
 VALUES = StepValues(0.01, cases.ROWS + 1, clip=5.0)
 
@@ -94,7 +102,7 @@ def main(folder, fsdp):
         },
         folder / f"result-{index}.safetensors",
     )
-    trainer.save_pretrained(folder / "model")
+    trainer.save_pretrained(folder / ("model" if index == 0 else "model-of-another"))
     trainer.load_state(folder / "state")
     again = steps(trainer, [3])
     assert again == found[3:], "a state restores everything"
@@ -113,5 +121,19 @@ def restore(folder, fsdp, state):
     save_file(arrays, folder / f"restored-{devices}.safetensors")
 
 
+def go_on(folder, fsdp, data, stop_after, full=""):
+    """Go on with a run of pretraining; where ``full``, until its disk is full at its next checkpoint."""
+    if full:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    try:
+        run("flax", data, folder / "run", *PRETRAINING, f"flax.fsdp={fsdp}", stop_after=int(stop_after) or None)
+    except OutputError as error:
+        (folder / "full.txt").write_text(str(error))
+
+
+ACTIONS = {"restore": restore, "pretrain": go_on}
+
 if __name__ == "__main__":
-    (restore if sys.argv[3:] else main)(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[4:])
+    action = ACTIONS[sys.argv[3]] if sys.argv[3:] else main
+    action(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[4:])
