@@ -69,5 +69,5 @@ def test_data_without_the_column_are_refused_before_anything_is_written(command,
     code, out, err = command(*arguments("classify", manifest, tmp_path / "run", "--column", "emotion"))
     assert (code, out) == (1, "")
     assert "column 'emotion' of the training data holds nothing" in err
-    assert "choose another --column of label, segments, speaker" in err
+    assert "choose another --column, of label, segments, speaker" in err
     assert not (tmp_path / "run").exists()

@@ -89,19 +89,26 @@ def test_logits_are_those_of_one_pass(tmp_path, monkeypatch):
         list(make_transcriber(tmp_path, monkeypatch).logits(tmp_path / "none.wav"))
 
 
+def threads():
+    """Ours that are alive; those of other tests may be among them."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("wav2vec2-")}
+
+
 def test_a_caller_that_stops_ends_the_threads(files, tmp_path, monkeypatch):
+    before = threads()
     results = make_transcriber(tmp_path, monkeypatch).transcribe_all(files * 20)
     next(results)
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wav2vec2-")]
+    assert not threads() - before
 
 
 def test_an_error_that_nobody_foresaw_is_raised(files, tmp_path, monkeypatch):
+    before = threads()
     model = NumpyModel()
     model.logits = lambda waveforms: 1 / 0
     with pytest.raises(ZeroDivisionError):
         list(make_transcriber(tmp_path, monkeypatch, model).transcribe_all(files))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wav2vec2-")]
+    assert not threads() - before
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

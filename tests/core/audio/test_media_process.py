@@ -170,9 +170,9 @@ def test_the_process_imports_neither_the_package_nor_a_framework(long_file):
 
 
 def test_a_decoder_that_hangs(long_file, monkeypatch):
-    monkeypatch.setattr(media, "_PATIENCE", 0.5)
     blocks = iter(Recording(long_file))
     next(blocks)
+    monkeypatch.setattr(media, "_PATIENCE", 0.5)  # not before: a worker needs longer to start on a busy machine
     (worker,) = workers(os.getpid())
     os.kill(worker, signal.SIGSTOP)
     with pytest.raises(AudioError, match="the decoder hung"):

@@ -193,6 +193,6 @@ def classes_among(train: Sequence[Utterance], names: Collection[str], column: st
         there = f"only {next(iter(names))!r:.100}" if names else "nothing"
         raise InputError(
             f"column {column!r:.100} of the training data holds {there}: at least 2 classes are needed; "
-            + (f"choose another --column of {listed(known)}" if known else "there is no other column of labels")
+            + (f"choose another --column, of {listed(known)}" if known else "there is no other column of labels")
         )
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
