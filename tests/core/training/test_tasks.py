@@ -108,7 +108,9 @@ def test_speakers_are_scored_by_pairs():
 
 @pytest.mark.parametrize("task", [Classification("word"), FrameClassification("word"), SpeakerRecognition("word")])
 def test_data_without_classes_are_refused_with_their_columns(task):
-    with pytest.raises(InputError, match=r"column 'word' of the training data holds nothing.*choose another --column, of accent"):
+    with pytest.raises(
+        InputError, match=r"column 'word' of the training data holds nothing.*choose another --column, of accent"
+    ):
         task.prepare(opened(), utterances("accent", "ab"))
 
 
