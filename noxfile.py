@@ -64,7 +64,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def torch(session: nox.Session) -> None:
     """The PyTorch back end, the command and the examples."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,lm,train,media,test]", DATASETS)
+    session.install(*CONSTRAINTS, "-e", ".[torch,onnx,lm,train,media,test]", DATASETS)
     session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
 
 

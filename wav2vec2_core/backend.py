@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -133,6 +134,62 @@ class InferencePart(Protocol):
 
         Raises:
             BackendError: the device is not available.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ExportedProgram:
+    """A program that another runtime runs, written by ``ExportPart.write_program``.
+
+    Attributes:
+        config: of the exported model.
+        inputs, outputs: name -> type, shape and meaning.
+        about: what else describes the program, JSON-ready.
+        run: waveforms (samples,) each through the program's own runtime, in one batch -> what ``InferenceModel.logits``
+            returns for them.
+        has_batches: whether ``run`` takes several waveforms.
+    """
+
+    config: Wav2Vec2Config
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    about: dict[str, Any]
+    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    has_batches: bool
+
+
+class ExportPart(Protocol):
+    """What ``exporting`` needs of the module ``export`` of a back end."""
+
+    def check_format(self, to: str) -> None:
+        """Raise ``InputError`` for a format that the back end does not write, ``BackendError`` where what writes or
+        runs it is not installed.
+        """
+        ...
+
+    def write_program(
+        self,
+        source: ModelSource,
+        folder: Path,
+        to: str,
+        *,
+        head: str,
+        do_normalize: bool,
+        language: str | None = None,
+    ) -> ExportedProgram:
+        """Write a model in float32 into a folder that exists, and load it with its own runtime.
+
+        Args:
+            source: an open model.
+            folder: where to.
+            to: the format.
+            head: one of ``HEADS``.
+            do_normalize: the program scales waveforms as the feature extractor does.
+            language: selects an MMS adapter.
+
+        Raises:
+            CheckpointError, InputError, BackendError: the model or the format cannot be used.
         """
         ...
 

@@ -18,6 +18,7 @@ import numpy as np
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
 from wav2vec2_core.errors import CheckpointError
 from wav2vec2_core.files import atomic_path
+from wav2vec2_core.inputs import shortest_waveform
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 from wav2vec2_flax.weights import nest, places
 
@@ -69,7 +70,7 @@ def trace(
         return dict(model(*call, params=nest(params), return_dict=True))
 
     batch, samples = jax.export.symbolic_shape(
-        "batch, samples", constraints=("batch >= 1", f"samples >= {_shortest(model)}")
+        "batch, samples", constraints=("batch >= 1", f"samples >= {shortest_waveform(model.config, model.head)}")
     )
     call = [jax.ShapeDtypeStruct((batch, samples), jnp.float32)]
     if masked:
@@ -100,16 +101,3 @@ def load_exported(folder: str | os.PathLike[str]) -> Callable[..., dict[str, Any
         return run(tensors, *arguments)
 
     return call
-
-
-def _shortest(model: FlaxWav2Vec2PreTrainedModel) -> int:
-    """Samples that a waveform must have: one frame's, or those that the x-vector network needs."""
-    config = model.config
-    frames = 1
-    if model.head == "ForXVector":
-        lost = sum(d * (k - 1) for d, k in zip(config.tdnn_dilation, config.tdnn_kernel, strict=True))
-        frames = lost + 2
-    samples = config.receptive_field + (frames - 1) * config.inputs_to_logits_ratio
-    while config.num_frames(samples) < frames:  # an adapter shortens further
-        samples += config.inputs_to_logits_ratio
-    return samples

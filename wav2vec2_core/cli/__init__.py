@@ -17,6 +17,7 @@ from wav2vec2_core.cli.data import app as data
 from wav2vec2_core.cli.doctor import doctor
 from wav2vec2_core.cli.embed import embed
 from wav2vec2_core.cli.evaluate import evaluate
+from wav2vec2_core.cli.export import export
 from wav2vec2_core.cli.finetune import app as finetune
 from wav2vec2_core.cli.info import info
 from wav2vec2_core.cli.listen import listen
@@ -48,6 +49,7 @@ app.command()(plot)
 app.command()(info)
 app.command()(doctor)
 app.command()(convert)
+app.command()(export)
 app.command()(pretrain)
 app.command()(conformance)
 app.command()(tpu_check)

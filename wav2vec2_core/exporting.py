@@ -1,0 +1,310 @@
+"""Models as programs that other runtimes run, each proved by its own runtime against the plain model.
+
+receipt = export("my-model", "for-onnx", "onnx")
+print(receipt.largest_difference, receipt.same_text)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wav2vec2_core.audio import Recording
+from wav2vec2_core.backend import ExportedProgram, InferenceModel, load_backend
+from wav2vec2_core.checkpoint import open_model
+from wav2vec2_core.classification import head_of_source
+from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import AudioError, InputError, OutputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.files import atomic_folder, write_json
+from wav2vec2_core.inputs import shortest_waveform
+from wav2vec2_core.long_form.windows import too_short
+from wav2vec2_core.names import HEADS
+from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
+from wav2vec2_core.transcription import processor_of
+
+#: Format -> the back end that writes it.
+FORMATS = {"onnx": "torch"}
+#: The receipt lies beside the program under this name, and marks the folder as an earlier export.
+RECEIPT = "export.json"
+#: Largest difference of a float32 program from its model, relative to the model's largest output.
+LIMIT = 1e-4
+_LONGEST = 60.0  # seconds of a recording that are compared: attention in one piece takes memory
+_TEST_SECONDS = (1.0, 2.7)  # of noise with a tone, beside the shortest that the model takes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One waveform through the program and through the model.
+
+    name: of the recording, or "test signal"; samples: its length; difference: the largest, relative to the model's
+    largest output; text, expected: the program's and the model's text, or label; None where a head has neither.
+    """
+
+    name: str
+    samples: int
+    difference: float
+    text: str | None = None
+    expected: str | None = None
+
+
+@dataclass(kw_only=True)
+class ExportReceipt:
+    """The result of an export.
+
+    Attributes:
+        source, target, format, head: what was exported, and where to.
+        normalisation: who scales waveforms to zero mean and unit variance: ``in the program``, ``by the caller``, or
+            ``none`` for a model that takes them as they are.
+        sampling_rate: of the waveforms, in hertz.
+        shortest: samples that a row must have.
+        inputs, outputs: name -> type, shape and meaning.
+        about: what else describes the program, such as its opset and the version of its runtime.
+        files: names of what was written.
+        compared: each waveform alone, then all of them in one batch where the format has batches.
+        largest_difference: of ``compared``.
+        limit: the largest that is accepted.
+        same_text: whether every text or label is that of the model; None where the head has neither.
+    """
+
+    source: str
+    target: str
+    format: str
+    head: str
+    normalisation: str
+    sampling_rate: int
+    shortest: int
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    compared: list[Comparison] = field(default_factory=list)
+    limit: float = LIMIT
+
+    @property
+    def largest_difference(self) -> float:
+        """Of all comparisons."""
+        return max(one.difference for one in self.compared)
+
+    @property
+    def same_text(self) -> bool | None:
+        """Whether every text or label is that of the model."""
+        told = [one for one in self.compared if one.expected is not None]
+        return all(one.text == one.expected for one in told) if told else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            **dataclasses.asdict(self),
+            "largest_difference": self.largest_difference,
+            "same_text": self.same_text,
+        }
+
+
+def export(
+    model: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    to: str = "onnx",
+    *,
+    head: str | None = None,
+    fold_normalisation: bool = False,
+    language: str | None = None,
+    verify: Sequence[str | os.PathLike[str] | Recording] = (),
+    local_files_only: bool = False,
+) -> ExportReceipt:
+    """Export a model in float32 and prove it.
+
+    Args:
+        model: folder or hub id.
+        target: folder that appears when everything is done, with ``export.json``, ``config.json`` and the files of the
+            feature extractor and the tokenizer in it. It must not exist, or be empty.
+        to: ``onnx``.
+        head: one of ``wav2vec2_core.parameters.HEADS``; the model's own where None.
+        fold_normalisation: the program itself scales waveforms as the feature extractor would.
+        language: of an MMS model.
+        verify: recordings that are compared beside a test signal, up to their first minute, each at three lengths.
+        local_files_only: do not ask the hub.
+
+    Raises:
+        CheckpointError: the model is missing or damaged, or has a head that no class here computes.
+        InputError: an argument is unknown, or the format cannot hold the model.
+        AudioError: a recording cannot be read, or is shorter than one frame.
+        BackendError: the framework, or what writes and runs the format, is not installed.
+        OutputError: the target exists or cannot be written, or the program is not the model: nothing is kept.
+    """
+    if to not in FORMATS:
+        raise InputError(f"format {to!r:.100} is unknown: use one of {', '.join(FORMATS)}")
+    if head is not None and head not in HEADS:
+        raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
+    target = Path(target)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputError(f"{str(target)[:100]} exists already: name a new or an empty folder")
+    backend = load_backend(FORMATS[to])
+    backend.export.check_format(to)
+    source = open_model(model, local_files_only=local_files_only)
+    own = head_of_source(source)
+    head = head or own
+    config = Wav2Vec2Config.from_source(source)
+    extractor = Wav2Vec2FeatureExtractor.from_source(source)
+    has_text = head == "ForCTC" and source.find("vocab.json") is not None
+    tokenizer = processor_of(source, language).tokenizer if has_text else None
+    shortest = shortest_waveform(config, head)
+    waveforms = _test_signals(shortest, extractor.sampling_rate) + _recorded(verify, shortest, config, extractor)
+    folded = extractor.do_normalize and fold_normalisation
+    with atomic_folder(target, mark=RECEIPT) as folder:
+        program: ExportedProgram = backend.export.write_program(
+            source, folder, to, head=head, do_normalize=folded, language=language
+        )
+        _write_companions(folder, program, extractor, tokenizer, folded=folded)
+        receipt = ExportReceipt(
+            source=source.name,
+            target=str(target),
+            format=to,
+            head=head,
+            normalisation=_normalisation(extractor, folded=folded),
+            sampling_rate=extractor.sampling_rate,
+            shortest=shortest,
+            inputs=program.inputs,
+            outputs=program.outputs,
+            about=program.about,
+        )
+        plain = backend.inference.load_model(source, head=head, device="cpu", language=language)
+        receipt.compared = _compared(
+            program, plain, waveforms, extractor, _Reader(program.config, head, tokenizer), folded=folded
+        )
+        _check(receipt)
+        receipt.files = sorted([*(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), RECEIPT])
+        write_json(folder / RECEIPT, receipt.to_dict())
+    return receipt
+
+
+def _normalisation(extractor: Wav2Vec2FeatureExtractor, *, folded: bool) -> str:
+    if not extractor.do_normalize:
+        return "none"
+    return "in the program" if folded else "by the caller"
+
+
+def _write_companions(
+    folder: Path,
+    program: ExportedProgram,
+    extractor: Wav2Vec2FeatureExtractor,
+    tokenizer: Wav2Vec2CTCTokenizer | None,
+    *,
+    folded: bool,
+) -> None:
+    """The configuration, the vocabulary, and a feature extractor that does what is left to the caller."""
+    program.config.save_pretrained(folder)
+    changed = {**extractor.to_dict(), "do_normalize": extractor.do_normalize and not folded}
+    left: Wav2Vec2FeatureExtractor = Wav2Vec2FeatureExtractor.from_dict({**changed, "return_attention_mask": True})
+    if tokenizer is None:
+        left.save_pretrained(folder)
+    else:
+        Wav2Vec2Processor(left, tokenizer).save_pretrained(folder)
+
+
+# ---- proof ----------------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """What the scores of one waveform say: text of a CTC model, the label of a classifier."""
+
+    def __init__(self, config: Wav2Vec2Config, head: str, tokenizer: Wav2Vec2CTCTokenizer | None) -> None:
+        self._labels = config.id2label or {} if head in ("ForSequenceClassification", "ForXVector") else {}
+        self._tokenizer = tokenizer
+
+    def __call__(self, scores: np.ndarray) -> str | None:
+        if self._tokenizer is not None:
+            return str(self._tokenizer.decode(scores.argmax(-1)))
+        return self._labels.get(int(scores.argmax())) if self._labels else None
+
+
+def _test_signals(shortest: int, rate: int) -> list[tuple[str, np.ndarray]]:
+    """Noise with a falling tone, its mean off zero: at the shortest length that the model takes, and longer."""
+    signals = []
+    for number, samples in enumerate([shortest, *(shortest + int(rate * seconds) for seconds in _TEST_SECONDS)]):
+        noise = np.random.default_rng(number).standard_normal(samples)
+        tone = np.sin(np.linspace(0, 300, samples) ** 1.2)
+        signals.append(("test signal", (0.1 * (noise + tone) + 0.02).astype(np.float32)))
+    return signals
+
+
+def _recorded(
+    recordings: Sequence[str | os.PathLike[str] | Recording],
+    shortest: int,
+    config: Wav2Vec2Config,
+    extractor: Wav2Vec2FeatureExtractor,
+) -> list[tuple[str, np.ndarray]]:
+    """Each recording whole, its first half, and its beginning of the shortest length."""
+    found = []
+    for thing in recordings:
+        recording = Recording.wrap(thing).at(extractor.sampling_rate)
+        samples = recording.until(recording.start + _LONGEST).read()
+        if len(samples) < config.receptive_field:
+            raise too_short(recording.name, len(samples), config, extractor.sampling_rate)
+        if len(samples) < shortest:
+            raise AudioError(
+                f"{recording.name} has {len(samples)} samples, this head needs {shortest}: use a longer one"
+            )
+        lengths = sorted({shortest, max(shortest, len(samples) // 2), len(samples)})
+        found += [(recording.name, samples[:length]) for length in lengths]
+    return found
+
+
+def _compared(
+    program: ExportedProgram,
+    plain: InferenceModel,
+    waveforms: Sequence[tuple[str, np.ndarray]],
+    extractor: Wav2Vec2FeatureExtractor,
+    read: _Reader,
+    *,
+    folded: bool,
+) -> list[Comparison]:
+    normalised = [
+        extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="np")["input_values"][0]
+        for _, samples in waveforms
+    ]
+    given = [samples for _, samples in waveforms] if folded else normalised
+    expected = plain.logits(normalised)
+    alone = [program.run([one])[0] for one in given]
+    together = program.run(given) if program.has_batches else []
+    names = [name for name, _ in waveforms] + [f"{name}, in a batch" for name, _ in waveforms[: len(together)]]
+    return [
+        Comparison(name, len(samples), _difference(ours, theirs), read(ours), read(theirs))
+        for name, samples, ours, theirs in zip(
+            names,
+            [*given, *given][: len(names)],
+            [*alone, *together],
+            [*expected, *expected][: len(names)],
+            strict=True,
+        )
+    ]
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest, relative to the largest value; infinite where a value is no number or a shape is another."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    return float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-30))
+
+
+def _check(receipt: ExportReceipt) -> None:
+    worst = max(receipt.compared, key=lambda one: one.difference)
+    if worst.difference > receipt.limit:
+        raise OutputError(
+            f"the {receipt.format} program differs from the model by {worst.difference:.1e} ({worst.name[:100]}, "
+            f"{worst.samples} samples), more than {receipt.limit:.0e}: nothing is kept, try another version of its "
+            "runtime"
+        )
+    other = next((one for one in receipt.compared if one.text != one.expected), None)
+    if other is not None:
+        raise OutputError(
+            f"the {receipt.format} program says {other.text!r:.60} where the model says {other.expected!r:.60} "
+            f"({other.name[:100]}): nothing is kept, try another version of its runtime"
+        )
