@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ RECEIPT = "export.json"
 #: Largest difference of a float32 program from its model, relative to the model's largest output.
 LIMIT = 1e-4
 _LONGEST = 60.0  # seconds of a recording that are compared: attention in one piece takes memory
-_TEST_SECONDS = (1.0, 2.7)  # of noise with a tone, beside the shortest that the model takes
+_TEST_FRAMES = (50, 135)  # of noise with a tone, 1 s and 2.7 s mostly, beside the shortest that the model takes
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ExportReceipt:
         inputs, outputs: name -> type, shape and meaning.
         about: what else describes the program, such as its opset and the version of its runtime.
         files: names of what was written.
-        compared: each waveform alone, then all of them in one batch where the format has batches.
+        compared: each waveform alone and, where the format has batches, the lengths of a recording in one batch.
         largest_difference: of ``compared``.
         limit: the largest that is accepted.
         same_text: whether every text or label is that of the model; None where the head has neither.
@@ -156,7 +157,7 @@ def export(
     has_text = head == "ForCTC" and source.find("vocab.json") is not None
     tokenizer = processor_of(source, language).tokenizer if has_text else None
     shortest = shortest_waveform(config, head)
-    waveforms = _test_signals(shortest, extractor.sampling_rate) + _recorded(verify, shortest, config, extractor)
+    waveforms = _test_signals(shortest, config.inputs_to_logits_ratio) + _recorded(verify, shortest, config, extractor)
     folded = extractor.do_normalize and fold_normalisation
     with atomic_folder(target, mark=RECEIPT) as folder:
         program: ExportedProgram = backend.export.write_program(
@@ -225,10 +226,10 @@ class _Reader:
         return self._labels.get(int(scores.argmax())) if self._labels else None
 
 
-def _test_signals(shortest: int, rate: int) -> list[tuple[str, np.ndarray]]:
+def _test_signals(shortest: int, hop: int) -> list[tuple[str, np.ndarray]]:
     """Noise with a falling tone, its mean off zero: at the shortest length that the model takes, and longer."""
     signals = []
-    for number, samples in enumerate([shortest, *(shortest + int(rate * seconds) for seconds in _TEST_SECONDS)]):
+    for number, samples in enumerate([shortest, *(shortest + hop * frames + frames % hop for frames in _TEST_FRAMES)]):
         noise = np.random.default_rng(number).standard_normal(samples)
         tone = np.sin(np.linspace(0, 300, samples) ** 1.2)
         signals.append(("test signal", (0.1 * (noise + tone) + 0.02).astype(np.float32)))
@@ -266,25 +267,24 @@ def _compared(
     *,
     folded: bool,
 ) -> list[Comparison]:
-    normalised = [
-        extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="np")["input_values"][0]
-        for _, samples in waveforms
-    ]
-    given = [samples for _, samples in waveforms] if folded else normalised
-    expected = plain.logits(normalised)
-    alone = [program.run([one])[0] for one in given]
-    together = program.run(given) if program.has_batches else []
-    names = [name for name, _ in waveforms] + [f"{name}, in a batch" for name, _ in waveforms[: len(together)]]
-    return [
-        Comparison(name, len(samples), _difference(ours, theirs), read(ours), read(theirs))
-        for name, samples, ours, theirs in zip(
-            names,
-            [*given, *given][: len(names)],
-            [*alone, *together],
-            [*expected, *expected][: len(names)],
-            strict=True,
-        )
-    ]
+    """Each waveform alone, and the lengths of each recording in one batch."""
+    found = []
+    for name, lengths in groupby(waveforms, key=lambda one: one[0]):
+        samples = [waveform for _, waveform in lengths]
+        normalised = [
+            extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="np")["input_values"][0]
+            for waveform in samples
+        ]
+        given, expected = samples if folded else normalised, plain.logits(normalised)
+        runs = [(name, [program.run([one])[0] for one in given])]
+        if program.has_batches:
+            runs.append((f"{name}, in a batch", program.run(given)))
+        found += [
+            Comparison(called, len(waveform), _difference(ours, theirs), read(ours), read(theirs))
+            for called, results in runs
+            for waveform, ours, theirs in zip(given, results, expected, strict=True)
+        ]
+    return found
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
