@@ -135,9 +135,10 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Thousands of damaged files for the readers; runs that are killed twenty times."""
+    """Thousands of damaged files for the readers; runs that are killed twenty times; tests marked as rare."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,media,train,test]")
     session.run(*PYTEST, "tests/fuzz", *session.posargs)
+    session.run(*PYTEST, "-m", "rare", "tests/cli", "tests/torch", "tests/flax", "conformance")
 
 
 @nox.session(default=False)

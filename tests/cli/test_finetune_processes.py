@@ -77,6 +77,7 @@ def test_two_processes_make_the_run_of_one(command, manifest, together, tmp_path
     ]
 
 
+@pytest.mark.rare
 def test_a_process_that_is_killed_ends_the_run_and_all_go_on_bit_for_bit(manifest, together, tmp_path):
     whole, _, _ = together
     folder = tmp_path / "killed"

@@ -100,7 +100,7 @@ def test_every_mesh_equals_one_device(name, alone, tmp_path, request):
     assert not (folder / "model-of-another").exists(), "one process writes the model"
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_a_run_of_pretraining_moves_between_meshes(tmp_path):
     """From 8 devices to 4, whose disk is full at first: the records of one device, and a whole model."""
     data = write_tones(tmp_path, 12)

@@ -106,7 +106,7 @@ def test_processes_that_cannot_be_joined(monkeypatch):
         distributed.join_processes()
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", ["none", pytest.param("fsdp", marks=pytest.mark.rare)])
 def test_a_process_that_is_left_alone_says_so(sharding, tmp_path):
     launch(2, [sharding, str(tmp_path), "dies"])
     assert "another process of this run has ended" in (tmp_path / f"{sharding}.txt").read_text()

@@ -60,7 +60,7 @@ print(json.dumps([memory("VmHWM") - before, estimate.total]))
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not count a process's memory")
 @pytest.mark.parametrize(
-    ("which", "rows", "seconds"), [("embedded", 8, 3.5), pytest.param("base", 1, 5.0, marks=pytest.mark.slow)]
+    ("which", "rows", "seconds"), [("embedded", 8, 3.5), pytest.param("base", 1, 5.0, marks=pytest.mark.rare)]
 )
 def test_the_estimate_is_within_a_factor_of_two(which, rows, seconds):
     done = subprocess.run(
