@@ -32,7 +32,7 @@ from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.transcription import processor_of
 
 #: Format -> the back end that writes it.
-FORMATS = {"onnx": "torch"}
+FORMATS = {"onnx": "torch", "saved-model": "tf", "litert": "tf", "stablehlo": "flax"}
 #: The receipt lies beside the program under this name, and marks the folder as an earlier export.
 RECEIPT = "export.json"
 #: Largest difference of a float32 program from its model, relative to the model's largest output.
@@ -126,7 +126,7 @@ def export(
         model: folder or hub id.
         target: folder that appears when everything is done, with ``export.json``, ``config.json`` and the files of the
             feature extractor and the tokenizer in it. It must not exist, or be empty.
-        to: ``onnx``.
+        to: ``onnx``, ``saved-model``, ``litert`` or ``stablehlo``.
         head: one of ``wav2vec2_core.parameters.HEADS``; the model's own where None.
         fold_normalisation: the program itself scales waveforms as the feature extractor would.
         language: of an MMS model.

@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wav2vec2_core.checkpoint import open_checkpoint, open_model
-from wav2vec2_core.errors import CheckpointError
+import wav2vec2_flax
+from wav2vec2_core.backend import ExportedProgram, check_head_and_dtype, check_trained
+from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model
+from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_path
 from wav2vec2_core.inputs import shortest_waveform
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
@@ -101,3 +103,51 @@ def load_exported(folder: str | os.PathLike[str]) -> Callable[..., dict[str, Any
         return run(tensors, *arguments)
 
     return call
+
+
+def check_format(to: str) -> None:
+    """Check that ``to`` is ``stablehlo``. Raises ``InputError`` for another format."""
+    if to != "stablehlo":
+        raise InputError(f"format {to!r:.100} is not written by JAX: use stablehlo")
+
+
+def write_program(
+    source: ModelSource, folder: Path, to: str, *, head: str, do_normalize: bool, language: str | None = None
+) -> ExportedProgram:
+    """``export_model`` of an open model, and its program loaded again.
+
+    Raises:
+        CheckpointError: the model is damaged, or its head is not trained.
+        InputError: the head, format or language is unknown, or ``do_normalize`` is asked for: callers of this program
+            normalise.
+        OutputError: the folder cannot be written.
+    """
+    check_format(to)
+    check_head_and_dtype(head, "float32")
+    if do_normalize:
+        raise InputError("a stablehlo program does not normalise: leave fold_normalisation out")
+    model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
+    model = model_class.from_source(source, dtype="float32", target_lang=language, masked_group_norm=True)
+    check_trained(source.name, head, model.loading)
+    export_model(model, folder)
+    program, config = load_exported(folder), model.config
+    field = {"Model": "last_hidden_state", "ForPreTraining": "projected_states"}.get(head, "logits")
+    whole = head in ("ForSequenceClassification", "ForXVector")
+
+    def run(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        lengths = np.array([len(waveform) for waveform in waveforms])
+        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int32)
+        values = np.zeros(mask.shape, np.float32)
+        for row, waveform in enumerate(waveforms):
+            values[row, : len(waveform)] = waveform
+        scores = np.asarray(program(values, mask)[field])
+        counts = [None] * len(waveforms) if whole else [config.num_frames(int(length)) for length in lengths]
+        return [row[:count] for row, count in zip(scores, counts, strict=True)]
+
+    inputs = {
+        "tensors": "the tensors of model.safetensors by name",
+        "input_values": "float32 (batch, samples): waveforms, as the feature extractor returns them",
+        "attention_mask": "int32 (batch, samples): 1 for samples, 0 for the padding after them",
+    }
+    outputs = {field: "float32 (batch, scores)" if whole else "float32 (batch, frames, scores)"}
+    return ExportedProgram(config, inputs, outputs, {"jax": jax.__version__}, run, has_batches=True)

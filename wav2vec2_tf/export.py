@@ -7,7 +7,7 @@ compared with the live model, and its report says how far they are apart.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+import wav2vec2_tf
+from wav2vec2_core.backend import ExportedProgram, check_head_and_dtype, check_trained
+from wav2vec2_core.checkpoint import ModelSource
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_folder, atomic_path, make_folder
 from wav2vec2_tf import layers
@@ -25,6 +28,12 @@ from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
 #: Below this a waveform is not amplified any more, as in the feature extractor.
 _SMALLEST_VARIANCE = 1e-7
 _FIELDS = ("logits", "last_hidden_state", "projected_states")
+
+
+#: Names of what ``write_program`` writes.
+SAVED_MODEL, LITERT = "saved_model", "model.tflite"
+#: Waveforms (samples,) each -> their scores, without padding.
+Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,7 @@ def export_saved_model(
             tf.saved_model.save(serving, str(temporary), signatures={"serving_default": serving.serve})
         except tf.errors.OpError as error:
             raise OutputError(f"cannot write a SavedModel into {folder} ({error.message}): check the disk") from error
-        # The module, not its signature alone: it owns the variables.
-        loaded = tf.saved_model.load(str(temporary))
-
-        def reloaded(waveform: np.ndarray) -> np.ndarray:
-            output = loaded.signatures["serving_default"](
-                waveforms=tf.constant(waveform), lengths=tf.constant([waveform.shape[1]])
-            )
-            return next(output[field] for field in _FIELDS if field in output).numpy()
-
-        return _report(Path(folder), model, do_normalize, reloaded)
+        return _report(Path(folder), model, do_normalize, _saved(temporary))
 
 
 def export_litert(
@@ -108,17 +108,48 @@ def export_litert(
     content = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-    interpreter = tf.lite.Interpreter(model_content=content)
-    place = interpreter.get_input_details()[0]["index"]
+    return _report(path, model, do_normalize, _lite(path))
 
-    def reloaded(waveform: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(place, waveform.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(place, waveform)
-        interpreter.invoke()
-        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
-    return _report(path, model, do_normalize, reloaded)
+def check_format(to: str) -> None:
+    """Check that ``to`` is ``saved-model`` or ``litert``. Raises ``InputError`` for another format."""
+    if to not in ("saved-model", "litert"):
+        raise InputError(f"format {to!r:.100} is not written by TensorFlow: use saved-model or litert")
+
+
+def write_program(
+    source: ModelSource, folder: Path, to: str, *, head: str, do_normalize: bool, language: str | None = None
+) -> ExportedProgram:
+    """Write the folder ``saved_model`` or the file ``model.tflite`` into ``folder``, and load it again.
+
+    Raises:
+        CheckpointError: the model is damaged, or its head is not trained.
+        InputError: the head, format or language is unknown, or LiteRT cannot hold the model.
+        OutputError: the folder cannot be written.
+    """
+    check_format(to)
+    check_head_and_dtype(head, "float32")
+    model_class: type[TFWav2Vec2PreTrainedModel] = getattr(wav2vec2_tf, f"TFWav2Vec2{head}")
+    model = model_class.from_source(source, dtype="float32", target_lang=language, masked_group_norm=True)
+    check_trained(source.name, head, model.loading)
+    level = "of any level" if do_normalize else "as the feature extractor returns them"
+    about = {"tensorflow": tf.__version__}
+    if to == "litert":
+        export_litert(model, folder / LITERT, do_normalize=do_normalize)
+        inputs = {"waveform": f"float32 (1, samples): a waveform, {level}; resize the input to its length"}
+        outputs = {"logits": "float32 (1, frames, scores)"}
+        return ExportedProgram(model.config, inputs, outputs, about, _lite(folder / LITERT), has_batches=False)
+    export_saved_model(model, folder / SAVED_MODEL, do_normalize=do_normalize)
+    inputs = {
+        "waveforms": f"float32 (batch, samples): waveforms, {level}",
+        "lengths": "int32 (batch,): samples of each row; what follows them is padding",
+    }
+    field = {"Model": "last_hidden_state", "ForPreTraining": "projected_states"}.get(head, "logits")
+    whole = head in ("ForSequenceClassification", "ForXVector")
+    outputs = {field: "float32 (batch, scores)" if whole else "float32 (batch, frames, scores)"}
+    if not whole:
+        outputs["frames"] = "int32 (batch,): frames of each row; what follows them is padding"
+    return ExportedProgram(model.config, inputs, outputs, about, _saved(folder / SAVED_MODEL), has_batches=True)
 
 
 class _Serving(tf.Module):
@@ -164,9 +195,42 @@ def _normalised(waveforms: Tensor, mask: Tensor | None) -> Tensor:
     return centred / tf.sqrt(variance + _SMALLEST_VARIANCE)
 
 
-def _report(
-    path: Path, model: TFWav2Vec2PreTrainedModel, do_normalize: bool, reloaded: Callable[[np.ndarray], np.ndarray]
-) -> ExportReport:
+def _saved(folder: Path) -> Run:
+    """A SavedModel, loaded."""
+    loaded: Any = tf.saved_model.load(str(folder))
+
+    def run(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        lengths = [len(waveform) for waveform in waveforms]
+        values = np.zeros((len(waveforms), max(lengths)), np.float32)
+        for row, waveform in enumerate(waveforms):
+            values[row, : len(waveform)] = waveform
+        # Through the module, not its signature alone: it owns the variables.
+        output = loaded.signatures["serving_default"](waveforms=tf.constant(values), lengths=tf.constant(lengths))
+        scores = next(output[field] for field in _FIELDS if field in output).numpy()
+        if "frames" not in output:
+            return list(scores)
+        return [row[:count] for row, count in zip(scores, output["frames"].numpy(), strict=True)]
+
+    return run
+
+
+def _lite(path: Path) -> Run:
+    """A LiteRT file, loaded: one waveform at a time."""
+    interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
+    place = interpreter.get_input_details()[0]["index"]
+
+    def run(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (waveform,) = waveforms
+        interpreter.resize_tensor_input(place, (1, len(waveform)))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, waveform[None])
+        interpreter.invoke()
+        return [interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]]
+
+    return run
+
+
+def _report(path: Path, model: TFWav2Vec2PreTrainedModel, do_normalize: bool, reloaded: Run) -> ExportReport:
     """Compare on noise of three lengths, the x-vector network's longest context included."""
     shortest = 16 * model.config.receptive_field
     lengths = (shortest, 2 * shortest + 7, shortest + 1)
@@ -175,8 +239,8 @@ def _report(
     return ExportReport(path, lengths, max(errors))
 
 
-def _difference(live: _Serving, reloaded: Callable[[np.ndarray], np.ndarray], length: int) -> float:
+def _difference(live: _Serving, reloaded: Run, length: int) -> float:
     waveform = np.random.default_rng(length).normal(0, 0.1, (1, length)).astype(np.float32)
     values = tf.constant(waveform)
     expected = live._scores(_normalised(values, None) if live.do_normalize else values, None)[1].numpy()
-    return float(np.abs(reloaded(waveform) - expected).max() / np.abs(expected).max())
+    return float(np.abs(reloaded([waveform[0]])[0] - expected[0]).max() / np.abs(expected).max())

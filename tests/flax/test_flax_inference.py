@@ -9,8 +9,10 @@ import pytest
 from flax_models import padded, relative, tiny, waveforms
 from model_cases import NORMS, VARIANTS
 
+from wav2vec2_core import exporting
 from wav2vec2_core.backend import load_backend
 from wav2vec2_core.errors import BackendError, CheckpointError, InputError
+from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.parameters import HEADS
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
 from wav2vec2_flax import export, inference
@@ -135,6 +137,19 @@ def test_export_with_any_batch_and_length(head, fields, masked, tmp_path):
         for name, value in expected.items():
             if name != "hidden_states":
                 assert relative(found[name], value) <= 1e-5, name
+
+
+def test_exports_with_a_receipt(tmp_path):
+    tiny("ForCTC", num_hidden_layers=1).save_pretrained(tmp_path / "model")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="a stablehlo program does not normalise: leave fold_normalisation out"):
+        exporting.export(tmp_path / "model", tmp_path / "out", "stablehlo", fold_normalisation=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    receipt = exporting.export(tmp_path / "model", tmp_path / "out", "stablehlo")
+    assert sorted(receipt.files) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert {"model.stablehlo", "model.safetensors", "export.json"} < set(receipt.files)
+    assert receipt.largest_difference <= 1e-5
+    assert receipt.normalisation == "by the caller"
 
 
 def test_programs_that_are_none(tmp_path):

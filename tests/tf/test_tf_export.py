@@ -1,11 +1,14 @@
 """SavedModel and LiteRT files, loaded again, give the numbers of the live model."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from tf_models import NORMS, VARIANTS, padded, relative, tiny
 
 from wav2vec2_core.errors import InputError, OutputError
+from wav2vec2_core.exporting import export
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.parameters import HEADS
 from wav2vec2_tf.export import export_litert, export_saved_model
@@ -63,7 +66,19 @@ def test_what_cannot_be_exported(tmp_path):
     with pytest.raises(InputError, match="in bfloat16 cannot become a LiteRT file"):
         export_litert(tiny("ForCTC", dtype="bfloat16"), tmp_path / "model.tflite")
     (tmp_path / "file").write_text("")
-    for export in (export_litert, export_saved_model):
+    for write in (export_litert, export_saved_model):
         with pytest.raises(OutputError, match="cannot create folder"):
-            export(tiny("ForCTC"), tmp_path / "file" / "model.tflite")
+            write(tiny("ForCTC"), tmp_path / "file" / "model.tflite")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize(("to", "file"), [("saved-model", "saved_model/saved_model.pb"), ("litert", "model.tflite")])
+def test_exports_with_a_receipt(to, file, tmp_path):
+    tiny("ForCTC", **FAMILIES["base"], num_hidden_layers=1).save_pretrained(tmp_path / "model")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "model")
+    receipt = export(tmp_path / "model", tmp_path / "out", to, fold_normalisation=True)
+    assert {file, "config.json", "preprocessor_config.json"} < set(receipt.files)
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["largest_difference"] <= 1e-5
+    assert any("batch" in one.name for one in receipt.compared) == (to == "saved-model")
+    assert not Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "out").do_normalize

@@ -149,7 +149,7 @@ def test_what_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     short = (np.ones(20, np.float32), 16_000)
     for kind, message, arguments, options in (
         (OutputError, "full exists already: name a new or an empty folder", (model, tmp_path / "full"), {}),
-        (InputError, "format 'tnn' is unknown: use one of onnx", (model, out, "tnn"), {}),
+        (InputError, "format 'tnn' is unknown: use one of onnx, saved-model", (model, out, "tnn"), {}),
         (InputError, "head 'ForCTCC' is unknown", (model, out), {"head": "ForCTCC"}),
         (CheckpointError, "its ForXVector part is not trained", (model, out), {"head": "ForXVector"}),
         (CheckpointError, "model folder .*none' does not exist", (tmp_path / "none", out), {}),

@@ -19,19 +19,25 @@ class Program(StrEnum):
     """Formats of programs."""
 
     onnx = "onnx"
+    saved_model = "saved-model"
+    litert = "litert"
+    stablehlo = "stablehlo"
 
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub id.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the result; a new or an empty one.")],
-    to: Annotated[Program, typer.Option("--to", help="What to write; onnx needs the extra onnx.")] = Program.onnx,
+    to: Annotated[
+        Program, typer.Option("--to", help="What to write. Extras: torch and onnx; tf; tf; flax.")
+    ] = Program.onnx,
     head: Annotated[
         str | None, typer.Option(help="ForCTC, ForPreTraining, Model ...; without it the model's own.")
     ] = None,
     fold_normalisation: Annotated[
         bool,
         typer.Option(
-            "--fold-normalisation", help="The program scales waveforms itself; without it the caller must, as MODEL's."
+            "--fold-normalisation",
+            help="The program scales waveforms itself; without it, and with stablehlo, the caller must.",
         ),
     ] = False,
     verify: Annotated[
@@ -68,8 +74,7 @@ def export(
 
 _NORMALISATION = {
     "in the program": "in the program: it takes waveforms of any level",
-    "by the caller": "by the caller, as preprocessor_config.json says: zero mean and unit variance for each waveform "
-    "(--fold-normalisation puts it into the program)",
+    "by the caller": "by the caller, as preprocessor_config.json says: zero mean and unit variance for each waveform",
     "none": "none: the model takes waveforms as they are",
 }
 
