@@ -37,7 +37,7 @@ def export(
         bool,
         typer.Option(
             "--fold-normalisation",
-            help="The program scales waveforms itself; without it, and with stablehlo, the caller must.",
+            help="The program scales waveforms itself, not the caller; not with stablehlo.",
         ),
     ] = False,
     verify: Annotated[
