@@ -55,7 +55,7 @@ class Kernels:
     """
 
     product: str = "plain"
-    product8: str = "fbgemm"
+    product8: str = "plain"
     attention: str = "plain"
 
     def linear(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Linear:
@@ -126,8 +126,8 @@ class Int8Linear:
     the inputs are; inputs of 7 bits, the other remedy, would lose more, as a whole call shares their scale.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, engine: str = "fbgemm") -> None:
-        """``engine``: the library of PyTorch's that multiplies, of PRODUCTS8."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, way: str = "plain") -> None:
+        """``way``: of PRODUCTS8: the library that PyTorch chooses for this processor, or a library's name."""
         limit = 127 if torch.cpu._is_vnni_supported() else 63
         weight = weight.detach().float()
         scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny).double() / limit
@@ -140,14 +140,16 @@ class Int8Linear:
                 warnings.filterwarnings("ignore", message=".*deprecated", category=UserWarning)
                 rows = torch.zeros(len(weight), dtype=torch.long)
                 packable = torch.quantize_per_channel(weight, scale, rows, 0, torch.qint8)
-                quantized.engine = engine
+                if way != "plain":
+                    quantized.engine = way
                 self._packed = torch.ops.quantized.linear_prepack(packable, offset)
         except (AttributeError, RuntimeError) as error:
             raise BackendError(
                 f"this torch ({torch.__version__}) has no 8-bit layers for this CPU: use dtype float32 or bfloat16"
             ) from error
         finally:
-            quantized.engine = chosen
+            if way != "plain":
+                quantized.engine = chosen
 
     def __call__(self, x: Tensor) -> Tensor:
         """(rows, inputs) float32 -> (rows, outputs) float32."""
@@ -177,7 +179,7 @@ def attend_by_head(split: Tensor) -> Tensor:
 
 #: Ways of each part; the first one is the plain one.
 PRODUCTS = ("plain", "prepacked")
-PRODUCTS8 = ("fbgemm", "onednn")
+PRODUCTS8 = ("plain", "onednn")
 ATTENTIONS: dict[str, Attention] = {"plain": attend_plain, "by head": attend_by_head}
 
 

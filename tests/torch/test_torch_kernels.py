@@ -60,6 +60,20 @@ def test_8_bit_layers_do_not_overflow(way):
     assert torch.backends.quantized.engine in ("fbgemm", "x86", "qnnpack"), "the process's own choice is left alone"
 
 
+def test_the_plain_way_of_8_bits_is_the_one_that_torch_chooses(monkeypatch):
+    """Processors without fbgemm have another."""
+    chosen = []
+
+    class Quantized:
+        engine = property(lambda self: "its own", lambda self, name: chosen.append(name))
+
+    monkeypatch.setattr(torch.backends, "quantized", Quantized())
+    Int8Linear(torch.ones(4, 64), None)
+    assert chosen == []
+    Int8Linear(torch.ones(4, 64), None, "onednn")
+    assert chosen == ["onednn", "its own"]
+
+
 def timed(results, seconds):
     """Makers of calls, by way, which return these results after these seconds."""
 
@@ -125,7 +139,7 @@ def test_a_choice_is_kept_for_this_machine(cache, monkeypatch):
         del asked[:]
         assert kernels.fastest(torch.float32, 768, int8=True) == expected
         assert len(asked) == 3, damaged
-    assert kernels.fastest(torch.bfloat16, 768) == Kernels("prepacked", "fbgemm", "by head")
+    assert kernels.fastest(torch.bfloat16, 768) == Kernels("prepacked", "plain", "by head")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     kernels.fastest(torch.bfloat16, 768)
     assert len(list(cache.iterdir())) == 3, "a file for each type and each set of instructions"
@@ -174,6 +188,6 @@ def test_a_model_of_the_callers_keeps_its_weights():
 def test_doctor_is_told_what_was_chosen(monkeypatch):
     monkeypatch.setattr(inference, "_has_instructions", lambda name: name != "bfloat16")
     monkeypatch.setattr(
-        inference, "fastest", lambda dtype, width, int8=False: Kernels(product8="onednn" if int8 else "fbgemm")
+        inference, "fastest", lambda dtype, width, int8=False: Kernels(product8="onednn" if int8 else "plain")
     )
     assert inference.chosen_kernels() == ["float32: plain", "int8: 8-bit products by oneDNN"]
