@@ -228,8 +228,8 @@ class Trainer:
         given = {name: torch.from_numpy(array) for name, array in arrays.items()}
         # Labels stay on the host: the losses are computed from the output, and count there without waiting.
         arguments = self._placed({name: tensor for name, tensor in given.items() if name != "labels"})
-        if place is not None and self.model.head == "ForPreTraining":
-            arguments = {"gumbel_noise": self._noise(given, *place), **arguments}
+        if place is not None and self.model.head == "ForPreTraining" and "gumbel_noise" not in arguments:
+            arguments["gumbel_noise"] = self._noise(given, *place)
         return self.loss_sums(self.model, self._output(arguments), given)
 
     def _noise(self, batch: Mapping[str, Tensor], number: int, index: int) -> Tensor:
