@@ -26,7 +26,7 @@ from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_folder, write_json
 from wav2vec2_core.inputs import shortest_waveform
 from wav2vec2_core.long_form.windows import too_short
-from wav2vec2_core.names import HEADS
+from wav2vec2_core.names import HEADS, WHOLE_HEADS
 from wav2vec2_core.processing import Wav2Vec2Processor
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.transcription import processor_of
@@ -217,7 +217,7 @@ class _Reader:
     """What the scores of one waveform say: text of a CTC model, the label of a classifier."""
 
     def __init__(self, config: Wav2Vec2Config, head: str, tokenizer: Wav2Vec2CTCTokenizer | None) -> None:
-        self._labels = config.id2label or {} if head in ("ForSequenceClassification", "ForXVector") else {}
+        self._labels = config.id2label or {} if head in WHOLE_HEADS else {}
         self._tokenizer = tokenizer
 
     def __call__(self, scores: np.ndarray) -> str | None:

@@ -18,9 +18,11 @@ import numpy as np
 import wav2vec2_flax
 from wav2vec2_core.backend import ExportedProgram, check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model
+from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.files import atomic_path
 from wav2vec2_core.inputs import shortest_waveform
+from wav2vec2_core.names import WHOLE_HEADS, scores_field
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
 from wav2vec2_flax.weights import nest, places
 
@@ -131,23 +133,16 @@ def write_program(
     check_trained(source.name, head, model.loading)
     export_model(model, folder)
     program, config = load_exported(folder), model.config
-    field = {"Model": "last_hidden_state", "ForPreTraining": "projected_states"}.get(head, "logits")
-    whole = head in ("ForSequenceClassification", "ForXVector")
+    field = scores_field(head)
 
     def run(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        lengths = np.array([len(waveform) for waveform in waveforms])
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int32)
-        values = np.zeros(mask.shape, np.float32)
-        for row, waveform in enumerate(waveforms):
-            values[row, : len(waveform)] = waveform
-        scores = np.asarray(program(values, mask)[field])
-        counts = [None] * len(waveforms) if whole else [config.num_frames(int(length)) for length in lengths]
-        return [row[:count] for row, count in zip(scores, counts, strict=True)]
+        batch = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
+        return unpad_scores(np.asarray(program(*batch)[field]), waveforms, config)
 
     inputs = {
         "tensors": "the tensors of model.safetensors by name",
         "input_values": "float32 (batch, samples): waveforms, as the feature extractor returns them",
         "attention_mask": "int32 (batch, samples): 1 for samples, 0 for the padding after them",
     }
-    outputs = {field: "float32 (batch, scores)" if whole else "float32 (batch, frames, scores)"}
+    outputs = {field: "float32 (batch, scores)" if head in WHOLE_HEADS else "float32 (batch, frames, scores)"}
     return ExportedProgram(config, inputs, outputs, {"jax": jax.__version__}, run, has_batches=True)

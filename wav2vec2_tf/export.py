@@ -19,8 +19,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 import wav2vec2_tf
 from wav2vec2_core.backend import ExportedProgram, check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import ModelSource
+from wav2vec2_core.data import pad_batch
 from wav2vec2_core.errors import InputError, OutputError
 from wav2vec2_core.files import atomic_folder, atomic_path, make_folder
+from wav2vec2_core.names import WHOLE_HEADS, scores_field
 from wav2vec2_tf import layers
 from wav2vec2_tf.layers import Tensor
 from wav2vec2_tf.pretrained import TFWav2Vec2PreTrainedModel
@@ -144,9 +146,8 @@ def write_program(
         "waveforms": f"float32 (batch, samples): waveforms, {level}",
         "lengths": "int32 (batch,): samples of each row; what follows them is padding",
     }
-    field = {"Model": "last_hidden_state", "ForPreTraining": "projected_states"}.get(head, "logits")
-    whole = head in ("ForSequenceClassification", "ForXVector")
-    outputs = {field: "float32 (batch, scores)" if whole else "float32 (batch, frames, scores)"}
+    whole = head in WHOLE_HEADS
+    outputs = {scores_field(head): "float32 (batch, scores)" if whole else "float32 (batch, frames, scores)"}
     if not whole:
         outputs["frames"] = "int32 (batch,): frames of each row; what follows them is padding"
     return ExportedProgram(model.config, inputs, outputs, about, _saved(folder / SAVED_MODEL), has_batches=True)
@@ -201,9 +202,7 @@ def _saved(folder: Path) -> Run:
 
     def run(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         lengths = [len(waveform) for waveform in waveforms]
-        values = np.zeros((len(waveforms), max(lengths)), np.float32)
-        for row, waveform in enumerate(waveforms):
-            values[row, : len(waveform)] = waveform
+        values, _ = pad_batch(waveforms, len(waveforms), max(lengths))
         # Through the module, not its signature alone: it owns the variables.
         output = loaded.signatures["serving_default"](waveforms=tf.constant(values), lengths=tf.constant(lengths))
         scores = next(output[field] for field in _FIELDS if field in output).numpy()

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 import wav2vec2_torch
 from wav2vec2_core.backend import ExportedProgram, check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import ModelSource
+from wav2vec2_core.data import pad_batch
 from wav2vec2_core.errors import BackendError, InputError
 from wav2vec2_core.inputs import shortest_waveform
+from wav2vec2_core.names import WHOLE_HEADS, scores_field
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
 
 PROGRAM = "model.onnx"
@@ -28,13 +30,6 @@ OPSET = 18
 #: Bytes of weights from which they lie in ``model.onnx.data``: one file of this format holds less than 2 GiB.
 LARGEST_FILE = 1_900_000_000
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
-#: Head -> outputs of its program; the first one is what ``logits`` of the inference part returns.
-_OUTPUTS = {
-    "Model": ("last_hidden_state",),
-    "ForPreTraining": ("projected_states",),
-    "ForXVector": ("logits", "embeddings"),
-}
-_PER_FRAME = ("Model", "ForPreTraining", "ForCTC", "ForAudioFrameClassification")
 #: Below this a waveform is not amplified any more, as in the feature extractor.
 _SMALLEST_VARIANCE = 1e-7
 
@@ -107,8 +102,8 @@ class _Program(nn.Module):
     def __init__(self, model: Wav2Vec2PreTrainedModel, do_normalize: bool) -> None:
         super().__init__()
         self.model, self.do_normalize = model, do_normalize
-        self.fields = _OUTPUTS.get(model.head, ("logits",))
-        self.per_frame = model.head in _PER_FRAME
+        self.fields = (scores_field(model.head), *(("embeddings",) if model.head == "ForXVector" else ()))
+        self.per_frame = model.head not in WHOLE_HEADS
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -164,12 +159,8 @@ class _Session:
         self._per_frame = per_frame
 
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        longest = max(map(len, waveforms))
-        values = np.zeros((len(waveforms), longest), np.float32)
-        mask = np.zeros(values.shape, np.int64)
-        for row, waveform in enumerate(waveforms):
-            values[row, : len(waveform)], mask[row, : len(waveform)] = waveform, 1
-        scores, *rest = self._session.run(None, {"input_values": values, "attention_mask": mask})
+        values, mask = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
+        scores, *rest = self._session.run(None, {"input_values": values, "attention_mask": mask.astype(np.int64)})
         if not self._per_frame:
             return list(scores)
         return [row[:count] for row, count in zip(scores, rest[-1], strict=True)]
