@@ -25,6 +25,7 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import CheckpointError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.long_form.signal_statistics import SignalStatistics
 from wav2vec2_core.long_form.windows import FeatureWindow, Window
 from wav2vec2_core.parameters import head_of
 from wav2vec2_core.pipeline import Audio, LoadedModel, Progress, exact_window
@@ -113,8 +114,12 @@ class Classifier:
         """
         return self._as_probabilities(self.scores(recording, progress))
 
-    def scores(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
+    def scores(
+        self, recording: Audio, progress: Progress | None = None, *, statistics: SignalStatistics | None = None
+    ) -> np.ndarray:
         """(labels,) float64 of a recording, before softmax or sigmoid.
+
+        ``statistics``: of the recording, where its first reading is done.
 
         Raises:
             AudioError: the recording cannot be used.
@@ -122,7 +127,7 @@ class Classifier:
         """
         self._check(UTTERANCES, "labels of whole recordings")
         total, frames = np.zeros(len(self.labels)), 0
-        for part, logits in self._windows(recording, self._apart, progress):
+        for part, logits in self._windows(recording, self._apart, progress, statistics):
             total += logits.astype(np.float64) * len(part.features)
             frames += len(part.features)
         return total / frames
@@ -196,20 +201,21 @@ class Classifier:
         return self.model.config.problem_type == "multi_label_classification"
 
     def _windows(
-        self, recording: Audio, window: Window, progress: Progress | None
+        self,
+        recording: Audio,
+        window: Window,
+        progress: Progress | None,
+        statistics: SignalStatistics | None = None,
     ) -> Iterator[tuple[FeatureWindow, np.ndarray]]:
         """Yield every window of a recording with the model's output."""
         opened = self.open(recording)
-        statistics = self._loaded.statistics(opened)
+        statistics = statistics or self._loaded.statistics(opened)
         apply = self.model.embed if self.head == SPEAKERS else self.model.contextualize
         for part in self._loaded.windows(opened, window, statistics, progress):
             yield part, apply([part.features])[0]
 
     def _as_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        if self._several:
-            return 1 / (1 + np.exp(-logits))
-        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-        return exponentials / exponentials.sum(-1, keepdims=True)
+        return sigmoid(logits) if self._several else softmax(logits)
 
     def _span(self, label: int, track: _Track, end: int, timeline: Timeline) -> LabelledSpan:
         seconds = timeline.seconds
@@ -218,6 +224,17 @@ class Classifier:
     def _check(self, head: str, wanted: str) -> None:
         if self.head != head:
             raise InputError(f"the model is a Wav2Vec2{self.head}, {wanted} come from a Wav2Vec2{head}: name one")
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """(..., labels) of which one is right -> their probabilities."""
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """(..., labels) of which any may be right -> the probability of each."""
+    return 1 / (1 + np.exp(-scores))
 
 
 def head_of_source(source: ModelSource) -> str:

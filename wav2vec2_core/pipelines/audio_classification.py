@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wav2vec2_core.classification import UTTERANCES, Classifier
+from wav2vec2_core.classification import UTTERANCES, Classifier, sigmoid, softmax
 from wav2vec2_core.errors import InputError, brief
 from wav2vec2_core.pipeline import LoadedModel
 from wav2vec2_core.pipelines.base import Pipeline, Runner, unknown_option
 from wav2vec2_core.pipelines.inputs import Given
 
-_FUNCTIONS = ("softmax", "sigmoid", "none")
+_FUNCTIONS = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda scores: scores}
 
 
 class AudioClassificationPipeline(Pipeline):
@@ -47,20 +47,13 @@ class AudioClassificationPipeline(Pipeline):
         waveforms = [one.waveform for one in prepared if one.waveform is not None]
         together = iter(self.model.logits(waveforms) if waveforms else [])
         scores = [
-            self._classifier.scores(one.recording) if one.waveform is None else next(together).astype(np.float64)
+            next(together).astype(np.float64)
+            if one.waveform is not None
+            else self._classifier.scores(one.recording, statistics=one.level)
             for one in prepared
         ]
-        return [self._labels(_applied(function, one), top_k) for one in scores]
+        return [self._labels(_FUNCTIONS[function](one), top_k) for one in scores]
 
     def _labels(self, scores: np.ndarray, top_k: int | None) -> list[dict[str, Any]]:
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [{"score": float(scores[index]), "label": self._classifier.labels[index]} for index in order]
-
-
-def _applied(function: str, scores: np.ndarray) -> np.ndarray:
-    if function == "none":
-        return scores
-    if function == "sigmoid":
-        return 1 / (1 + np.exp(-scores))
-    exponentials = np.exp(scores - scores.max())
-    return exponentials / exponentials.sum()
