@@ -245,9 +245,11 @@ class Engine:
             self._pace.count()
             self._idle.notify_all()
 
-    def _transcriber(self, language: str | None) -> Transcriber:
-        """The transcriber of a language, as ``check_language`` returns it. Raises ``InputError`` and
-        ``CheckpointError``.
+    def _transcriber(self, language: str | None, hotwords: Sequence[str] = ()) -> Transcriber:
+        """The transcriber of a language, as ``check_language`` returns it, with words to prefer.
+
+        Raises:
+            InputError, CheckpointError: the model has no transcripts, or not this language.
         """
         self._check(("ForCTC",), "transcripts and alignments")
         language = language or self.language
@@ -263,7 +265,9 @@ class Engine:
                 if len(self._transcribers) >= _MOST_LANGUAGES:
                     self._transcribers.pop(next(iter(self._transcribers)))
                 self._transcribers[language] = found
-        return found
+        tokenizer = found.processor.tokenizer
+        words = spelled(hotwords, tokenizer.get_vocab()) if hotwords else ()
+        return found.with_decoder(with_hotwords(found.decoder, tokenizer, words)) if words else found
 
     def _viewed(self) -> LoadedModel:
         view = self._shared.view(self.language if self._languages else None)
@@ -330,10 +334,7 @@ class Place:
         result: Future[Transcript] = _begun()
 
         def read() -> None:
-            transcriber = self._engine._transcriber(language)
-            words = spelled(hotwords, transcriber.processor.tokenizer.get_vocab())
-            tokenizer = transcriber.processor.tokenizer
-            chosen = transcriber.with_decoder(with_hotwords(transcriber.decoder, tokenizer, words))
+            chosen = self._engine._transcriber(language, hotwords)
             prepared = chosen.prepare(self._engine._opened(recording))
             self._engine._check_seconds(prepared.samples / chosen.timeline.sampling_rate)
 
@@ -397,11 +398,7 @@ class Place:
         Raises:
             InputError: the rate or the language is not possible, or the model has no transcripts.
         """
-        transcriber = self._engine._transcriber(language)
-        tokenizer = transcriber.processor.tokenizer
-        words = spelled(hotwords, tokenizer.get_vocab())
-        chosen = transcriber.with_decoder(with_hotwords(transcriber.decoder, tokenizer, words))
-        return LiveStream(self._engine, chosen, rate)
+        return LiveStream(self._engine, self._engine._transcriber(language, hotwords), rate)
 
     # ---- inside -------------------------------------------------------------------------------------------------
 

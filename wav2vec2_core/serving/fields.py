@@ -75,19 +75,23 @@ class Fields:
 
     def check_model(self, engine: Engine) -> None:
         """Refuse another model than the one that is served; none is the same as this one. Raises ``Refusal``."""
-        model = self.text("model")
-        if model is not None and model != engine.name:
-            raise Refusal(
-                404,
-                f"model {brief(model)} is not served here: use {engine.name[:100]!r}",
-                code="model_not_found",
-                param="model",
-            )
+        check_model(self.text("model"), engine)
 
     @property
     def hotwords(self) -> tuple[str, ...]:
         """The words of ``prompt`` and ``keywords``, without the punctuation around them. Raises ``Refusal``."""
         return words_of([self.text("prompt") or "", *self.several("keywords")])
+
+
+def check_model(name: str | None, engine: Engine) -> None:
+    """Refuse the name of another model than the one that is served; no name stands for it. Raises ``Refusal``."""
+    if name is not None and name != engine.name:
+        raise Refusal(
+            404,
+            f"model {brief(name)} is not served here: use {engine.name[:100]!r}",
+            code="model_not_found",
+            param="model",
+        )
 
 
 def words_of(texts: Sequence[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from wav2vec2_core.errors import InputError, Wav2Vec2Error, brief
 from wav2vec2_core.serving import answers, invocations
 from wav2vec2_core.serving.engine import Engine
-from wav2vec2_core.serving.fields import Fields
+from wav2vec2_core.serving.fields import Fields, check_model
 from wav2vec2_core.serving.guard import Guard, Unread
 from wav2vec2_core.serving.metrics import Metrics
 from wav2vec2_core.serving.openapi import form_of
@@ -162,8 +162,7 @@ class _Server:
 
     async def model(self, name: str) -> Response:
         """The model of this name."""
-        if name != self.engine.name:
-            raise Refusal(404, f"model {brief(name)} is not served here", code="model_not_found", param="model")
+        check_model(name, self.engine)
         return JSONResponse(self._model())
 
     async def health(self) -> Response:

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wav2vec2_core.audio.raw import PCM_TYPES
-from wav2vec2_core.errors import brief, listed
+from wav2vec2_core.audio.raw import PCM_TYPES, PcmDecoder
+from wav2vec2_core.errors import AudioError, brief, listed
 from wav2vec2_core.serving.engine import Engine, Live, LiveStream, Place
-from wav2vec2_core.serving.fields import Fields, words_of
+from wav2vec2_core.serving.fields import Fields, check_model, words_of
 from wav2vec2_core.serving.refusals import Refusal, refusal_of
 
 #: Seconds that a client may be silent, and take to read what was sent.
@@ -124,10 +124,9 @@ class _Plain(_Connection):
         for name, value in self.socket.query_params.multi_items():
             given.setdefault(name, []).append(value)
         fields = Fields(given, ("rate", "format", "language", "prompt"))
-        self._type, self._full = PCM_TYPES[fields.choice("format", PCM_TYPES, "s16le")]
+        self._decoder = PcmDecoder(fields.choice("format", PCM_TYPES, "s16le"))
         rate = int(fields.number("rate", 8000, 192_000, 16_000))
         self._stream = await self.open(rate, fields.text("language"), fields.hotwords)
-        self._held = b""
 
     async def run(self) -> None:
         """Serve it."""
@@ -141,16 +140,13 @@ class _Plain(_Connection):
             if update.stable or update.partial:
                 await self.send({"text": update.stable, "partial": update.partial})
         last = await asyncio.wrap_future(self._stream.finish())
-        await self.send({"text": last.stable, "partial": "", "final": True, "leftover_bytes": len(self._held)})
+        await self.send({"text": last.stable, "partial": "", "final": True, "leftover_bytes": len(self._decoder.held)})
 
     def _samples(self, frame: bytes) -> np.ndarray:
-        held = self._held + frame
-        whole = len(held) // np.dtype(self._type).itemsize * np.dtype(self._type).itemsize
-        self._held = held[whole:]
-        samples = np.frombuffer(held[:whole], self._type).astype(np.float32) / np.float32(self._full)
-        if not np.isfinite(samples).all():
-            raise Refusal(422, "samples are NaN or infinite: check the format")
-        return samples
+        try:
+            return self._decoder.feed(frame)
+        except AudioError as error:
+            raise Refusal(422, "samples are NaN or infinite: check the format") from error
 
 
 class _Session(_Connection):
@@ -161,9 +157,7 @@ class _Session(_Connection):
         query = self.socket.query_params
         if query.get("intent", "transcription") != "transcription":
             raise Refusal(422, f"intent {brief(query['intent'])} is unknown: use transcription", param="intent")
-        model = query.get("model")
-        if model:
-            Fields({"model": [model]}, ("model",)).check_model(self.engine)
+        check_model(query.get("model") or None, self.engine)
         self._rate, self._language, self._prompt = 24_000, None, ""
         self._silence: int | None = None
         self._stream = await self.open(self._rate, None, ())
@@ -257,8 +251,7 @@ class _Session(_Connection):
         if self._seconds and wanted:
             raise Refusal(422, "the session cannot change while audio is in its buffer: commit or clear it first")
         model = wanted.get("model")
-        if model is not None:
-            Fields({"model": [str(model)]}, ("model",)).check_model(self.engine)
+        check_model(None if model is None else str(model) or None, self.engine)
         rate = wanted.get("rate", self._rate)
         if rate not in _RATES:
             raise Refusal(
