@@ -8,12 +8,11 @@ noise, which a device would draw, is added to them. SGD with a constant rate, fo
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from conformance.training_losses import RATE, SAMPLE, largest_difference, open_trainer
+from conformance.training_losses import RATE, SAMPLE, backends_and_steps, open_trainer, report
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
@@ -83,16 +82,8 @@ def _rows() -> list[Row]:
 
 def main() -> None:
     """Print how far the back ends are apart."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--backends", default="torch,tf,flax", help="names with commas; the first is compared with")
-    options = parser.parse_args()
-    first, *others = options.backends.split(",")
-    expected = losses(first, options.steps)
-    print(f"{options.steps} losses of {first}, {expected[0]:.4f} to {expected[-1]:.4f}", flush=True)
-    for other in others:
-        apart = largest_difference(expected, losses(other, options.steps))
-        print(f"  {other}: {apart:.1e} apart, {TOLERANCE:.0e} allowed", flush=True)
+    names, steps = backends_and_steps(__doc__, 50)
+    report(lambda name: losses(name, steps), names, TOLERANCE)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ sign of gradients that may be rounding alone. The rate is constant, as Keras' mo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -120,19 +120,30 @@ def _rows(labels: TextLabels) -> list[Row]:
     return found
 
 
-def main() -> None:
-    """Print how far the back ends are apart."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100)
+def backends_and_steps(description: str | None, steps: int) -> tuple[list[str], int]:
+    """The arguments of a program that compares losses; ``steps``: by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--backends", default="torch,tf,flax", help="names with commas; the first is compared with")
     options = parser.parse_args()
-    first, *others = options.backends.split(",")
+    return options.backends.split(","), options.steps
+
+
+def report(losses_of: Callable[[str], list[float]], names: Sequence[str], tolerance: float, title: str = "") -> None:
+    """Print how far the losses of back ends are from those of the first one."""
+    first, *others = names
+    expected = losses_of(first)
+    print(f"{title}{len(expected)} losses of {first}, {expected[0]:.4f} to {expected[-1]:.4f}", flush=True)
+    for other in others:
+        apart = largest_difference(expected, losses_of(other))
+        print(f"  {other}: {apart:.1e} apart, {tolerance:.0e} allowed", flush=True)
+
+
+def main() -> None:
+    """Print how far the back ends are apart."""
+    names, steps = backends_and_steps(__doc__, 100)
     for start, tolerance in TOLERANCES.items():
-        expected = losses(first, start, options.steps)
-        print(f"{start}: {options.steps} losses of {first}, {expected[0]:.4f} to {expected[-1]:.4f}", flush=True)
-        for other in others:
-            apart = largest_difference(expected, losses(other, start, options.steps))
-            print(f"  {other}: {apart:.1e} apart, {tolerance:.0e} allowed", flush=True)
+        report(lambda name, start=start: losses(name, start, steps), names, tolerance, f"{start}: ")
 
 
 if __name__ == "__main__":
