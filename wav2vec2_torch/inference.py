@@ -167,6 +167,10 @@ class InferenceModel:
             CheckpointError: the adapter is damaged, or does not fit the model.
         """
         self.model.load_adapter(language, force_load=False)
+        if self.dtype in ("bfloat16", "float16") and self.model.dtype == torch.float32:
+            # Rounded when it was loaded, and computed with in float32: so is what came now.
+            for parameter in self.model.adapter_parameters().values():
+                parameter.data = parameter.data.to(getattr(torch, self.dtype)).float()
         self._replayed = Replayed(self._transformer.prepared, recorder_for(self.model.device))
 
     @torch.inference_mode()

@@ -8,6 +8,8 @@ from wav2vec2_core.audio import Recording
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.serving.engine import Engine
 from wav2vec2_core.transcription import Transcriber
+from wav2vec2_torch import inference
+from wav2vec2_torch.kernels import Kernels
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +46,27 @@ def test_languages_are_named_as_clients_name_them_and_unknown_ones_are_refused(f
         for code in ("deu", "de", "../eng"):
             with pytest.raises(InputError, match=r"deu|'de'|\.\./eng"):
                 engine.check_language(code)
+
+
+@pytest.mark.parametrize("kept", ["as released weights", "with few instructions"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_languages_are_switched_back_and_forth_with_the_numbers_of_a_fresh_model(folder, dtype, kept, monkeypatch):
+    """Also where kernels have the only copy of the weights, and where parameters are rounded to a type that this
+    processor does not compute with."""
+    released = kept == "as released weights"
+    monkeypatch.setattr(inference, "fastest", lambda *_, **__: Kernels("prepacked", "plain", "by head"))
+    monkeypatch.setattr(inference, "_has_instructions", lambda name: released)
+    waveforms = [np.random.default_rng(length).normal(0, 1, length).astype(np.float32) for length in (3000, 9000)]
+    engine = inference.load_model(folder, device="cpu", dtype=dtype, language="eng")
+    assert any(parameter.is_meta for parameter in engine.model.parameters())
+    seen = set()
+    for language in ("fra", "eng", "eng", "fra"):
+        engine.use_language(language)
+        fresh = inference.load_model(folder, device="cpu", dtype=dtype, language=language)
+        for ours, theirs in zip(engine.logits(waveforms), fresh.logits(waveforms), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            seen.add(ours.tobytes())
+    assert len(seen) == 4, "each recording in each language has numbers of its own"
+    with pytest.raises(InputError, match="deu"):
+        engine.use_language("deu")
+    np.testing.assert_array_equal(engine.logits(waveforms)[1], fresh.logits(waveforms)[1])
