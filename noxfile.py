@@ -100,14 +100,14 @@ def oracle(session: nox.Session) -> None:
 def oracle_tf(session: nox.Session) -> None:
     """The TensorFlow back end beside transformers 4.57.6, its PyTorch and its TensorFlow models, and ours."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,test]", TRANSFORMERS_4, "tf-keras")
-    session.run(*PYTEST, "tests/oracle_tf", "tests/test_bad_input.py", *session.posargs)
+    session.run(*PYTEST, "tests/oracle_tf", *session.posargs)
 
 
 @nox.session
 def oracle_flax(session: nox.Session) -> None:
     """Comparison of the JAX back end with transformers 4.57.6, which computes in PyTorch."""
     session.install(*CONSTRAINTS, "-e", ".[torch,flax,test]", TRANSFORMERS_4)
-    session.run(*PYTEST, "tests/oracle_flax", "tests/test_bad_input.py", *session.posargs)
+    session.run(*PYTEST, "tests/oracle_flax", *session.posargs)
 
 
 @nox.session
