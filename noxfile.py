@@ -6,6 +6,7 @@ Those that are not marked with a star in the list take long and are run before a
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -25,6 +26,10 @@ FRAMEWORK_FREE = ("tests/core", "tests/conformance", "tests/cli/test_lm_without_
 DATASETS = "datasets>=4"
 #: What the server is asked by.
 CLIENTS = ("openai[realtime]>=2", "schemathesis>=4")
+#: What runs exported programs as they are.
+SHERPA, TRANSFORMERS_JS = "sherpa-onnx>=2.0.1", "@huggingface/transformers@4.3.2"
+#: Scripts of packages fetch libraries for GPUs from elsewhere.
+NPM_INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
 TRANSFORMERS_4 = "transformers==4.57.6"
 TRANSFORMERS_5 = "transformers>=5"
@@ -66,6 +71,17 @@ def torch(session: nox.Session) -> None:
     """The PyTorch back end, the command and the examples."""
     session.install(*CONSTRAINTS, "-e", ".[torch,onnx,lm,train,media,test]", DATASETS)
     session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
+
+
+@nox.session(default=False)
+def runtimes(session: nox.Session) -> None:
+    """Exported programs in the programs of other people; transformers.js where npm is."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,openvino,media,test]", SHERPA)
+    if shutil.which("npm"):
+        modules = session.create_tmp()
+        session.run(*NPM_INSTALL, "--prefix", modules, TRANSFORMERS_JS, external=True)
+        session.env["NODE_MODULES"] = str(Path(modules) / "node_modules")
+    session.run("pytest", "-q", "tests/runtimes", *session.posargs)
 
 
 @nox.session

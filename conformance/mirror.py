@@ -61,6 +61,7 @@ EXCEPTIONS: dict[str, str] = {
     # files
     "*:keras_steps.py": "compile and fit of Keras; PyTorch users write the loop, JAX users compose functions",
     "*:export.py:*": "formats of one framework each; what the command needs is wav2vec2_core.backend.ExportPart",
+    "*:export_*.py": "as above",
     "*:fast_layers.py": "the engine's own layers exist where the framework's are slower",
     "*:kernels.py": "the other frameworks compile, and choose by themselves",
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",

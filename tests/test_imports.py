@@ -69,9 +69,9 @@ RANKS = {
     "pretrained": 2, "fast_layers": 2,
     "model": 3,
     "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
-    "auto": 5,
+    "auto": 5, "export_program": 5,
     "__init__": 6,
-    "steps": 6,
+    "steps": 6, "export_onnx": 6, "export_openvino": 6, "export_pt2": 6,
     "inference": 7, "train": 7, "export": 7,
     "finetuning": 8, "tpu_check": 8,
 }  # fmt: skip

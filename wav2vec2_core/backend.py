@@ -177,8 +177,9 @@ class ExportPart(Protocol):
         head: str,
         do_normalize: bool,
         language: str | None = None,
+        precision: str = "float32",
     ) -> ExportedProgram:
-        """Write a model in float32 into a folder that exists, and load it with its own runtime.
+        """Write a model into a folder that exists, and load it with its own runtime.
 
         Args:
             source: an open model.
@@ -187,6 +188,7 @@ class ExportPart(Protocol):
             head: one of ``HEADS``.
             do_normalize: the program scales waveforms as the feature extractor does.
             language: selects an MMS adapter.
+            precision: one that ``exporting.PRECISIONS`` lists for the format.
 
         Raises:
             CheckpointError, InputError, BackendError: the model or the format cannot be used.

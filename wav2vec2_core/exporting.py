@@ -26,18 +26,38 @@ from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.files import atomic_folder, write_json
 from wav2vec2_core.inputs import shortest_waveform
 from wav2vec2_core.long_form.windows import too_short
+from wav2vec2_core.metrics import Errors, word_errors
 from wav2vec2_core.names import HEADS, WHOLE_HEADS
 from wav2vec2_core.processing import Wav2Vec2Processor
+from wav2vec2_core.runtime_files import write_runtime_files
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_core.transcription import processor_of
 
 #: Format -> the back end that writes it.
-FORMATS = {"onnx": "torch", "saved-model": "tf", "litert": "tf", "stablehlo": "flax"}
+FORMATS = {
+    "onnx": "torch",
+    "openvino": "torch",
+    "torch-export": "torch",
+    "saved-model": "tf",
+    "litert": "tf",
+    "stablehlo": "flax",
+}
+#: Precision -> the formats whose runtime holds it.
+PRECISIONS = {
+    "float32": tuple(FORMATS),
+    "float16": ("onnx", "openvino", "torch-export"),
+    "bfloat16": ("torch-export",),
+    "int8": ("onnx",),
+}
 #: The receipt lies beside the program under this name, and marks the folder as an earlier export.
 RECEIPT = "export.json"
-#: Largest difference of a float32 program from its model, relative to the model's largest output.
-LIMIT = 1e-4
+#: Precision -> largest difference of a program from its float32 model, relative to the model's largest output; what 8
+#: bits change depends on the model, so it is stated and not limited.
+LIMITS = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2, "int8": None}
+#: Frames that a row must have where one is not enough: ``torch.export`` traces a size of 1 as another program.
+_FRAMES = {"torch-export": 2}
 _LONGEST = 60.0  # seconds of a recording that are compared: attention in one piece takes memory
+_TEST_SIGNAL = "test signal"
 _TEST_FRAMES = (50, 135)  # of noise with a tone, 1 s and 2.7 s mostly, beside the shortest that the model takes
 
 
@@ -61,7 +81,7 @@ class ExportReceipt:
     """The result of an export.
 
     Attributes:
-        source, target, format, head: what was exported, and where to.
+        source, target, format, precision, head: what was exported, and where to.
         normalisation: who scales waveforms to zero mean and unit variance: ``in the program``, ``by the caller``, or
             ``none`` for a model that takes them as they are.
         sampling_rate: of the waveforms, in hertz.
@@ -71,8 +91,9 @@ class ExportReceipt:
         files: names of what was written.
         compared: each waveform alone and, where the format has batches, the lengths of a recording in one batch.
         largest_difference: of ``compared``.
-        limit: the largest that is accepted.
+        limit: the largest that is accepted; None for 8 bits.
         same_text: whether every text or label is that of the model; None where the head has neither.
+        word_error_rate: of the program's texts of recordings, the model's being right; None where there are none.
     """
 
     source: str
@@ -84,10 +105,15 @@ class ExportReceipt:
     shortest: int
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    precision: str = "float32"
     about: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     compared: list[Comparison] = field(default_factory=list)
-    limit: float = LIMIT
+
+    @property
+    def limit(self) -> float | None:
+        """The largest difference that is accepted; None where it is only stated."""
+        return LIMITS[self.precision]
 
     @property
     def largest_difference(self) -> float:
@@ -100,13 +126,28 @@ class ExportReceipt:
         told = [one for one in self.compared if one.expected is not None]
         return all(one.text == one.expected for one in told) if told else None
 
+    @property
+    def word_error_rate(self) -> float | None:
+        """Of the program's texts of recordings, the model's being right. Raises ``BackendError`` without jiwer."""
+        told = [one for one in self.compared if one.expected is not None and not one.name.startswith(_TEST_SIGNAL)]
+        if self.head != "ForCTC" or not told:
+            return None
+        return sum((_word_errors(one) for one in told), Errors()).rate
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
             **dataclasses.asdict(self),
+            "limit": self.limit,
             "largest_difference": self.largest_difference,
             "same_text": self.same_text,
+            "word_error_rate": self.word_error_rate,
         }
+
+
+def _word_errors(one: Comparison) -> Errors:
+    expected = one.expected or ""
+    return Errors(length=len(expected.split())) if one.text == expected else word_errors(expected, one.text or "")
 
 
 def export(
@@ -115,19 +156,22 @@ def export(
     to: str = "onnx",
     *,
     head: str | None = None,
+    precision: str = "float32",
     fold_normalisation: bool = False,
     language: str | None = None,
     verify: Sequence[str | os.PathLike[str] | Recording] = (),
     local_files_only: bool = False,
 ) -> ExportReceipt:
-    """Export a model in float32 and prove it.
+    """Export a model and prove it.
 
     Args:
         model: folder or hub id.
         target: folder that appears when everything is done, with ``export.json``, ``config.json`` and the files of the
             feature extractor and the tokenizer in it. It must not exist, or be empty.
-        to: ``onnx``, ``saved-model``, ``litert`` or ``stablehlo``.
+        to: ``onnx``, ``openvino``, ``torch-export``, ``saved-model``, ``litert`` or ``stablehlo``.
         head: one of ``wav2vec2_core.parameters.HEADS``; the model's own where None.
+        precision: ``float32``, which must have the model's numbers (1e-4) and text; ``float16`` or ``bfloat16`` (2e-2),
+            or ``int8`` of weights and activations, whose differences and changed words the receipt states.
         fold_normalisation: the program itself scales waveforms as the feature extractor would.
         language: of an MMS model.
         verify: recordings that are compared beside a test signal, up to their first minute, each at three lengths.
@@ -144,6 +188,7 @@ def export(
         raise InputError(f"format {to!r:.100} is unknown: use one of {', '.join(FORMATS)}")
     if head is not None and head not in HEADS:
         raise InputError(f"head {head!r:.100} is unknown: use one of {', '.join(HEADS)}")
+    _check_precision(precision, to)
     target = Path(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{str(target)[:100]} exists already: name a new or an empty folder")
@@ -156,18 +201,23 @@ def export(
     extractor = Wav2Vec2FeatureExtractor.from_source(source)
     has_text = head == "ForCTC" and source.find("vocab.json") is not None
     tokenizer = processor_of(source, language).tokenizer if has_text else None
-    shortest = shortest_waveform(config, head)
+    if has_text and verify and precision != "float32":
+        word_errors("before", "anything is written")  # counts words that differ, which needs a library
+    shortest = shortest_waveform(config, head, _FRAMES.get(to, 1))
     waveforms = _test_signals(shortest, config.inputs_to_logits_ratio) + _recorded(verify, shortest, config, extractor)
     folded = extractor.do_normalize and fold_normalisation
     with atomic_folder(target, mark=RECEIPT) as folder:
         program: ExportedProgram = backend.export.write_program(
-            source, folder, to, head=head, do_normalize=folded, language=language
+            source, folder, to, head=head, do_normalize=folded, language=language, precision=precision
         )
         _write_companions(folder, program, extractor, tokenizer, folded=folded)
+        if to == "onnx" and tokenizer is not None:
+            write_runtime_files(folder, tokenizer)
         receipt = ExportReceipt(
             source=source.name,
             target=str(target),
             format=to,
+            precision=precision,
             head=head,
             normalisation=_normalisation(extractor, folded=folded),
             sampling_rate=extractor.sampling_rate,
@@ -184,6 +234,14 @@ def export(
         receipt.files = sorted([*(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), RECEIPT])
         write_json(folder / RECEIPT, receipt.to_dict())
     return receipt
+
+
+def _check_precision(precision: str, to: str) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r:.100} is unknown: use one of {', '.join(PRECISIONS)}")
+    if to not in PRECISIONS[precision]:
+        able = ", ".join(PRECISIONS[precision])
+        raise InputError(f"{to} programs are not written in {precision}: leave the precision out, or use {able}")
 
 
 def _normalisation(extractor: Wav2Vec2FeatureExtractor, *, folded: bool) -> str:
@@ -232,7 +290,7 @@ def _test_signals(shortest: int, hop: int) -> list[tuple[str, np.ndarray]]:
     for number, samples in enumerate([shortest, *(shortest + hop * frames + frames % hop for frames in _TEST_FRAMES)]):
         noise = np.random.default_rng(number).standard_normal(samples)
         tone = np.sin(np.linspace(0, 300, samples) ** 1.2)
-        signals.append(("test signal", (0.1 * (noise + tone) + 0.02).astype(np.float32)))
+        signals.append((_TEST_SIGNAL, (0.1 * (noise + tone) + 0.02).astype(np.float32)))
     return signals
 
 
@@ -296,12 +354,21 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def _check(receipt: ExportReceipt) -> None:
     worst = max(receipt.compared, key=lambda one: one.difference)
+    if receipt.limit is None:
+        if worst.difference == float("inf"):
+            raise OutputError(
+                f"the {receipt.format} program in {receipt.precision} returns no numbers ({worst.name[:100]}, "
+                f"{worst.samples} samples): nothing is kept, export it in float32"
+            )
+        return
     if worst.difference > receipt.limit:
         raise OutputError(
             f"the {receipt.format} program differs from the model by {worst.difference:.1e} ({worst.name[:100]}, "
-            f"{worst.samples} samples), more than {receipt.limit:.0e}: nothing is kept, try another version of its "
-            "runtime"
+            f"{worst.samples} samples), more than {receipt.limit:.0e}: nothing is kept, try "
+            + ("another version of its runtime" if receipt.precision == "float32" else "float32")
         )
+    if receipt.precision != "float32":
+        return
     other = next((one for one in receipt.compared if one.text != one.expected), None)
     if other is not None:
         raise OutputError(

@@ -50,12 +50,11 @@ def check_shortest(config: Wav2Vec2Config, samples: int) -> None:
         )
 
 
-def shortest_waveform(config: Wav2Vec2Config, head: str) -> int:
-    """Samples that a waveform must have: one frame's, or those that the x-vector network needs."""
-    frames = 1
+def shortest_waveform(config: Wav2Vec2Config, head: str, frames: int = 1) -> int:
+    """Samples that a waveform must have: those of ``frames`` frames, or of as many as the x-vector network needs."""
     if head == "ForXVector":
         lost = sum(d * (k - 1) for d, k in zip(config.tdnn_dilation, config.tdnn_kernel, strict=True))
-        frames = lost + 2
+        frames = max(frames, lost + 2)
     samples = config.receptive_field + (frames - 1) * config.inputs_to_logits_ratio
     while config.num_frames(samples) < frames:  # an adapter shortens further
         samples += config.inputs_to_logits_ratio

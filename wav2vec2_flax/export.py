@@ -114,7 +114,14 @@ def check_format(to: str) -> None:
 
 
 def write_program(
-    source: ModelSource, folder: Path, to: str, *, head: str, do_normalize: bool, language: str | None = None
+    source: ModelSource,
+    folder: Path,
+    to: str,
+    *,
+    head: str,
+    do_normalize: bool,
+    language: str | None = None,
+    precision: str = "float32",
 ) -> ExportedProgram:
     """``export_model`` of an open model, and its program loaded again.
 
@@ -125,11 +132,11 @@ def write_program(
         OutputError: the folder cannot be written.
     """
     check_format(to)
-    check_head_and_dtype(head, "float32")
+    check_head_and_dtype(head, precision)
     if do_normalize:
         raise InputError("a stablehlo program does not normalise: leave fold_normalisation out")
     model_class: type[FlaxWav2Vec2PreTrainedModel] = getattr(wav2vec2_flax, f"FlaxWav2Vec2{head}")
-    model = model_class.from_source(source, dtype="float32", target_lang=language, masked_group_norm=True)
+    model = model_class.from_source(source, dtype=precision, target_lang=language, masked_group_norm=True)
     check_trained(source.name, head, model.loading)
     export_model(model, folder)
     program, config = load_exported(folder), model.config

@@ -120,7 +120,14 @@ def check_format(to: str) -> None:
 
 
 def write_program(
-    source: ModelSource, folder: Path, to: str, *, head: str, do_normalize: bool, language: str | None = None
+    source: ModelSource,
+    folder: Path,
+    to: str,
+    *,
+    head: str,
+    do_normalize: bool,
+    language: str | None = None,
+    precision: str = "float32",
 ) -> ExportedProgram:
     """Write the folder ``saved_model`` or the file ``model.tflite`` into ``folder``, and load it again.
 
@@ -130,9 +137,9 @@ def write_program(
         OutputError: the folder cannot be written.
     """
     check_format(to)
-    check_head_and_dtype(head, "float32")
+    check_head_and_dtype(head, precision)
     model_class: type[TFWav2Vec2PreTrainedModel] = getattr(wav2vec2_tf, f"TFWav2Vec2{head}")
-    model = model_class.from_source(source, dtype="float32", target_lang=language, masked_group_norm=True)
+    model = model_class.from_source(source, dtype=precision, target_lang=language, masked_group_norm=True)
     check_trained(source.name, head, model.loading)
     level = "of any level" if do_normalize else "as the feature extractor returns them"
     about = {"tensorflow": tf.__version__}

@@ -14,7 +14,7 @@ from wav2vec2_core.backend import ExportedProgram
 from wav2vec2_core.errors import AudioError, BackendError, CheckpointError, InputError, OutputError
 from wav2vec2_core.exporting import export
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
-from wav2vec2_torch import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, inference
+from wav2vec2_torch import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, export_onnx, inference
 from wav2vec2_torch import export as torch_export
 
 for _name in ("onnx", "onnxscript", "onnxruntime"):
@@ -33,8 +33,8 @@ def make_folder(folder, head="ForCTC", **fields):
         (folder / "vocab.json").write_text(json.dumps({token: row for row, token in enumerate(LETTERS)}))
 
 
-def run(folder, waveforms, fields):
-    """The program as another program would call it: rows of any lengths, rubbish after their ends."""
+def run(folder, waveforms, fields, masked=True):
+    """The program as another program would call it: rows of any lengths, rubbish after their ends, or one without."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -42,7 +42,8 @@ def run(folder, waveforms, fields):
     mask = np.zeros(values.shape, np.int64)
     for row, waveform in enumerate(waveforms):
         values[row, : len(waveform)], mask[row, : len(waveform)] = waveform, 1
-    return session.run(fields, {"input_values": values, "attention_mask": mask})
+    assert [given.name for given in session.get_inputs()] == ["input_values"], "the mask may be left out"
+    return session.run(fields, {"input_values": values, **({"attention_mask": mask} if masked else {})})
 
 
 def waves(*lengths):
@@ -73,7 +74,8 @@ def test_ctc_with_group_norm_through_the_command(command, tmp_path):
     assert "the same in every run" in out
     told = json.loads((tmp_path / "out" / "export.json").read_text())
     assert sorted(told["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert {"model.onnx", "config.json", "preprocessor_config.json", "vocab.json"} < set(told["files"])
+    named = {"model.onnx", "config.json", "preprocessor_config.json", "vocab.json", "tokens.txt", "tokenizer.json"}
+    assert named < set(told["files"])
     assert told["largest_difference"] <= 1e-5
     assert told["about"]["opset"] == 18
     compared = [one["samples"] for one in told["compared"] if one["name"] == recording]
@@ -88,11 +90,12 @@ def test_ctc_with_group_norm_through_the_command(command, tmp_path):
         with torch.no_grad():
             expected = model(normalised(waveform)).logits[0].numpy()
         close(row[:count], expected)
+        close(run(tmp_path / "out", [waveform], ["logits"], masked=False)[0][0], expected)
 
 
 def test_classifier_with_layer_norm(tmp_path, monkeypatch):
     """The caller normalises, as the files say; weights that are too large for one file lie beside it."""
-    monkeypatch.setattr(torch_export, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 1000)
     make_folder(
         tmp_path / "model", "ForSequenceClassification", **FAMILIES["large"],
         use_weighted_layer_sum=True,
@@ -134,7 +137,7 @@ def test_other_text_is_refused():
         exporting.Comparison("x", 400, 1e-6, "ab", "ab"),
         exporting.Comparison("y", 800, 2e-6, "a", "b"),
     ]
-    assert (receipt.same_text, receipt.largest_difference) == (False, 2e-6)
+    assert (receipt.same_text, receipt.largest_difference, receipt.word_error_rate) == (False, 2e-6, 0.5)
     with pytest.raises(OutputError, match=r"says 'a' where the model says 'b' \(y\): nothing is kept"):
         exporting._check(receipt)
 
@@ -149,8 +152,16 @@ def test_what_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     short = (np.ones(20, np.float32), 16_000)
     for kind, message, arguments, options in (
         (OutputError, "full exists already: name a new or an empty folder", (model, tmp_path / "full"), {}),
-        (InputError, "format 'tnn' is unknown: use one of onnx, saved-model", (model, out, "tnn"), {}),
+        (InputError, "format 'tnn' is unknown: use one of onnx, openvino", (model, out, "tnn"), {}),
         (InputError, "head 'ForCTCC' is unknown", (model, out), {"head": "ForCTCC"}),
+        (InputError, "precision 'int4' is unknown: use one of float32", (model, out), {"precision": "int4"}),
+        (
+            InputError,
+            "openvino programs are not written in int8: leave the precision out, or use onnx",
+            (model, out, "openvino"),
+            {"precision": "int8"},
+        ),
+        (InputError, "bfloat16: leave the precision out, or use torch-export", (model, out), {"precision": "bfloat16"}),
         (CheckpointError, "its ForXVector part is not trained", (model, out), {"head": "ForXVector"}),
         (CheckpointError, "model folder .*none' does not exist", (tmp_path / "none", out), {}),
         (AudioError, "none.wav does not exist", (model, out), {"verify": ["none.wav"]}),
@@ -164,4 +175,8 @@ def test_what_is_refused_before_anything_is_written(tmp_path, monkeypatch):
             without.setitem(sys.modules, name, None)
             with pytest.raises(BackendError, match=rf"ONNX needs {name}, which is not installed: pip install "):
                 export(model, out)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "openvino", None)
+        with pytest.raises(BackendError, match=r"OpenVINO needs openvino, which is not .*\[torch,openvino\]"):
+            export(model, out, "openvino")
     assert sorted(tmp_path.rglob("*")) == before
