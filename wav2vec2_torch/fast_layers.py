@@ -53,10 +53,13 @@ class PositionalConvolution:
             self.spectrum = spectrum.permute(3, 0, 2, 1).resolve_conj().contiguous()
 
     def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """(frames, hidden) of utterances with these lengths -> the same; each utterance is padded with zeros."""
+        """(frames, hidden) of utterances with these lengths -> the same; each utterance is padded with zeros.
+
+        What Fourier transforms made is float32 at least.
+        """
         if self.spectrum is None:
             return torch.cat([self._direct(one) for one in hidden.split(list(lengths))])
-        return self._by_fourier(hidden, lengths, self.spectrum).to(hidden.dtype)
+        return self._by_fourier(hidden, lengths, self.spectrum)
 
     def _direct(self, hidden: Tensor) -> Tensor:
         made = layers.grouped_conv1d(hidden.T[None], self.weight, self.bias, self.groups)

@@ -1,10 +1,12 @@
 """The model after the feature encoder, for inference: utterances packed one after the other, without padding.
 
-The numbers are those of ``model.Wav2Vec2Model`` for each utterance alone.
+The numbers are those of ``model.Wav2Vec2Model`` for each utterance alone. On a processor in half precision they are
+closer to the exact ones: the sum that every layer adds to, and its norms, are in float32, and products in half.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +44,8 @@ class PackedLayer:
     def __init__(self, layer: EncoderLayer, activation: str, kernels: Kernels, *, int8: bool, release: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward
         self.layer, self.heads, self.attention = layer, attention.num_heads, ATTENTIONS[kernels.attention]
+        self.dtype = attention.out_proj.weight.dtype
+        self.first_norm, self.last_norm = summed_norm(layer.layer_norm), summed_norm(layer.final_layer_norm)
         linear = kernels.linear8 if int8 else kernels.linear
         inner = [attention.q_proj, attention.k_proj, attention.v_proj]
         outer = [attention.out_proj, feed_forward.intermediate_dense, feed_forward.output_dense]
@@ -56,17 +60,17 @@ class PackedLayer:
     def __call__(self, hidden: Tensor, layout: PackLayout) -> Tensor:
         """(frames, hidden) -> the same, which may not be written to: it may be kept."""
         layer, blocks = self.layer, layout.blocks
-        normed = layer.layer_norm(hidden) if layer.pre_norm else hidden
-        qkv = in_blocks(self.qkv, normed, blocks)
+        normed = self.first_norm(hidden) if layer.pre_norm else hidden
+        qkv = in_blocks(self.qkv, normed.to(self.dtype), blocks)
         attended = fast_layers.attend(qkv, self.heads, layout.lengths, layout.ends, self.attention)
-        hidden = in_blocks(self.out, attended, blocks).add_(hidden)
+        hidden = _sum(in_blocks(self.out, attended, blocks), hidden)
         if layer.pre_norm:
-            hidden = in_blocks(self._feed_forward, layer.final_layer_norm(hidden), blocks).add_(hidden)
+            hidden = _sum(in_blocks(self._feed_forward, self.last_norm(hidden).to(self.dtype), blocks), hidden)
         else:
-            hidden = layer.layer_norm(hidden)
-            hidden = layer.final_layer_norm(in_blocks(self._feed_forward, hidden, blocks).add_(hidden))
+            hidden = self.first_norm(hidden)
+            hidden = self.last_norm(_sum(in_blocks(self._feed_forward, hidden.to(self.dtype), blocks), hidden))
         if layer.adapter_layer is not None:
-            hidden = layer.adapter_layer(hidden).add_(hidden)
+            hidden = _sum(layer.adapter_layer(hidden.to(self.dtype)), hidden)
         return hidden
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
@@ -82,6 +86,7 @@ class PackedTransformer:
         """``release``: give back the memory of weights that the kernels have copies of; the body is then unusable."""
         config, encoder = body.config, body.encoder
         self.projection, self.encoder, self.int8 = body.feature_projection, encoder, int8
+        self.sum_dtype, self.norm = summed_in(encoder.layer_norm.weight), summed_norm(encoder.layer_norm)
         self.head_dim = config.head_dim
         self.positions = fast_layers.PositionalConvolution(encoder.pos_conv_embed.conv)
         self.activation = activation_(config.feat_extract_activation)
@@ -97,7 +102,7 @@ class PackedTransformer:
             observer: called with every layer's states; 0 is the first one's input, the last has the final norm.
 
         Returns:
-            (frames, hidden).
+            (frames, hidden), on a processor float32 at least.
         """
         return self.prepared(lengths)(features, observer)
 
@@ -113,15 +118,15 @@ class PackedTransformer:
 
     def _run(self, layout: PackLayout, features: Tensor, observer: Observer | None = None) -> Tensor:
         hidden = self.projection(features)[0]
-        hidden = self.activation(self.positions(hidden, layout.lengths)).add_(hidden)
+        hidden = self.activation(self.positions(hidden, layout.lengths)).to(self.sum_dtype).add_(hidden)
         if not self.encoder.pre_norm:
-            hidden = self.encoder.layer_norm(hidden)
+            hidden = self.norm(hidden)
         for number, layer in enumerate(self.layers):
             if observer is not None:
                 observer(number, hidden)
             hidden = layer(hidden, layout)
         if self.encoder.pre_norm:
-            hidden = self.encoder.layer_norm(hidden)
+            hidden = self.norm(hidden)
         if observer is not None:
             observer(len(self.layers), hidden)
         return hidden
@@ -133,6 +138,23 @@ class PackedTransformer:
             return whole
         size = fast_layers.BLOCK_ROWS
         return [min(size, rows - start) for rows in whole for start in range(0, rows, size)]
+
+
+def summed_in(weight: Tensor) -> torch.dtype:
+    """The type of the sum that layers add to: float32 at least, and on a GPU that of the parameters, as ``weight``."""
+    return torch.promote_types(weight.dtype, torch.float32) if weight.device.type == "cpu" else weight.dtype
+
+
+def summed_norm(norm: nn.Module) -> nn.Module:
+    """``norm`` for the sum that layers add to: itself where that has the type of the parameters, else a wider copy."""
+    weight = cast("Tensor", norm.weight)
+    dtype = summed_in(weight)
+    return norm if dtype == weight.dtype else copy.deepcopy(norm).to(dtype)
+
+
+def _sum(made: Tensor, hidden: Tensor) -> Tensor:
+    """The sum in the type of ``hidden``, which is not written to; ``made`` is where it can hold the sum."""
+    return made.add_(hidden) if made.dtype == hidden.dtype else hidden + made
 
 
 def _merged(modules: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:

@@ -164,6 +164,25 @@ def test_half_precision_with_and_without_instructions(dtype, native, tmp_path, m
         assert 0 < np.abs(ours - theirs).max() <= 4e-2 * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("norm", ["group-post", "layer-pre"])
+def test_layers_add_up_in_float32_in_half_precision(norm, monkeypatch):
+    """So that the sum of many layers is not rounded by each; of which pack an utterance is makes no difference."""
+    monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 33)  # utterances lie across blocks
+    model, samples = tiny("ForCTC", **NORMS[norm], num_hidden_layers=12).bfloat16(), recordings()
+    engine = InferenceModel(model)
+    ours = engine.logits(samples)
+    with torch.no_grad():
+        theirs = [model(torch.from_numpy(one)[None].bfloat16()).logits[0].float().numpy() for one in samples]
+    exact = InferenceModel(model.float()).logits(samples)
+    errors = [
+        np.sqrt(np.mean((np.concatenate(made) - np.concatenate(exact)) ** 2)) / np.concatenate(exact).std()
+        for made in (ours, theirs)
+    ]
+    assert errors[0] <= 0.8 * errors[1]
+    for waveform, packed in zip(samples, ours, strict=True):
+        np.testing.assert_array_equal(packed, engine.logits([waveform])[0])
+
+
 def test_attention_over_all_utterances_at_once(monkeypatch):
     """What the GPU's kernel is given; its own numbers need a GPU."""
     varlen = pytest.importorskip("torch.nn.attention.varlen", reason="this torch has no variable-length attention")

@@ -190,4 +190,13 @@ def test_doctor_is_told_what_was_chosen(monkeypatch):
     monkeypatch.setattr(
         inference, "fastest", lambda dtype, width, int8=False: Kernels(product8="onednn" if int8 else "plain")
     )
+    monkeypatch.setattr(inference, "_has_matrix_unit", lambda: True)
     assert inference.chosen_kernels() == ["float32: plain", "int8: 8-bit products by oneDNN"]
+    monkeypatch.setattr(inference, "_has_instructions", lambda name: True)
+    assert inference.chosen_kernels()[1:] == [
+        "bfloat16: plain",
+        "int8: 8-bit products by oneDNN",
+        "bfloat16 is faster and more exact than int8 here",
+    ]
+    monkeypatch.setattr(inference, "_has_matrix_unit", lambda: False)
+    assert len(inference.chosen_kernels()) == 3
