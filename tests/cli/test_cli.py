@@ -234,6 +234,34 @@ def test_the_installed_command_starts_without_any_framework():
     assert done.stderr.strip() == "False"
 
 
+def test_transcribing_loads_neither_compilers_nor_what_it_does_not_use():
+    """A second of processor time each; what ``import torch`` loads by itself does not count."""
+    code = (
+        "import atexit, sys, torch; before = set(sys.modules); "
+        "atexit.register(lambda: print(*set(sys.modules) - before, file=sys.stderr)); "
+        f"sys.argv = ['wav2vec2', 'transcribe', {str(THREE_ONE_FOUR)!r}, '--model', {str(EMBEDDED_MODEL)!r}]; "
+        "from wav2vec2_core.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "three one four\n"
+    loaded = set(done.stderr.split())
+    assert "wav2vec2_torch.packed_transformer" in loaded
+    compilers = {"torch._dynamo", "torch._inductor", "torch._functorch", "torch.distributed", "torch.onnx"}
+    unused = {
+        "sympy",
+        "numba",
+        "scipy",
+        "matplotlib",
+        "av",
+        "huggingface_hub",
+        "transformers",
+        "fastapi",
+        "onnxruntime",
+    }
+    unused |= {"wav2vec2_core.training", "wav2vec2_core.serving"}
+    assert not loaded & (compilers | unused)
+
+
 # ---- many files, long files, files that cannot be -----------------------------------------------------------------
 
 
