@@ -56,7 +56,8 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """The core without any framework."""
     session.install(*CONSTRAINTS, "-e", ".[media,lm,train,test]", DATASETS)
-    session.run(*PYTEST, *FRAMEWORK_FREE, "tests/test_imports.py", "tests/test_public_names.py", *session.posargs)
+    rules = ("tests/test_imports.py", "tests/test_public_names.py", "tests/docs/test_commands_of_pages.py")
+    session.run(*PYTEST, *FRAMEWORK_FREE, *rules, *session.posargs)
 
 
 @nox.session
@@ -70,7 +71,15 @@ def lowest(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """The PyTorch back end, the command and the examples."""
     session.install(*CONSTRAINTS, "-e", ".[torch,onnx,lm,train,media,test]", DATASETS)
-    session.run(*PYTEST, "tests/torch", "tests/cli", "tests/examples", *EVERY_BACKEND, *session.posargs)
+    session.run(
+        *PYTEST,
+        "tests/torch",
+        "tests/cli",
+        "tests/examples",
+        "tests/docs/test_pages.py",
+        *EVERY_BACKEND,
+        *session.posargs,
+    )
 
 
 @nox.session(default=False)
@@ -185,6 +194,24 @@ def readme(session: nox.Session) -> None:
     """The README's commands as written, in a copy of the sources and a fresh environment."""
     session.install("pytest>=8.3")
     session.run("pytest", "-q", "tests/test_readme.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site in .nox/docs/tmp/site: it builds without a warning, its links lead somewhere."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]", "pytest>=8.3")
+    folder = Path(session.create_tmp())
+    session.run("python", "docs/generating/pages.py", str(folder))
+    with session.chdir(folder):
+        session.run("zensical", "build", "--strict", "--clean")
+    session.run("pytest", "-q", "tests/docs/test_site.py", *session.posargs, env={"DOCS_SITE": str(folder / "site")})
+
+
+@nox.session(default=False)
+def guides(session: nox.Session) -> None:
+    """The guides of the site: every code block runs, in order, and prints what the page shows."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,onnx,lm,train,media,plot,serve,test]")
+    session.run("pytest", "-q", "tests/docs/test_guides.py", *session.posargs)
 
 
 @nox.session

@@ -1,34 +1,26 @@
 """The README's commands and examples, as written, in a copy of the sources and a fresh virtual environment.
 
-A block ```sh or ```python runs; a ```text block after it is its exact output. ```sh network blocks need the hub and
-recordings of the reader's: their options are checked against the command's help.
+A block ```sh or ```python runs; a ```text block after it is its exact output. Blocks such as ```sh network do not
+run here: ``docs/test_commands_of_pages.py`` parses their commands.
 """
 
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import urllib.request
 import venv
 from pathlib import Path
 
+import documents
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"^```(\w+)( network)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks():
-    """(language, needs the network, code, expected output or None) of every block that runs."""
-    found = [match.groups() for match in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
-    following = [*found[1:], ("", None, "")]
-    return [
-        (language, bool(network), code, after[2] if after[0] == "text" else None)
-        for (language, network, code), after in zip(found, following, strict=True)
-        if language != "text"
-    ]
+    return documents.blocks((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +59,8 @@ def run(command, clone, environment):
 def test_everything_in_order(clone, environment):
     """The first block installs, the later ones use what it installed, as a reader would."""
     ran = 0
-    for language, network, code, expected in blocks():
-        if network:
-            if language == "sh":
-                check_options(code, clone, environment)
+    for language, reason, code, expected in blocks():
+        if reason:
             continue
         if language == "python":
             output = run(["python", "-c", code], clone, environment)
@@ -86,19 +76,6 @@ def test_everything_in_order(clone, environment):
         "three-one-four.json",
         "two-seven-one-eight.json",
     ]
-
-
-def check_options(code, clone, environment):
-    for line in code.strip().splitlines():
-        words = shlex.split(line)
-        if words[0] not in ("torchrun", "wav2vec2"):
-            continue
-        if words[0] == "torchrun":
-            words = ["wav2vec2", *words[words.index("wav2vec2_core") + 1 :]]
-        verbs, arguments = (words[:3], words[3:]) if words[1] in ("lm", "data", "finetune") else (words[:2], words[2:])
-        shown = run([*verbs, "--help"], clone, {**environment, "COLUMNS": "200"})
-        for argument in arguments:
-            assert not argument.startswith("--") or argument in shown, f"{argument} of {line!r} is not an option"
 
 
 def test_the_steps_of_the_container_start_a_server(clone, environment):
@@ -122,7 +99,7 @@ def test_the_steps_of_the_container_start_a_server(clone, environment):
 
 def test_two_commands_are_a_single_line_each():
     """One line transcribes, one line runs all tests."""
-    commands = [code.strip() for language, network, code, _ in blocks() if language == "sh" and not network]
+    commands = [code.strip() for language, reason, code, _ in blocks() if language == "sh" and not reason]
     assert commands[0].endswith("samples/three-one-four.flac")
     assert commands[1].endswith("nox")
     assert all("\n" not in command for command in commands[:2])

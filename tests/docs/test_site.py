@@ -1,0 +1,74 @@
+"""The built site: every public name is described, links and anchors lead somewhere, nothing comes from elsewhere."""
+
+import os
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from reference import pages as reference_pages
+from reference import public_names
+
+SITE = Path(os.environ.get("DOCS_SITE", "none"))
+pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="DOCS_SITE names no built site: the session `docs` does")
+
+
+class Page(HTMLParser):
+    """Anchors, links and loaded files of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.anchors, self.links, self.loaded = {""}, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        elif tag in ("link", "script", "img", "iframe") and (address := found.get("href") or found.get("src")):
+            self.loaded.append(address)
+
+
+@cache
+def parsed(path):
+    return Page(path)
+
+
+def html():
+    """All pages but that for wrong addresses, which a server shows at any address."""
+    return sorted(path for path in SITE.rglob("*.html") if path.name != "404.html")
+
+
+def test_every_public_name_is_described():
+    described = set().union(*(parsed(SITE / page.replace(".md", ".html")).anchors for page in reference_pages()))
+    missing = [f"{module}.{name}" for module, names in public_names().items() for name in names
+               if f"{module}.{name}" not in described]  # fmt: skip
+    assert not missing
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for page in html():
+        for link in parsed(page).links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file() or (
+                target.suffix == ".html" and unquote(parts.fragment) not in parsed(target).anchors
+            ):
+                broken.append(f"{page.relative_to(SITE)}: {link}")
+    assert not broken
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    for page in html():
+        away = [one for one in parsed(page).loaded if urlsplit(one).netloc or one.startswith("/")]
+        assert not away, page
+        assert not [one for one in parsed(page).links if one.startswith("/")], page
+    for style in SITE.rglob("*.css"):
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
