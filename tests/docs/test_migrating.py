@@ -6,9 +6,9 @@ from functools import reduce
 
 import pytest
 import typer
+from command_lines import command_of, parse
 from documents import ROOT
 from tables import rows, settings
-from test_commands_of_pages import command_of, parse
 
 from wav2vec2_core.cli import app
 
