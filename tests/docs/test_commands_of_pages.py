@@ -7,6 +7,7 @@ from documents import ROOT, blocks, pages
 
 from wav2vec2_core.cli import app
 
+COMMAND = typer.main.get_command(app)
 LINES = [
     (page.relative_to(ROOT).as_posix(), line)
     for page in pages()
@@ -18,12 +19,12 @@ LINES = [
 
 @pytest.mark.parametrize(("page", "line"), [(page, line) for page, line in LINES if command_of(line)])
 def test_command_lines_parse(page, line):
-    parse(typer.main.get_command(app), command_of(line))
+    parse(COMMAND, command_of(line))
 
 
 def test_a_wrong_option_is_noticed():
     with pytest.raises(Exception, match="--no-such-option"):
-        parse(typer.main.get_command(app), ["transcribe", "a.wav", "--no-such-option"])
+        parse(COMMAND, ["transcribe", "a.wav", "--no-such-option"])
 
 
 def test_every_block_runs_or_says_why_not():

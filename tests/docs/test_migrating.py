@@ -12,6 +12,7 @@ from tables import rows, settings
 
 from wav2vec2_core.cli import app
 
+COMMAND = typer.main.get_command(app)
 TABLES = sorted((ROOT / "docs/migrating").glob("*.toml"))
 TRANSFORMERS = importlib.util.find_spec("transformers")
 
@@ -44,7 +45,7 @@ def test_every_row_works(table, tmp_path, monkeypatch):
         elif "code" in row:
             exec(compile(row["code"], f"{table.name}: {row['old']}", "exec"), names)
         else:
-            parse(typer.main.get_command(app), command_of(row["command"]))
+            parse(COMMAND, command_of(row["command"]))
 
 
 @pytest.mark.oracle

@@ -10,7 +10,7 @@ def command_of(line):
     if not starts:
         return None
     words = words[starts[0] :]
-    ends = [at for at, word in enumerate(words) if word in ("|", "&&", ">", "&", "<", ";") or word.endswith(";")]
+    ends = [at for at, word in enumerate(words) if word in ("|", "&&", ">", "2>", "&", "<", ";") or word.endswith(";")]
     return words[: ends[0]] if ends else words
 
 
