@@ -105,6 +105,17 @@ def serve(session: nox.Session) -> None:
     session.run(*PYTEST, "tests/serve", *session.posargs)
 
 
+@nox.session(default=False)
+def page(session: nox.Session) -> None:
+    """The page in Chromium, with a picture of each state, and the openai package of npm: programs to be there."""
+    folder = Path(session.create_tmp()).resolve()
+    session.install(*CONSTRAINTS, "-e", ".[torch,media,serve,test]", "playwright")
+    if shutil.which("npm"):
+        session.run("npm", "install", "--no-save", "--prefix", str(folder), "openai@7", external=True)
+    environment = {"PAGE_PICTURES": str(folder), "NODE_PATH": str(folder / "node_modules")}
+    session.run("pytest", "-q", "tests/page", *session.posargs, env=environment)
+
+
 @nox.session
 def tf(session: nox.Session) -> None:
     """The TensorFlow back end."""

@@ -1,6 +1,7 @@
 """Requests that are wrong, hostile or unlucky: the right status, one line, nothing left behind."""
 
 import asyncio
+import contextlib
 import errno
 import io
 import json
@@ -16,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from wav2vec2_core.errors import InputError
-from wav2vec2_core.serving import guard, uploads
+from wav2vec2_core.serving import guard, protocol, uploads
 from wav2vec2_core.serving.server import listen
 
 PATH = "/v1/audio/transcriptions"
@@ -97,6 +98,47 @@ def test_an_upload_that_never_ends(server, monkeypatch):
         assert b" 408 " in raw.recv(65536).partition(b"\r\n")[0]
 
 
+def until_closed(raw):
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := raw.recv(65536):
+            found += data
+    return found
+
+
+ASKING = b"GET /health HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(("before", "sent"), [(b"", b""), (b"", ASKING * 2), (ASKING + b"\r\n", ASKING * 2)])
+def test_a_connection_that_does_not_ask(server, monkeypatch, before, sent):
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.5)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(before)
+        if before:
+            found = b""
+            while not found.endswith(b"}"):
+                found += raw.recv(65536)
+        with contextlib.suppress(OSError):  # a byte at a time, until the server ends it
+            for byte in sent:
+                raw.sendall(bytes([byte]))
+                time.sleep(0.02)
+        found = until_closed(raw)
+    assert b" 408 " in found.partition(b"\r\n")[0]
+    assert b"came too slowly" in found
+
+
+def test_a_request_whose_headers_are_there_is_not_hurried(server, speech, monkeypatch):
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.3)
+    body, headers = form(speech)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+        kind = headers["content-type"]
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {kind}\r\n"
+        raw.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        time.sleep(0.7)
+        raw.sendall(body)
+        assert b"three one four" in until_closed(raw)
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "part"),
     [
@@ -130,7 +172,7 @@ def test_forms_that_are_none(server, body, kind, part):
         ({"temperature": "hot"}, 422, "temperature"),
         ({"temperature": "nan"}, 422, "temperature"),
         ({"stream": "perhaps"}, 422, "'perhaps'"),
-        ({"stream": "true", "response_format": "srt"}, 422, "a stream is json or text"),
+        ({"stream": "true", "response_format": "srt"}, 422, "a stream is json, text or verbose_json"),
         ({"speaker": "me"}, 422, "field 'speaker' is unknown"),
         ({"model": ["demo-digits", "demo-digits"]}, 422, "given 2 times"),
         ({"prompt": " ".join(map(str, range(1001)))}, 422, "1001 different words"),
@@ -168,7 +210,7 @@ def test_a_wrong_key(start, speech):
         for value in ("", "Bearer wrong", "Bearer \xff", "Basic right", "right "):
             answer = server.ask("GET", "/v1/models", None, {"authorization": value})
             refused(answer, 401, "Authorization", "invalid_api_key")
-        for path in ("/health", "/ping"):
+        for path in ("/health", "/ping", "/", "/page/page.js"):
             assert server.ask("GET", path)[0] == 200
         assert server.ask("GET", "/metrics")[0] == 401
         address = f"ws://127.0.0.1:{server.port}/v1/stream"

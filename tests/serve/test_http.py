@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import threading
 
 import numpy as np
@@ -38,6 +39,61 @@ def test_alignments(server, speech):
     assert [one["character"] for one in found["words"][1]["characters"]] == list("one")
     assert server.send("/v1/audio/alignments", speech)[0] == 422
     assert server.send("/v1/audio/alignments", speech, text="?")[2]["error"]["message"].endswith("nothing to align")
+
+
+def test_captions_of_an_answer_are_those_of_the_command(server, speech, command, path, tmp_path):
+    fields = {"response_format": "verbose_json", "timestamp_granularities__": ["word", "segment"]}
+    answer = server.send(TRANSCRIPTIONS, speech, **fields)[2]
+    kind = {"content-type": "application/json"}
+
+    def captions(**changes):
+        content = json.dumps({**answer, "name": path.stem, **changes})
+        status, _, found = server.ask("POST", "/v1/audio/captions", content, kind)
+        return (status, found.decode()) if status == 200 else (status, found["error"]["message"])
+
+    for wanted in ("txt", "srt", "vtt", "tsv", "ctm", "textgrid", "audacity"):
+        code, out, err = command("transcribe", path, "--output-format", wanted, "--output-dir", tmp_path)
+        assert code == 0, (out, err)
+        (file,) = tmp_path.iterdir()
+        assert captions(response_format=wanted) == (200, file.read_text("utf-8"))
+        file.unlink()
+    assert json.loads(captions(response_format="json")[1])["segments"][0]["words"][2]["word"] == "four"
+    for changes, message in (
+        ({"response_format": "docx"}, "response_format is 'docx'"),
+        ({"response_format": "srt", "words": 7}, "field words is 7"),
+        ({"response_format": "srt", "segments": [7]}, "field segments is [7]"),
+        ({"response_format": "srt", "segments": []}, "3 words behind the last segment"),
+        ({"response_format": "srt", "segments": [{"start": -1, "end": 2, "text": ""}]}, "field start is -1"),
+        ({"response_format": "srt", "words": [{"start": 0, "end": 1, "word": 7}]}, "field word is 7"),
+        ({"response_format": "srt", "duration": float("inf")}, "field duration is inf"),
+        ({"response_format": "textgrid", "duration": 0.5}, "reach beyond the recording"),
+    ):
+        status, found = captions(**changes)
+        assert (status, message in found) == (422, True), found
+
+
+def test_a_stream_of_verbose_json_ends_with_words_and_segments(server, speech):
+    fields = {"response_format": "verbose_json", "timestamp_granularities__": ["word", "segment"]}
+    whole = server.send(TRANSCRIPTIONS, speech, **fields)[2]
+    events = server.send(TRANSCRIPTIONS, speech, **fields, stream="true")[2].decode().split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    *deltas, done = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+    assert done == {"type": "transcript.text.done", **whole}
+    assert [(one["delta"], one["start"], one["end"]) for one in deltas] == [
+        (f"{' ' * (i > 0)}{word['word']}", word["start"], word["end"]) for i, word in enumerate(whole["words"])
+    ]
+
+
+@pytest.mark.parametrize("address", ["/", "/page/page.js", "/page/page.css", "/page/icon.svg"])
+def test_the_page_loads_nothing_from_elsewhere(server, address):
+    status, headers, content = server.ask("GET", address)
+    assert status == 200
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    elsewhere = re.sub(r"http://www\.w3\.org/2000/svg", "", content.decode())  # a name, which nothing asks for
+    assert not re.search(r"https?://", elsewhere)
 
 
 def test_embeddings_as_json_and_as_a_file(server, speech, path):

@@ -39,6 +39,23 @@ def transcription(transcript: Transcript, response_format: str, granularities: C
     return transcript.render(response_format)
 
 
+def done(transcript: Transcript, *, response_format: str, granularities: Collection[str]) -> dict[str, Any]:
+    """The last event of a stream: the text, and all fields of ``verbose_json`` where that was asked for."""
+    if response_format == "verbose_json":
+        fields = _verbose(transcript, granularities)
+    else:
+        fields = {"text": transcript.text, "usage": usage(transcript.duration)}
+    return {"type": "transcript.text.done", **fields}
+
+
+def delta(word: TimedWord, *, is_first: bool) -> dict[str, Any]:
+    """The event of a word that is final: the next piece of the text, and its seconds."""
+    text = word.text if is_first or word.joined else f" {word.text}"
+    return {
+        "type": "transcript.text.delta", "delta": text, "start": round(word.start, 3), "end": round(word.end, 3)
+    }  # fmt: skip
+
+
 def _verbose(transcript: Transcript, granularities: Collection[str]) -> dict[str, Any]:
     segments = transcript.segments
     found: dict[str, Any] = {
@@ -125,8 +142,3 @@ def embeddings(found: dict[int, Any], model: str) -> dict[str, Any]:
         for index, (layer, vector) in enumerate(found.items())
     ]
     return {"object": "list", "data": data, "model": model}
-
-
-def with_space(word: TimedWord, *, is_first: bool) -> str:
-    """A word as the next piece of a text."""
-    return word.text if is_first or word.joined else f" {word.text}"

@@ -188,6 +188,11 @@ class Engine:
         """Of the model, in hertz."""
         return self._loaded.extractor.sampling_rate
 
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages among which a request may choose; empty where the model has but one."""
+        return list(self._languages)
+
     def place(self) -> Place:
         """A place for one request, to be used as a context; it ends with the request, or earlier, by ``cancel``.
 

@@ -11,10 +11,11 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from wav2vec2_core.serving.metrics import Metrics
+from wav2vec2_core.serving.page import page_files
 from wav2vec2_core.serving.refusals import Refusal
 
-#: Answered without the key: load balancers ask these.
-_OPEN = ("/health", "/ping")
+#: Answered without the key: load balancers ask these, and the page asks for the key.
+_OPEN = ("/health", "/ping", *page_files())
 #: Seconds that a client may take to read what was sent.
 _PATIENCE = 60.0
 #: How browsers send a key, which can set no header of a websocket.

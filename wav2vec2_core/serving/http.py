@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from wav2vec2_core.serving.engine import Engine
 from wav2vec2_core.serving.fields import Fields, check_model
 from wav2vec2_core.serving.guard import Guard, Unread
 from wav2vec2_core.serving.metrics import Metrics
-from wav2vec2_core.serving.openapi import form_of
+from wav2vec2_core.serving.openapi import CAPTIONS, form_of
+from wav2vec2_core.serving.page import add_page
 from wav2vec2_core.serving.realtime import add_websockets
 from wav2vec2_core.serving.refusals import Refusal, refusal_of
+from wav2vec2_core.serving.rendering import rendered
 from wav2vec2_core.serving.uploads import Form, Upload, chunks, form_upload, raw_upload
 from wav2vec2_core.serving.waiting import Heard, TranscriptStream, result_for
 
@@ -70,6 +73,7 @@ def create_app(
         ("POST", "/v1/audio/alignments", server.alignments, form_of("text", "model", "language")),
         ("POST", "/v1/audio/classifications", server.classifications, form_of("model", "top_k")),
         ("POST", "/v1/audio/embeddings", server.embeddings, form_of("model", "layers", "response_format")),
+        ("POST", "/v1/audio/captions", server.captions, CAPTIONS),
         ("GET", "/v1/models", server.models, {}),
         ("GET", "/v1/models/{name:path}", server.model, {}),
         ("GET", "/health", server.health, {}),
@@ -79,6 +83,7 @@ def create_app(
     ):
         app.add_api_route(path, handler, methods=[method], openapi_extra=extra, response_model=None)
     add_websockets(app, engine)
+    add_page(app)
     return Guard(app, api_key=api_key, metrics=metrics)
 
 
@@ -100,14 +105,16 @@ class _Server:
             fields.number("temperature", 0, 2, 0)
             fields.choice("chunking_strategy", ("auto",), "auto")
             is_stream = fields.flag("stream")
-            if is_stream and response_format not in ("json", "text"):
-                raise fields.wrong("response_format", f"is {response_format}: a stream is json or text")
+            if is_stream and response_format not in ("json", "text", "verbose_json"):
+                message = f"is {response_format}: a stream is json, text or verbose_json"
+                raise fields.wrong("response_format", message)
             language = await self._language(fields)
             recording = self._file(form).recording()
             if is_stream:
                 heard = Heard()
                 future = place.transcribe(recording, language=language, hotwords=fields.hotwords, heard=heard)
-                return TranscriptStream(heard, future, held.pop_all())
+                done = partial(answers.done, response_format=response_format, granularities=granularities)
+                return TranscriptStream(heard, future, held.pop_all(), done)
             future = place.transcribe(recording, language=language, hotwords=fields.hotwords)
             transcript = await result_for(request, future)
         body = answers.transcription(transcript, response_format, granularities)
@@ -155,6 +162,12 @@ class _Server:
                 future.add_done_callback(lambda _: target.unlink(missing_ok=True))
                 raise
             return _OwnFile(target, filename="embeddings.npz")
+
+    async def captions(self, request: Request) -> Response:
+        """A caption or label file of words and segments that this server answered, or their corrected form."""
+        with self.engine.place():
+            text = await asyncio.to_thread(rendered, await self._json(request))
+            return Response(text, media_type="text/plain; charset=utf-8")
 
     async def models(self) -> Response:
         """The one model that is served."""
@@ -228,7 +241,16 @@ class _Server:
             raise Refusal(422, "the body is no JSON: send a JSON object", code="invalid_json") from error
 
     def _model(self) -> dict[str, Any]:
-        return {"id": self.engine.name, "object": "model", "created": self.created, "owned_by": "wav2vec2"}
+        """As OpenAI describes one, with what its head is for and the languages of MMS."""
+        return {
+            "id": self.engine.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "wav2vec2",
+            "head": self.engine.head,
+            "language": self.engine.language,
+            "languages": self.engine.languages,
+        }
 
 
 class _OwnFile(FileResponse):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wav2vec2_core.captions import FORMATS
+
 _TEXT = {"type": "string"}
 _FIELDS: dict[str, dict[str, Any]] = {
     "file": {"type": "string", "format": "binary", "description": "A recording or video of any format."},
@@ -32,3 +34,21 @@ def form_of(*names: str) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_WORD = {"word": _TEXT, "start": {"type": "number"}, "end": {"type": "number"}, "probability": {"type": "number"}}
+_SEGMENT = {"text": _TEXT, "start": {"type": "number"}, "end": {"type": "number"}}
+_CAPTIONS = {
+    "type": "object",
+    "properties": {
+        "words": {"type": "array", "items": {"type": "object", "properties": _WORD}},
+        "segments": {"type": "array", "items": {"type": "object", "properties": _SEGMENT}},
+        "duration": {"type": "number"},
+        "language": _TEXT,
+        "name": _TEXT,
+        "response_format": {**_TEXT, "enum": list(FORMATS)},
+    },
+    "required": ["words", "segments", "response_format"],
+}
+#: The request body of captions: an answer, as it was sent or corrected.
+CAPTIONS: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _CAPTIONS}}}}

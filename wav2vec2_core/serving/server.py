@@ -20,6 +20,7 @@ from wav2vec2_core.errors import InputError
 from wav2vec2_core.serving.engine import Engine
 from wav2vec2_core.serving.http import create_app
 from wav2vec2_core.serving.metrics import Metrics
+from wav2vec2_core.serving.protocol import TimedProtocol
 from wav2vec2_core.temporaries import temporary_folder
 
 #: Connections that may wait while the model is loaded.
@@ -77,7 +78,7 @@ class Server(uvicorn.Server):
         """``ready``: called once requests are answered."""
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=TimedProtocol,
             ws="websockets-sansio",
             ws_max_size=_FRAME,
             lifespan="off",

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wav2vec2_core.captions import TimedWord
-from wav2vec2_core.serving.answers import usage, with_space
+from wav2vec2_core.serving.answers import delta
 from wav2vec2_core.serving.refusals import refusal_of
 from wav2vec2_core.transcription import Transcript
 
@@ -74,11 +74,17 @@ class Heard:
 class TranscriptStream(Response):
     """A transcript as server-sent events, as it becomes final."""
 
-    def __init__(self, heard: Heard, future: Future[Transcript], held: AsyncExitStack) -> None:
-        """``held``: is closed at the end: the request's place and its recording."""
+    def __init__(
+        self,
+        heard: Heard,
+        future: Future[Transcript],
+        held: AsyncExitStack,
+        done: Callable[[Transcript], dict[str, Any]],
+    ) -> None:
+        """``held``: is closed at the end: the request's place and its recording; ``done``: makes the last event."""
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
         del self.headers["content-length"]
-        self._heard, self._future, self._held = heard, future, held
+        self._heard, self._future, self._held, self._done = heard, future, held, done
         future.add_done_callback(heard.end)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -99,16 +105,14 @@ class TranscriptStream(Response):
         is_first = True
         while (words := await self._heard.next()) is not None:
             for word in words:
-                delta = with_space(word, is_first=is_first)
+                await self._event(send, delta(word, is_first=is_first))
                 is_first = False
-                await self._event(send, {"type": "transcript.text.delta", "delta": delta})
         try:
             transcript = self._future.result()
         except Exception as error:
             await self._event(send, refusal_of(error).body)
         else:
-            done = {"type": "transcript.text.done", "text": transcript.text, "usage": usage(transcript.duration)}
-            await self._event(send, done)
+            await self._event(send, self._done(transcript))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def _event(self, send: Any, event: dict[str, Any]) -> None:
