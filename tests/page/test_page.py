@@ -18,7 +18,7 @@ def downloaded(page, end):
 
 
 def test_upload_to_download(server, visit, path):
-    page = visit(server, "upload")
+    page = visit(server, "upload", expected=["422"])
     page.wait_for_selector("#welcome .choose:enabled")
     page.picture("beginning")
     page.set_input_files("#files", path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason='the server needs pip install "wav2vec2-frameworks[serve]"')
+pytest.importorskip("starlette", reason='the server needs pip install "wav2vec2-frameworks[serve]"')
 pytest.importorskip("torch", reason="the server is tested with PyTorch")
 
 from served import running

@@ -51,12 +51,16 @@ def test_captions_of_an_answer_are_those_of_the_command(server, speech, command,
         status, _, found = server.ask("POST", "/v1/audio/captions", content, kind)
         return (status, found.decode()) if status == 200 else (status, found["error"]["message"])
 
-    for wanted in ("txt", "srt", "vtt", "tsv", "ctm", "textgrid", "audacity"):
+    for wanted in ("txt", "srt", "vtt", "tsv", "ctm", "audacity"):
         code, out, err = command("transcribe", path, "--output-format", wanted, "--output-dir", tmp_path)
         assert code == 0, (out, err)
         (file,) = tmp_path.iterdir()
         assert captions(response_format=wanted) == (200, file.read_text("utf-8"))
         file.unlink()
+    assert "xmax = 2.01\n" in captions(response_format="textgrid")[1]
+    aligned = server.send("/v1/audio/alignments", speech, text="THREE one\nfour")[2]
+    grid = captions(**aligned, response_format="textgrid")[1]
+    assert [f'text = "{one}"' in grid for one in ("THREE", "T", "X")] == [True, True, False]
     assert json.loads(captions(response_format="json")[1])["segments"][0]["words"][2]["word"] == "four"
     for changes, message in (
         ({"response_format": "docx"}, "response_format is 'docx'"),

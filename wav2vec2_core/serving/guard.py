@@ -70,8 +70,7 @@ class Guard:
         except Unread:
             return  # the connection is closed without the rest
         finally:
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(path, status, time.perf_counter() - started)
+            self._metrics.answered(scope.get("counted_as", "other"), status, time.perf_counter() - started)
 
     def _is_allowed(self, scope: Any) -> bool:
         if self._key is None or scope["path"] in _OPEN:

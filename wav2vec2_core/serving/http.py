@@ -9,17 +9,17 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from wav2vec2_core.errors import InputError, Wav2Vec2Error, brief
 from wav2vec2_core.serving import answers, invocations
@@ -27,9 +27,9 @@ from wav2vec2_core.serving.engine import Engine
 from wav2vec2_core.serving.fields import Fields, check_model
 from wav2vec2_core.serving.guard import Guard, Unread
 from wav2vec2_core.serving.metrics import Metrics
-from wav2vec2_core.serving.openapi import CAPTIONS, form_of
-from wav2vec2_core.serving.page import add_page
-from wav2vec2_core.serving.realtime import add_websockets
+from wav2vec2_core.serving.openapi import CAPTIONS, document, form_of
+from wav2vec2_core.serving.page import page_routes
+from wav2vec2_core.serving.realtime import websocket_routes
 from wav2vec2_core.serving.refusals import Refusal, refusal_of
 from wav2vec2_core.serving.rendering import rendered
 from wav2vec2_core.serving.uploads import Form, Upload, chunks, form_upload, raw_upload
@@ -65,10 +65,8 @@ def create_app(
     """
     metrics = metrics or Metrics()
     metrics.of(engine)
-    app = FastAPI(title="wav2vec2", docs_url=None, redoc_url=None)
-    _add_errors(app)
     server = _Server(engine, folder, metrics, int(upload_mb * 1e6))
-    for method, path, handler, extra in (
+    operations = (
         ("POST", "/v1/audio/transcriptions", server.transcriptions, form_of("model", *_TRANSCRIPTION)),
         ("POST", "/v1/audio/alignments", server.alignments, form_of("text", "model", "language")),
         ("POST", "/v1/audio/classifications", server.classifications, form_of("model", "top_k")),
@@ -80,11 +78,26 @@ def create_app(
         ("GET", "/metrics", server.figures, {}),
         ("GET", "/ping", server.ping, {}),
         ("POST", "/invocations", server.invocations, {}),
-    ):
-        app.add_api_route(path, handler, methods=[method], openapi_extra=extra, response_model=None)
-    add_websockets(app, engine)
-    add_page(app)
+    )
+    described = document(operations)
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described)
+
+    own = [Route(path, _counted(path, handler), methods=[method]) for method, path, handler, _ in operations]
+    routes = [*own, Route("/openapi.json", openapi), *page_routes(), *websocket_routes(engine)]
+    app = Starlette(routes=routes, exception_handlers=_error_handlers())
     return Guard(app, api_key=api_key, metrics=metrics)
+
+
+def _counted(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that leaves its path, as it is written above, for the metrics."""
+
+    async def handle(request: Request) -> Response:
+        request.scope["counted_as"] = path
+        return await handler(request)
+
+    return handle
 
 
 class _Server:
@@ -169,24 +182,24 @@ class _Server:
             text = await asyncio.to_thread(rendered, await self._json(request))
             return Response(text, media_type="text/plain; charset=utf-8")
 
-    async def models(self) -> Response:
+    async def models(self, request: Request) -> Response:
         """The one model that is served."""
         return JSONResponse({"object": "list", "data": [self._model()]})
 
-    async def model(self, name: str) -> Response:
+    async def model(self, request: Request) -> Response:
         """The model of this name."""
-        check_model(name, self.engine)
+        check_model(request.path_params["name"], self.engine)
         return JSONResponse(self._model())
 
-    async def health(self) -> Response:
+    async def health(self, request: Request) -> Response:
         """Whether requests are answered."""
         return JSONResponse({"status": "ok", "model": self.engine.name, "waiting": self.engine.waiting})
 
-    async def figures(self) -> Response:
+    async def figures(self, request: Request) -> Response:
         """Figures for Prometheus."""
         return Response(self.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def ping(self) -> Response:
+    async def ping(self, request: Request) -> Response:
         """SageMaker's question for health."""
         return PlainTextResponse("")
 
@@ -293,7 +306,7 @@ def _whole(fields: Fields, name: str, low: int, high: int) -> int | None:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-def _add_errors(app: FastAPI) -> None:
+def _error_handlers() -> Mapping[Any, Any]:
     """All errors have one shape."""
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -308,14 +321,8 @@ def _add_errors(app: FastAPI) -> None:
         refusal = Refusal(error.status_code, message.get(error.status_code, str(error.detail)), code="invalid_address")
         return JSONResponse(refusal.body, error.status_code, error.headers)
 
-    async def refuse_arguments(request: Request, error: Exception) -> Response:
-        return JSONResponse(Refusal(422, "the address has wrong arguments", code="invalid_value").body, 422)
-
     async def leave(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it
 
-    for kind in (Refusal, Wav2Vec2Error, OSError, Exception):
-        app.add_exception_handler(kind, refuse)
-    app.add_exception_handler(HTTPException, refuse_route)
-    app.add_exception_handler(RequestValidationError, refuse_arguments)
-    app.add_exception_handler(ClientDisconnect, leave)
+    handlers: dict[Any, Any] = dict.fromkeys((Refusal, Wav2Vec2Error, OSError, Exception), refuse)
+    return {**handlers, HTTPException: refuse_route, ClientDisconnect: leave}

@@ -1,7 +1,9 @@
-"""The forms that the server reads, for its OpenAPI document."""
+"""The server's OpenAPI document."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 from wav2vec2_core.captions import FORMATS
@@ -52,3 +54,16 @@ _CAPTIONS = {
 }
 #: The request body of captions: an answer, as it was sent or corrected.
 CAPTIONS: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _CAPTIONS}}}}
+
+
+def document(operations: Iterable[tuple[str, str, Any, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The document of operations: method, path, handler with a docstring, and request body, where there is one."""
+    paths: dict[str, Any] = {}
+    for method, path, handler, body in operations:
+        name = path.replace(":path", "")
+        given = [{"name": part[:-1], "in": "path", "required": True, "schema": _TEXT} for part in name.split("{")[1:]]
+        described = {"summary": handler.__doc__, "operationId": handler.__name__, "parameters": given, **body}
+        described["responses"] = {"200": {"description": "Done."}, "default": {"description": "An error, as OpenAI's."}}
+        paths.setdefault(name, {})[method.lower()] = described
+    info = {"title": "wav2vec2", "version": version("wav2vec2-frameworks")}
+    return {"openapi": "3.1.0", "info": info, "paths": paths}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import FastAPI
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 _FOLDER = Path(__file__).parents[1] / "assets" / "page"
 _TYPES = {
@@ -35,16 +37,15 @@ def page_files() -> dict[str, Path]:
     return {"/": files.pop("/page/index.html"), **files}
 
 
-def add_page(app: FastAPI) -> None:
-    """Add the page's addresses to an application."""
-    for address, path in page_files().items():
-        app.add_api_route(address, _answer(path), methods=["GET"], include_in_schema=False, response_model=None)
+def page_routes() -> list[Route]:
+    """The page's addresses."""
+    return [Route(address, _answer(path)) for address, path in page_files().items()]
 
 
-def _answer(path: Path):  # noqa: ANN202 (a handler)
+def _answer(path: Path) -> Callable[[Request], Awaitable[Response]]:
     content, kind = path.read_bytes(), _TYPES[path.suffix]
 
-    async def answer() -> Response:
+    async def answer(request: Request) -> Response:
         return Response(content, media_type=kind, headers=_HEADERS)
 
     return answer

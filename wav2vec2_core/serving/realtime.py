@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI
 from starlette.responses import JSONResponse
+from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wav2vec2_core.audio.raw import PCM_TYPES, PcmDecoder
@@ -31,8 +31,8 @@ _SILENCE = 1000
 logger = logging.getLogger("wav2vec2.serve")
 
 
-def add_websockets(app: FastAPI, engine: Engine) -> None:
-    """Add ``/v1/realtime`` and ``/v1/stream`` to an application."""
+def websocket_routes(engine: Engine) -> list[WebSocketRoute]:
+    """``/v1/realtime`` and ``/v1/stream``."""
 
     async def realtime(socket: WebSocket) -> None:
         await _serve(socket, engine, _Session)
@@ -40,8 +40,7 @@ def add_websockets(app: FastAPI, engine: Engine) -> None:
     async def stream(socket: WebSocket) -> None:
         await _serve(socket, engine, _Plain)
 
-    app.add_api_websocket_route("/v1/realtime", realtime)
-    app.add_api_websocket_route("/v1/stream", stream)
+    return [WebSocketRoute("/v1/realtime", realtime), WebSocketRoute("/v1/stream", stream)]
 
 
 async def _serve(socket: WebSocket, engine: Engine, kind: Callable[..., _Session | _Plain]) -> None:

@@ -53,11 +53,14 @@ def _segments(content: Mapping[str, Any]) -> list[Segment]:
     return segments
 
 
-def _word(one: Mapping[str, Any]) -> TimedWord:
+def _word(one: Mapping[str, Any], name: str = "word") -> TimedWord:
+    """A word, or one of the characters that an alignment has in its words."""
     start, end, probability = _seconds(one, "start"), _seconds(one, "end"), one.get("probability", 1.0)
     if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
         raise _wrong("probability", f"is {brief(probability)}: a number from 0 to 1 is needed")
-    return TimedWord(_text(one, "word"), start, end, float(probability))
+    inside = _objects(one, "characters") if name == "word" and "characters" in one else []
+    characters = tuple(_word(character, "character") for character in inside)
+    return TimedWord(_text(one, name), start, end, float(probability), characters)
 
 
 def _objects(content: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

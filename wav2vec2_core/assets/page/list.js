@@ -76,8 +76,10 @@ export function showList(recordings) {
       list.replaceChildren(...wanted);
     }
     for (const [item, { open }] of lines) {
+      const isNew = item === recordings.chosen && !open.hasAttribute("aria-current");
       if (item === recordings.chosen) open.setAttribute("aria-current", "true");
       else open.removeAttribute("aria-current");
+      if (isNew) requestAnimationFrame(() => open.scrollIntoView({ block: "nearest", inline: "nearest" }));
       update(item);
     }
   }

@@ -43,7 +43,7 @@ export class Waveform extends EventTarget {
   lasting(duration) {
     if (!duration || duration === this.#duration) return;
     this.#duration = duration;
-    this.#span = Math.min(duration, Math.max(2, (COMFORTABLE * this.canvas.clientWidth) / 1000));
+    this.#span = 0;
     this.draw();
   }
 
@@ -81,8 +81,9 @@ export class Waveform extends EventTarget {
   }
 
   draw() {
-    this.#start = Math.max(0, Math.min(this.#start, this.#duration - this.#span));
     if (!this.canvas.clientWidth) return;
+    this.#span ||= Math.min(this.#duration, Math.max(2, (COMFORTABLE * this.canvas.clientWidth) / 1000));
+    this.#start = Math.max(0, Math.min(this.#start, this.#duration - this.#span));
     if (!this.#duration) {
       prepared(this.canvas); // nothing of another recording stays
       this.whole.hidden = true;
