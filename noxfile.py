@@ -184,6 +184,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bulk(session: nox.Session) -> None:
+    """A Ray cluster of two workers on this machine, and an object store."""
+    session.install(*CONSTRAINTS, "-e", ".[torch,bulk,test]", "s3fs", "moto[server]>=5")
+    session.run("pytest", "-q", "tests/cli/test_bulk.py", "tests/bulk", *session.posargs)
+
+
+@nox.session(default=False)
 def conformance_full(session: nox.Session) -> None:
     """The same for a base and a large model of full size, one back end after the other."""
     session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,test]")

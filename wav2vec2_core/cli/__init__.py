@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wav2vec2_core.cli.align import align
+from wav2vec2_core.cli.bulk import bulk
 from wav2vec2_core.cli.classify import classify
 from wav2vec2_core.cli.conformance import conformance
 from wav2vec2_core.cli.console import print_error
@@ -44,6 +45,7 @@ app.command()(evaluate)
 app.command()(listen)
 app.command()(serve)
 app.command()(embed)
+app.command()(bulk)
 app.command()(classify)
 app.command()(plot)
 app.command()(info)
