@@ -10,6 +10,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 #: Path in the repository -> page.
 PAGES = {
+    "README.md": "project/readme.md",
     "CHANGELOG.md": "project/changelog.md",
     "BENCHMARKS.md": "project/benchmarks.md",
     "SCALING.md": "project/scaling.md",
@@ -20,7 +21,6 @@ PAGES = {
     "examples/launch/README.md": "project/launch.md",
     "wav2vec2_core/assets/demo-digits/README.md": "project/demo-digits.md",
 }
-_HOME = {"README.md": "index.md"}
 _LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -41,7 +41,7 @@ def _page(path: str, page: str) -> str:
 
     def link(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), found[2]))
-        if (to := {**PAGES, **_HOME}.get(target)) is None:
+        if (to := PAGES.get(target)) is None:
             return f"`{target}`" if found[1].strip("`") in (target, found[2]) else f"{found[1]} (`{target}`)"
         return f"[{found[1]}]({posixpath.relpath(to, posixpath.dirname(page))}{found[3] or ''})"
 
