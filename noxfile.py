@@ -234,7 +234,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(default=False)
 def guides(session: nox.Session) -> None:
     """The guides of the site: every code block runs, in order, and prints what the page shows."""
-    session.install(*CONSTRAINTS, "-e", ".[torch,tf,flax,onnx,lm,train,media,plot,serve,test]")
+    session.install(*CONSTRAINTS, "-e", ".[torch,onnx,lm,train,media,plot,serve,test]")
     session.run("pytest", "-q", "tests/docs/test_guides.py", *session.posargs)
 
 

@@ -51,7 +51,7 @@ def pages() -> dict[str, str]:
     index = [
         "# Reference",
         "",
-        "Every public name, from the docstrings of the code. Names that are in no list may change.",
+        "Every public name, from the docstrings of the code. Names that are not listed may change.",
         "",
     ]
     for package, title in TITLES.items():
