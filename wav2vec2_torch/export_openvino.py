@@ -13,7 +13,7 @@ from wav2vec2_torch.export_program import Call, library
 #: What a caller must know of computing with the file.
 COMPUTING = (
     "compile with INFERENCE_PRECISION_HINT f32: left to itself, OpenVINO computes in bfloat16 on processors with AMX, "
-    "and then has other numbers and another text"
+    "where release 2026.4 returns other numbers for the positional convolution, and the text is lost"
 )
 
 
