@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from wav2vec2_core.data.manifest import read_manifest
+from wav2vec2_core.training.recipe import Recipe
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 RECIPE = EXAMPLE / "recipe.toml"
@@ -125,6 +126,14 @@ def test_the_recipe_trains_a_fresh_model(command, data, tmp_path):
     for name in ("wav2vec2.feature_extractor.conv_layers.0.conv.weight", "lm_head.weight"):
         moved = np.abs(found[name] - start[name])
         assert 0 < moved.max() < 0.05, name  # two steps of Adam from the values of the seed
+
+
+def test_the_second_stage_is_the_first_one_with_masks_and_more_updates():
+    first, second = (Recipe.read(path).to_dict() for path in (RECIPE, EXAMPLE / "second.toml"))
+    different = {(part, name) for part in first for name in (first[part] if isinstance(first[part], dict) else ())
+                 if first[part][name] != second[part][name]}  # fmt: skip
+    assert different == {("model", "mask_time_prob"), ("schedule", "steps"), ("schedule", "hold"),
+                         ("evaluation", "every"), ("checkpoints", "every")}  # fmt: skip
 
 
 def test_a_model_without_weights_is_refused_where_parts_would_stay_random(command, data, tmp_path):
