@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--backend", default="torch", help="torch, tf or flax")
     parser.add_argument("--seeds", type=int, default=3, help="fine-tuning runs of each kind")
     parser.add_argument("--pretraining-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=600, help="of fine-tuning")
+    parser.add_argument("--steps", type=int, default=2000, help="of fine-tuning")
     options = parser.parse_args()
     pretrained = options.runs / "pretrain" / "model"
     if not pretrained.exists():

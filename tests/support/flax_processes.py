@@ -23,8 +23,8 @@ from wav2vec2_core.training.steps import StepValues, filled_batch
 from wav2vec2_flax import distributed
 from wav2vec2_flax.train import Trainer, make_mesh
 
-#: Of a run of pretraining whose updates no dropout makes depend on its devices. Adam divides by the gradient's own size:
-#: where there is hardly any, rounding would decide the update, but for a large epsilon.
+#: Of a run of pretraining whose updates no dropout makes depend on its devices. Adam divides by the gradient's own
+#: size: where there is hardly any, rounding would decide the update, but for a large epsilon.
 PRETRAINING = ("schedule.steps=6", "model.hidden_dropout=0", "data.micro_batch_seconds=4", "optimizer.epsilon=1e-3")
 #: Bytes of a file, where a disk is full: less than the parameters have, more than records.
 LARGEST_FILE = 30_000
