@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write; must not exist")
     parser.add_argument("--speechocean", type=Path, help="folder of speechocean762's shards, train-*.tar and dev-*.tar")
     parser.add_argument("--utterances", type=int, default=10_000, help="of the training data")
-    parser.add_argument("--words", type=int, default=2500, help="single words of the training data")
+    parser.add_argument("--words", type=int, default=8000, help="single words of the training data")
     parser.add_argument("--voices", type=int, default=240, help="of espeak-ng, where it is installed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -70,7 +70,7 @@ def prepare(options: argparse.Namespace) -> None:
     seen = [clip for clip in known if clip.take in TEST_TAKES]
     write(folder, "seen", (one for turn in range(3) for one in every_digit_once(seen, (seed, _SEEN, turn))))
     write(folder, "unseen", every_digit_once(unseen, (seed, _UNSEEN)))
-    words = training(train, [], [], options.words, seed, longest=1)
+    words = training(train, synthetic, [], options.words, seed, longest=1)
     write(folder, "words-train", words, label=True)
     write(folder, "words-unseen", ((clip.word, clip.samples) for clip in unseen), label=True)
 

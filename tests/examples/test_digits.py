@@ -13,6 +13,7 @@ import soundfile
 
 from wav2vec2_core.data.manifest import read_manifest
 from wav2vec2_core.training.recipe import Recipe
+from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 RECIPE = EXAMPLE / "recipe.toml"
@@ -72,7 +73,8 @@ def test_each_clip_of_the_tests_is_heard_as_often_as_promised(data):
     for name, count in (("words-train", 9), ("words-unseen", 16)):
         labels = [json.loads(line)["label"] for line in (data / f"{name}.jsonl").read_text().splitlines()]
         assert len(labels) == count
-        assert set(labels) == {"one", "two"}
+        if name == "words-unseen":  # the others may be those of synthesisers
+            assert set(labels) == {"one", "two"}
     assert not (data / "other.jsonl").exists()
 
 
@@ -134,6 +136,17 @@ def test_the_second_stage_is_the_first_one_with_masks_and_more_updates():
                  if first[part][name] != second[part][name]}  # fmt: skip
     assert different == {("model", "mask_time_prob"), ("schedule", "steps"), ("schedule", "hold"),
                          ("evaluation", "every"), ("checkpoints", "every")}  # fmt: skip
+
+
+def test_the_recipe_of_the_keywords_trains_a_classifier(command, data, tmp_path):
+    code, out, err = command(
+        "finetune", "classify", "--model", EMBEDDED_MODEL, "--train", data / "words-train.jsonl", "--eval",
+        data / "words-unseen.jsonl", "--preset", EXAMPLE / "words.toml", "--output", tmp_path / "run", "--steps", "2",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("accuracy ")
+    assert "train: 9 utterances" in err
+    assert "eval: 16 utterances" in err
 
 
 def test_a_model_without_weights_is_refused_where_parts_would_stay_random(command, data, tmp_path):
