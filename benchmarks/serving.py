@@ -1,6 +1,7 @@
 """The server: 1,000 requests from 100 clients, one client alone, and short requests beside a long one.
 
     python benchmarks/serving.py [--requests 1000] [--clients 100] [--model M] [--long-seconds 7200]
+    python benchmarks/serving.py --starts 3
 
 Recordings are made of the embedded model's sample digits, 1 to 10 seconds each, in a fixed order. The server is a
 process of its own; its answers are compared with the texts of ``Transcriber``, and its memory is read from /proc.
@@ -134,7 +135,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--model", default=str(EMBEDDED_MODEL))
     parser.add_argument("--long-seconds", type=float, default=7200.0)
+    parser.add_argument("--starts", type=int, help="measure only the start of so many servers")
     given = parser.parse_args()
+    if given.starts:
+        starts(given.starts)
+        return
     sounds = recordings(given.requests)
     transcriber = Transcriber(given.model)
     files = [Recording.from_bytes(sound, name=str(number)) for number, sound in enumerate(sounds)]
@@ -159,6 +164,17 @@ def main() -> None:
         print(f"one client alone: {1000 * statistics.median(pairs):.1f} ms above the library call, median of 50 pairs")
         if given.long_seconds:
             beside(port, sounds[:50], given.long_seconds)
+
+
+def starts(count: int) -> None:
+    """Servers one after another: seconds, and processor seconds, from the process to its first answer."""
+    sound = (SAMPLES / "three-one-four.flac").read_bytes()
+    for _ in range(count):
+        begun = time.perf_counter()
+        with server() as (port, process, _):
+            text = ask(port, sound)[1]
+            took = time.perf_counter() - begun
+            print(f"first answer ({text}) after {took:.2f} s, {computed(process):.2f} s of the processor")
 
 
 def beside(port: int, sounds: list[bytes], seconds: float) -> None:

@@ -3,6 +3,8 @@
 import { liveSocket } from "./api.js";
 import { byId, clock, colours, prepared, tell } from "./dom.js";
 
+/** The sound as it is: what calls do to it for people makes words harder to recognize. */
+const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 const DENIED = {
   NotAllowedError: "The microphone is not allowed: permit it for this page in the browser, then record again.",
   NotFoundError: "There is no microphone: connect one, then record again.",
@@ -14,7 +16,7 @@ const NO_LIVE = "There is no live text: the server did not take the connection. 
 export async function openMicrophone() {
   if (!navigator.mediaDevices) throw new Error("Browsers give the microphone to pages over HTTPS or of this machine only.");
   try {
-    return await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+    return await navigator.mediaDevices.getUserMedia({ audio: PLAIN });
   } catch (error) {
     throw new Error(DENIED[error.name] ?? `The microphone cannot be opened (${error.message}).`);
   }
