@@ -25,7 +25,13 @@ def public_names() -> dict[str, list[str]]:
 def navigation() -> list[Any]:
     """The modules of each package."""
     sections = [
-        {title: [f"reference/{module}.md" for module in public_names() if module.split(".")[0] == package]}
+        {
+            title: [
+                {module.partition(".")[2] or module: f"reference/{module}.md"}
+                for module in public_names()
+                if module.split(".")[0] == package
+            ]
+        }
         for package, title in TITLES.items()
     ]
     return ["reference/index.md", *sections]

@@ -65,10 +65,16 @@ def test_links_lead_somewhere():
     assert not broken
 
 
+def is_file_beside(page, address):
+    """Whether an address is that of a file of the site; the site's start is no file."""
+    parts = urlsplit(address)
+    return not parts.netloc and not address.startswith("/") and (page.parent / unquote(parts.path)).exists()
+
+
 def test_nothing_is_loaded_from_elsewhere():
     for page in html():
-        away = [one for one in parsed(page).loaded if urlsplit(one).netloc or one.startswith("/")]
-        assert not away, page
+        missing = [one for one in parsed(page).loaded if not is_file_beside(page, one)]
+        assert not missing, page
         assert not [one for one in parsed(page).links if one.startswith("/")], page
     for style in SITE.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
