@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -32,4 +33,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    """Code that breaks into lines between its names, not within them."""
+    escaped = "".join(f"&#{ord(letter)};" if letter in "&<>|*_[]`\\" else letter for letter in text)
+    return f"<code>{re.sub(r'(?<=[.,(/=])(?=[^ ])', '<wbr>', escaped)}</code>"
