@@ -222,7 +222,7 @@ class _Picture:
         figure = self._figure(figsize=(8, 1 + sum(heights.values())), layout="constrained")
         panels = figure.subplots(len(heights), sharex=True, height_ratios=list(heights.values()))
         for axes, label in zip(panels, heights, strict=True):
-            axes.set_ylabel(label)
+            axes.set_ylabel(label.replace("_", "\n"))
             axes.grid(alpha=0.3)
         panels[-1].set_xlabel("updates")
         if self._updates:
