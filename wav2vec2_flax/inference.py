@@ -64,7 +64,7 @@ def load_model(
         head: one of ``wav2vec2_core.parameters.HEADS``.
         device: one of ``devices()``, or a platform such as ``"gpu"`` or ``"tpu"``; ``"auto"`` for JAX's default device.
         dtype: of the parameters, and of the computation except on a CPU. There half precision saves memory alone: XLA
-            is slower in it than in float32, which is then what parameters rounded to it are computed with.
+            computes no faster in it, so parameters kept in it are computed with in float32, which is more exact.
         language: language of an MMS adapter.
         local_files_only: do not ask the hub.
 

@@ -133,7 +133,7 @@ def test_8_bits(norm, tmp_path):
 
 def test_8_bits_in_a_model_as_wide_as_released_ones():
     """There the last bits of a product depend on the number of rows, and 8 bits make them visible."""
-    wide = {"hidden_size": 768, "num_attention_heads": 12, "num_conv_pos_embeddings": 128}
+    wide = {"hidden_size": 768, "num_attention_heads": 12, "num_conv_pos_embeddings": 128, "conv_dim": (16, 20, 512)}
     engine = InferenceModel(tiny("ForCTC", **NORMS["group-post"], **wide), "int8")
     samples = recordings((12_000, 700, 5_000))
     for waveform, packed in zip(samples, engine.logits(samples), strict=True):
