@@ -14,7 +14,12 @@ FAMILIES = {
     "base-exact": {**NORMS["group-post"], "masked_group_norm": True},
     "large": {**NORMS["layer-pre"], **VARIANTS["attention-adapters"]},
 }
-CASES = [*((head, "base-exact") for head in HEADS), ("ForCTC", "base"), ("ForCTC", "large")]
+#: The heads share the body, whose graph takes the time.
+OTHERS = [head for head in HEADS if head not in ("ForCTC", "ForPreTraining")]
+CASES = [
+    *((head, "base-exact") for head in ("ForCTC", "ForPreTraining")), ("ForCTC", "base"), ("ForCTC", "large"),
+    *(pytest.param(head, "base-exact", marks=pytest.mark.rare) for head in OTHERS),
+]  # fmt: skip
 
 
 def padded(batch, samples):
