@@ -113,7 +113,7 @@ def page(session: nox.Session) -> None:
     if shutil.which("npm"):
         session.run("npm", "install", "--no-save", "--prefix", str(folder), "openai@7", external=True)
     environment = {"PAGE_PICTURES": str(folder), "NODE_PATH": str(folder / "node_modules")}
-    session.run("pytest", "-q", "tests/page", *session.posargs, env=environment)
+    session.run("pytest", "-q", "tests/serve/page", *session.posargs, env=environment)
 
 
 @nox.session
