@@ -79,7 +79,9 @@ def equal(found, expected, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.rare] if name == "processes" else []) for name in MESHES]
+)
 def test_every_mesh_equals_one_device(name, alone, tmp_path, request):
     processes, devices, fsdp = MESHES[name]
     folder = tmp_path
