@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 pytest.importorskip("ray", reason="Ray is not installed: the extra bulk")
 
@@ -101,6 +104,20 @@ def test_an_object_store(tmp_path, monkeypatch):
             assert texts == ["three one four", "two seven one eight"]
     finally:
         server.stop()
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path):
+    shutil.copytree(EMBEDDED_MODEL, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"damaged")
+    done = subprocess.run(
+        command(SAMPLES, "-o", tmp_path / "out", "--model", tmp_path / "model", "--engine", "ray", "--workers", 1),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "model.safetensors" in last
+    assert "Ray" not in last
 
 
 def test_a_cluster_that_is_not_there(tmp_path):

@@ -165,9 +165,10 @@ def test_bad_arguments(command, tmp_path):
         ((tmp_path, "--task", "embed"), "use the format parquet"),
         ((tmp_path, "-f", "csv"), "format 'csv' is none: use jsonl or parquet"),
         ((tmp_path, "--shard-size", 0), "shard_size=0 must be 1 or more"),
+        ((tmp_path, "--model", tmp_path / "none"), "none' does not exist: check the path"),
         ((tmp_path, "--engine", "spark"), "engine 'spark' is none: use local or ray"),
         ((tmp_path, "--workers", 2), "use the engine ray"),
         ((tmp_path, "--engine", "ray", "--workers", 0), "workers=0 must be 1 or more"),
     ):
-        one_error(command("bulk", *arguments, "-o", out, "--model", EMBEDDED_MODEL), said)
+        one_error(command("bulk", "--model", EMBEDDED_MODEL, *arguments, "-o", out), said)
         assert not out.exists(), arguments

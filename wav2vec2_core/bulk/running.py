@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -11,11 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from wav2vec2_core import errors
 from wav2vec2_core.bulk.inputs import Item
 from wav2vec2_core.bulk.jobs import Job, Outcome, Worker
 from wav2vec2_core.bulk.store import Place
 from wav2vec2_core.errors import BackendError, InputError, Wav2Vec2Error, brief
+from wav2vec2_core.source import open_model
 
+#: An error of ours at the end of a traceback.
+_OURS = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.+)$", re.MULTILINE)
 _PATIENCE = 10.0  # seconds for an answer
 Shards = Sequence[tuple[int, list[Item]]]
 
@@ -34,6 +39,7 @@ def run_bulk(
 
     Raises:
         InputError: an argument is wrong, or the output holds another job.
+        CheckpointError: there is no such model.
         BackendError: what the engine needs is not installed, or the cluster cannot be reached.
         OutputError: a result cannot be written.
     """
@@ -43,6 +49,7 @@ def run_bulk(
         raise InputError("the engine local is this process alone: leave out address and workers, or use the engine ray")
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers} must be 1 or more")
+    open_model(job.model, local_files_only=job.local_files_only)  # before anything is written or started
     # Workers run in other folders.
     model = str(Path(job.model).resolve()) if Path(job.model).exists() else job.model
     job = replace(job, output=str(Place.of(job.output)), model=model)
@@ -72,7 +79,7 @@ def _on_ray(job: Job, shards: Shards, address: str | None, workers: int | None) 
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster {address or 'here'}"
         raise BackendError(f"{where} cannot be used ({error}): check its address") from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device != "cpu" else 0
@@ -121,12 +128,16 @@ def _check_address(address: str) -> None:
 
 
 def _cause(error: BaseException) -> Wav2Vec2Error:
-    """Our error behind one of Ray's, which says it in many lines."""
+    """Our error behind one of Ray's, which has it among its causes or, of a worker's start, in its text."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, Wav2Vec2Error):
             return cause
         cause = getattr(cause, "cause", None) or cause.__cause__
+    for name, message in reversed(_OURS.findall(str(error))):
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, Wav2Vec2Error):
+            return kind(message)
     return BackendError(f"the Ray cluster ended the job ({' '.join(str(error).split())[-200:]}): run it again to go on")
 
 
