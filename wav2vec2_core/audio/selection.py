@@ -151,6 +151,11 @@ def _sources(name: str, recursive: bool) -> Iterator[Source]:
         yield Source(match, str(match), match.relative_to(base).with_suffix(""))
 
 
+def is_recording(name: str) -> bool:
+    """Whether a file in a folder is taken for a recording, by its name; hidden files are not."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
 def recordings_in(folder: Path, *, recursive: bool) -> Iterator[Path]:
     """Recordings in a folder, by name; hidden files and folders and links to folders are left out.
 
@@ -164,7 +169,7 @@ def recordings_in(folder: Path, *, recursive: bool) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if is_recording(name):
                 yield Path(parent, name)
 
 

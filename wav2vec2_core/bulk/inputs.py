@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wav2vec2_core.audio import Recording
-from wav2vec2_core.audio.selection import SUFFIXES
+from wav2vec2_core.audio.selection import is_recording
 from wav2vec2_core.bulk.store import Place
 from wav2vec2_core.data.manifest import Utterance, read_manifest
 from wav2vec2_core.errors import InputError, brief
@@ -53,7 +53,9 @@ def find_items(address: str) -> list[Item]:
     """
     place = Place.of(address)
     if place.is_folder:
-        found = [Item(str(Place(place.system, path))) for path in place.below() if _is_recording(path)]
+        found = [
+            Item(str(Place(place.system, path))) for path in place.below() if is_recording(PurePosixPath(path).name)
+        ]
         if not found:
             raise InputError(f"there is no recording below {brief(address)}: name another folder or a manifest")
         return found
@@ -79,8 +81,3 @@ def _item(utterance: Utterance, folder: Path, home: Place) -> Item:
         address = _PROTOCOL.sub(r"\1://", inside)
         audio = address if address != inside else str(home / inside)
     return Item(audio, utterance.offset, utterance.duration)
-
-
-def _is_recording(path: str) -> bool:
-    name = PurePosixPath(path)
-    return name.suffix.lower() in SUFFIXES and not name.name.startswith(".")

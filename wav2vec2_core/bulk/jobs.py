@@ -21,8 +21,8 @@ from wav2vec2_core.errors import BackendError, InputError, Wav2Vec2Error, brief
 from wav2vec2_core.transcription import Transcriber, Transcript
 
 TASKS = ("transcribe", "embed")
-#: Format -> end of a file's name.
-FORMATS = {"jsonl": "jsonl", "parquet": "parquet"}
+#: Each is the end of a file's name.
+FORMATS = ("jsonl", "parquet")
 RESULTS, FAILED, PLAN = "results", "failed", "bulk.json"
 
 
@@ -87,22 +87,19 @@ class Job:
                 f"{brief(plan[name])}): name another folder"
             )
         names = (folder / RESULTS).names()
-        return {number for number, _ in self.shards(items) if self._name(number) in names}
+        return {number for number, _ in self.shards(items) if _part(number, self.result_format) in names}
 
     def write(self, number: int, results: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
         """Write the results of a shard, which is finished then. Raises ``OutputError``."""
         folder = Place.of(self.output)
-        place = folder / FAILED / f"part-{number:05d}.jsonl"
+        place = folder / FAILED / _part(number, "jsonl")
         if failed:
             place.write(_lines(failed))
         else:
             place.remove()  # of a worker that died before its results were there
         # Last: a shard whose results are there is finished.
         content = _lines(results) if self.result_format == "jsonl" else _table(results, self.task)
-        (folder / RESULTS / self._name(number)).write(content)
-
-    def _name(self, number: int) -> str:
-        return f"part-{number:05d}.{FORMATS[self.result_format]}"
+        (folder / RESULTS / _part(number, self.result_format)).write(content)
 
     def _plan(self, items: Sequence[Item]) -> dict[str, Any]:
         # Where it runs and how much at a time changes no result.
@@ -185,6 +182,10 @@ class Worker:
                     yield item, {"seconds": opened.duration, "embedding": states}
             except Wav2Vec2Error as error:
                 yield item, error
+
+
+def _part(number: int, suffix: str) -> str:
+    return f"part-{number:05d}.{suffix}"
 
 
 def _entered(hold: ExitStack, item: Item) -> Recording:
