@@ -29,10 +29,10 @@ def check_format(to: str) -> None:
     """
     if to not in PROGRAMS:
         raise InputError(f"format {to!r:.100} is not written by PyTorch: use one of {', '.join(PROGRAMS)}")
+    if to == "openvino":  # first: its extra brings ONNX
+        export_openvino.check_libraries()
     if to in ("onnx", "openvino"):
         export_onnx.check_libraries()
-    if to == "openvino":
-        export_openvino.check_libraries()
 
 
 def write_program(

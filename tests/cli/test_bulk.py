@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import fsspec
@@ -151,6 +152,15 @@ def test_parquet(command, tmp_path):
     states = parquet.read_table(tmp_path / "embed" / "results" / "part-00000.parquet").to_pylist()
     expected = Embedder(EMBEDDED_MODEL, layers=(2,)).embed(states[1]["audio"])[0]
     assert np.array_equal(np.array(states[1]["embedding"], np.float32), expected)
+
+
+@pytest.mark.parametrize(("option", "value", "library"), [("-f", "parquet", "pyarrow"), ("--engine", "ray", "ray")])
+def test_without_a_library_nothing_is_written(command, tmp_path, monkeypatch, option, value, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"{library}.{'parquet' if library == 'pyarrow' else 'data'}", raising=False)
+    arguments = ("bulk", SAMPLES, "-o", tmp_path / "out", "--model", EMBEDDED_MODEL, option, value)
+    one_error(command(*arguments), "wav2vec2-frameworks[bulk]")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_arguments(command, tmp_path):

@@ -204,13 +204,18 @@ def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
 
 
-def _table(rows: Sequence[dict[str, Any]], task: str) -> bytes:
-    """Rows as a Parquet file. Raises ``BackendError``."""
+def arrow() -> Any:
+    """pyarrow with its Parquet part. Raises ``BackendError``."""
     try:
-        pa: Any = import_module("pyarrow")
-        parquet: Any = import_module("pyarrow.parquet")
+        import_module("pyarrow.parquet")
     except ImportError as error:
         raise BackendError('Parquet is written by pyarrow: pip install "wav2vec2-frameworks[bulk]"') from error
+    return import_module("pyarrow")
+
+
+def _table(rows: Sequence[dict[str, Any]], task: str) -> bytes:
+    """Rows as a Parquet file. Raises ``BackendError``."""
+    pa = arrow()
     columns = {"audio": pa.string(), "offset": pa.float64(), "seconds": pa.float64()}
     if task == "embed":
         columns["embedding"] = pa.list_(pa.list_(pa.float32()))
@@ -219,7 +224,7 @@ def _table(rows: Sequence[dict[str, Any]], task: str) -> bytes:
         word = {"word": pa.string(), "start": pa.float64(), "end": pa.float64(), "probability": pa.float64()}
         columns |= {"text": pa.string(), "language": pa.string(), "words": pa.list_(pa.struct(list(word.items())))}
     content = io.BytesIO()
-    parquet.write_table(pa.Table.from_pylist(list(rows), pa.schema(list(columns.items()))), content)
+    pa.parquet.write_table(pa.Table.from_pylist(list(rows), pa.schema(list(columns.items()))), content)
     return content.getvalue()
 
 

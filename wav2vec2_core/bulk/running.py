@@ -14,7 +14,7 @@ from typing import Any
 
 from wav2vec2_core import errors
 from wav2vec2_core.bulk.inputs import Item
-from wav2vec2_core.bulk.jobs import Job, Outcome, Worker
+from wav2vec2_core.bulk.jobs import Job, Outcome, Worker, arrow
 from wav2vec2_core.bulk.store import Place
 from wav2vec2_core.errors import BackendError, InputError, Wav2Vec2Error, brief
 from wav2vec2_core.source import open_model
@@ -49,7 +49,12 @@ def run_bulk(
         raise InputError("the engine local is this process alone: leave out address and workers, or use the engine ray")
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers} must be 1 or more")
-    open_model(job.model, local_files_only=job.local_files_only)  # before anything is written or started
+    # Before anything is written or started.
+    open_model(job.model, local_files_only=job.local_files_only)
+    if job.result_format == "parquet":
+        arrow()
+    if engine == "ray":
+        _ray()
     # Workers run in other folders.
     model = str(Path(job.model).resolve()) if Path(job.model).exists() else job.model
     job = replace(job, output=str(Place.of(job.output)), model=model)
@@ -66,11 +71,7 @@ def _locally(job: Job, shards: Shards, address: str | None, workers: int | None)
 
 
 def _on_ray(job: Job, shards: Shards, address: str | None, workers: int | None) -> Iterator[Outcome]:
-    try:
-        ray: Any = import_module("ray")
-        import_module("ray.data")
-    except ImportError as error:
-        raise BackendError('the engine ray needs Ray: pip install "wav2vec2-frameworks[bulk]"') from error
+    ray = _ray()
     if address is not None:
         _check_address(address)
     started = not ray.is_initialized()
@@ -102,6 +103,15 @@ def _on_ray(job: Job, shards: Shards, address: str | None, workers: int | None) 
     finally:
         if started:
             ray.shutdown()
+
+
+def _ray() -> Any:
+    """Ray with its data part. Raises ``BackendError``."""
+    try:
+        import_module("ray.data")
+    except ImportError as error:
+        raise BackendError('the engine ray needs Ray: pip install "wav2vec2-frameworks[bulk]"') from error
+    return import_module("ray")
 
 
 class _RayWorker:
