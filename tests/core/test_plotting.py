@@ -1,5 +1,6 @@
 """Pictures of recordings."""
 
+import re
 import sys
 
 import numpy as np
@@ -63,7 +64,9 @@ def test_files(tmp_path):
     assert "字" in drawn
     assert "$5 &amp; &lt;6&gt;" in drawn
     save_plot(plot((recording(1), RATE), WORDS), tmp_path / "b.SVG")
-    assert (tmp_path / "b.SVG").read_text() == drawn
+    # matplotlib names a clip after its place, which its layout solver finds to the last bit but one.
+    clips = re.compile(r"\bp[0-9a-f]{10}\b")
+    assert clips.sub("clip", (tmp_path / "b.SVG").read_text()) == clips.sub("clip", drawn)
     with pytest.raises(InputError, match=r"a\.pdf ends in neither \.png nor \.svg: choose one of them"):
         save_plot(figure, tmp_path / "a.pdf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.SVG"]
