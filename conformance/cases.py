@@ -52,7 +52,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 #: Fields that transformers lacks, with the values that it behaves as.
-OURS: dict[str, Any] = {"masked_group_norm": False, "feature_penalty_weight": 0.0, "feature_gradient_scale": 1.0}
+OURS: dict[str, Any] = {
+    "masked_group_norm": False, "feature_penalty_weight": 0.0, "feature_gradient_scale": 1.0,
+    "classifier_head": "linear",
+}  # fmt: skip
 
 #: Samples of the utterances in a padded tiny batch, longest first: 25, 20 and 14 frames (no width of a tiny model).
 LENGTHS = (520, 420, 300)
@@ -275,6 +278,7 @@ def _option_cases() -> Iterator[Case]:
         ("ForCTC", "sum-impossible"): {"ctc_loss_reduction": "sum", "ctc_zero_infinity": True},
         ("ForCTC", "unmasked"): {"apply_spec_augment": False},
         ("ForPreTraining", "penalty"): {"feature_penalty_weight": 2.0, "feature_gradient_scale": 0.3},
+        ("ForSequenceClassification", "tanh"): {"classifier_head": "tanh", "masked_group_norm": True},
         ("Model", "no-mask-embedding"): {"mask_time_prob": 0.0, "mask_feature_prob": 0.0},
         ("Model", "odd-positions"): {"num_conv_pos_embeddings": 7},
         ("Model", "even-adapter"): {"add_adapter": True, "num_adapter_layers": 1, "adapter_kernel_size": 4},

@@ -17,7 +17,7 @@ from conformance.checks import FINALS, limits
 from conformance.reference_body import Randomness
 from conformance.results import Result, compare, describe, equal
 from wav2vec2_core.audio import read_audio
-from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model, plan_loading
+from wav2vec2_core.checkpoint import ModelSource, open_checkpoint, open_model, plan_loading, with_head_of
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import AudioError, CheckpointError, InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
@@ -70,6 +70,7 @@ class OwnModel:
         config = Wav2Vec2Config.from_source(source)
         checkpoint = open_checkpoint(source)
         head = head_of(config.architectures, checkpoint.shapes)
+        config = with_head_of(config, head, checkpoint.shapes)
         table = parameter_table(config, head)
         plan = plan_loading(table, checkpoint)
         lacking = [name for name in plan.new if not name.endswith("masked_spec_embed")]

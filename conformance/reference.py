@@ -20,7 +20,8 @@ Stages of ``forward``, in order, all with frames before channels:
                                         codevector_perplexity, project_q, contrastive_loss, contrastive_accuracy,
                                         diversity_loss, feature_penalty, loss
     ForCTC                              logits, loss
-    ForSequenceClassification           layer_weights (where mixed), projector, pooled, logits, loss
+    ForSequenceClassification           layer_weights (where mixed), projector, pooled, logits, loss; with a tanh head
+                                        no projector, and classifier.dense after pooled
     ForAudioFrameClassification         layer_weights (where mixed), logits, loss
     ForXVector                          layer_weights (where mixed), projector, tdnn.{i}, pooled, embeddings, logits,
                                         loss
@@ -34,7 +35,7 @@ import numpy as np
 
 from conformance import reference_layers as layers
 from conformance import reference_losses as losses
-from conformance.autodiff import Tensor, concatenate, windows
+from conformance.autodiff import Tensor, concatenate, tanh, windows
 from conformance.reference_body import ForwardPass, Randomness, body
 from conformance.reference_layers import frame_mask, linear
 from wav2vec2_core.config import Wav2Vec2Config
@@ -193,10 +194,15 @@ def _ctc(run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: 
 def _sequence_classification(
     run: ForwardPass, values: np.ndarray, mask: np.ndarray | None, labels: np.ndarray | None
 ) -> Tensor | None:
-    hidden = run.stage("projector", linear(_states(run, values, mask), *run.head_pair("projector")))
+    hidden, last = _states(run, values, mask), "classifier"
+    if run.config.classifier_head == "linear":
+        hidden = run.stage("projector", linear(hidden, *run.head_pair("projector")))
     counted = frame_mask(_state_frames(run.config, values, mask), hidden.shape[1])[:, :, None]
     pooled = run.stage("pooled", (hidden * counted).sum(1) / counted.sum(1))
-    logits = run.stage("logits", linear(pooled, *run.head_pair("classifier")))
+    if run.config.classifier_head == "tanh":
+        dense = run.stage("classifier.dense", linear(pooled, *run.head_pair("classifier.dense")))
+        pooled, last = tanh(dense), "classifier.out_proj"
+    logits = run.stage("logits", linear(pooled, *run.head_pair(last)))
     if labels is None:
         return None
     if check_targets(run.config, labels.shape, len(labels), are_numbers=labels.dtype.kind == "f"):

@@ -75,6 +75,21 @@ class InferenceModel(Protocol):
         """
         ...
 
+    def pool(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What a ``ForSequenceClassification`` model takes the mean of, over all frames: (frames, conv_dim[-1]) each ->
+        (size,) float32 each.
+
+        The mean of such vectors, weighed by their frames, is the vector of all frames. Raises ``InputError``.
+        """
+        ...
+
+    def classify(self, pooled: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Scores of the labels for vectors of ``pool``: (size,) each -> (labels,) float32 each.
+
+        Raises ``InputError``.
+        """
+        ...
+
     def use_language(self, language: str) -> None:
         """Switch an MMS model to the adapter of another language; the rest of the model stays in memory.
 

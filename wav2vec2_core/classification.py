@@ -2,8 +2,8 @@
 
 Long recordings go through the transformer in windows. How their parts become one answer:
 
-- utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last linear layer, so
-  the mean of the windows' logits, weighted by their frames, equals its logits for all frames together;
+- utterance labels (``ForSequenceClassification``): the head pools frames by their mean before its last layers; the mean
+  of the windows' means, weighted by their frames, is that of all frames, and goes through these layers once;
 - frame labels (``ForAudioFrameClassification``): windows overlap, and each frame's logits come from the middle of one;
 - speaker vectors (``ForXVector``): the mean of the windows' vectors, each scaled to length 1, weighted by their frames.
 """
@@ -11,7 +11,7 @@ Long recordings go through the transformer in windows. How their parts become on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +20,7 @@ import numpy as np
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.backend import InferenceModel
 from wav2vec2_core.checkpoint import open_checkpoint, open_model
-from wav2vec2_core.checkpoint.foreign_heads import foreign_head
+from wav2vec2_core.checkpoint.emotion_heads import refused_head
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.decoding import Timeline
 from wav2vec2_core.errors import CheckpointError, InputError
@@ -36,7 +36,7 @@ UTTERANCES, FRAMES, SPEAKERS = "ForSequenceClassification", "ForAudioFrameClassi
 
 @dataclass(frozen=True)
 class Label:
-    """A class of a recording and its probability."""
+    """A class of a recording and its probability; of a regression one of its outputs and the value."""
 
     name: str
     probability: float
@@ -103,12 +103,19 @@ class Classifier:
         named = self.model.config.id2label or {}
         return [named[index] for index in sorted(named)]
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the outputs are values, such as arousal, and not scores of classes."""
+        return self.model.config.problem_type == "regression"
+
     def open(self, audio: Audio) -> Recording:
         """Open a recording at the model's rate. Raises ``AudioError``, and ``InputError`` for anything else."""
         return self._loaded.open(audio)
 
     def probabilities(self, recording: Audio, progress: Progress | None = None) -> np.ndarray:
         """(labels,) float64 of a recording: softmax, or a sigmoid each where the model's problem has several labels.
+
+        A regression's values are returned as they are.
 
         Raises as ``scores``.
         """
@@ -126,18 +133,21 @@ class Classifier:
             InputError: the model has no labels for whole recordings.
         """
         self._check(UTTERANCES, "labels of whole recordings")
-        total, frames = np.zeros(len(self.labels)), 0
-        for part, logits in self._windows(recording, self._apart, progress, statistics):
-            total += logits.astype(np.float64) * len(part.features)
+        total, frames = np.zeros(1), 0
+        for part, means in self._windows(recording, self._apart, self.model.pool, progress, statistics):
+            total = total + means.astype(np.float64) * len(part.features)
             frames += len(part.features)
-        return total / frames
+        return self.model.classify([(total / frames).astype(np.float32)])[0].astype(np.float64)
 
     def classify(self, recording: Audio, top: int | None = None, progress: Progress | None = None) -> list[Label]:
-        """The most probable labels of a recording, best first, all or the ``top`` ones. Raises as ``probabilities``."""
+        """The most probable labels of a recording, best first, all or the ``top`` ones.
+
+        Of a regression all outputs, in their own order. Raises as ``probabilities``.
+        """
         if top is not None and top < 1:
             raise InputError(f"top={top} must be 1 or more")
         probabilities = self.probabilities(recording, progress)
-        order = np.argsort(-probabilities, kind="stable")[:top]
+        order = range(len(self.labels)) if self.is_regression else np.argsort(-probabilities, kind="stable")[:top]
         return [Label(self.labels[index], float(probabilities[index])) for index in order]
 
     def frame_probabilities(self, recording: Audio, progress: Progress | None = None) -> Iterator[np.ndarray]:
@@ -148,7 +158,7 @@ class Classifier:
             InputError: the model has no labels for frames.
         """
         self._check(FRAMES, "labels of frames")
-        for part, logits in self._windows(recording, self.window, progress):
+        for part, logits in self._windows(recording, self.window, self.model.contextualize, progress):
             yield self._as_probabilities(part.kept(self.model.config, logits).astype(np.float64))
 
     def spans(self, recording: Audio, progress: Progress | None = None) -> list[LabelledSpan]:
@@ -185,7 +195,7 @@ class Classifier:
         self._check(SPEAKERS, "speaker vectors")
         parts = [
             _unit(vector.astype(np.float64)) * len(part.features)
-            for part, vector in self._windows(recording, self._apart, progress)
+            for part, vector in self._windows(recording, self._apart, self.model.embed, progress)
         ]
         return _unit(np.sum(parts, axis=0)).astype(np.float32)
 
@@ -204,17 +214,19 @@ class Classifier:
         self,
         recording: Audio,
         window: Window,
+        apply: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
         progress: Progress | None,
         statistics: SignalStatistics | None = None,
     ) -> Iterator[tuple[FeatureWindow, np.ndarray]]:
-        """Yield every window of a recording with the model's output."""
+        """Yield every window of a recording with what a method of the model makes of it."""
         opened = self.open(recording)
         statistics = statistics or self._loaded.statistics(opened)
-        apply = self.model.embed if self.head == SPEAKERS else self.model.contextualize
         for part in self._loaded.windows(opened, window, statistics, progress):
             yield part, apply([part.features])[0]
 
     def _as_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        if self.is_regression:
+            return logits
         return sigmoid(logits) if self._several else softmax(logits)
 
     def _span(self, label: int, track: _Track, end: int, timeline: Timeline) -> LabelledSpan:
@@ -240,9 +252,9 @@ def sigmoid(scores: np.ndarray) -> np.ndarray:
 def head_of_source(source: ModelSource) -> str:
     """The head of an open model, a key of ``parameters.HEADS``. Raises ``CheckpointError``."""
     names = open_checkpoint(source).shapes
-    strange = foreign_head(names)
-    if strange is not None:
-        raise CheckpointError(f"model {source.name!r} {strange}")
+    refused = refused_head(names)
+    if refused is not None:
+        raise CheckpointError(f"model {source.name!r} {refused}")
     return head_of(Wav2Vec2Config.from_source(source).architectures, names)
 
 

@@ -23,7 +23,7 @@ Lengths = TypeVar("Lengths")
 @dataclass(kw_only=True, eq=True)
 class Wav2Vec2Config(ConfigFiles):
     """Configuration of a wav2vec 2.0 model; names and defaults are transformers 4.57's, plus
-    ``masked_group_norm``, ``feature_penalty_weight`` and ``feature_gradient_scale``.
+    ``masked_group_norm``, ``feature_penalty_weight``, ``feature_gradient_scale`` and ``classifier_head``.
 
     Lists are kept as tuples. Keywords and fields of a ``config.json`` that are not ours are kept in ``extra``, can be
     read as attributes, and are written back; a keyword that looks like a misspelt field is warned about.
@@ -99,6 +99,9 @@ class Wav2Vec2Config(ConfigFiles):
 
     # Classification and x-vectors
     use_weighted_layer_sum: bool = False
+    #: Of utterances. "linear": projector, mean over the frames, classifier; "tanh": mean over the frames, dense layer,
+    #: tanh, another layer, as in emotion models that were made before transformers had a class for them.
+    classifier_head: str = "linear"
     classifier_proj_size: int = 256
     tdnn_dim: tuple[int, ...] = (512, 512, 512, 512, 1500)
     tdnn_kernel: tuple[int, ...] = (5, 3, 3, 1, 1)

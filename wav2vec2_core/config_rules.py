@@ -58,6 +58,7 @@ def check_fields(config: Wav2Vec2Config) -> None:
     _check_choice(config, "feat_extract_activation", ACTIVATIONS)
     _check_choice(config, "hidden_act", ACTIVATIONS)
     _check_choice(config, "ctc_loss_reduction", ("sum", "mean", "none"))
+    _check_choice(config, "classifier_head", ("linear", "tanh"))
     _check_choice(config, "dtype", (None, *DTYPES))
 
 

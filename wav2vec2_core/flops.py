@@ -94,6 +94,8 @@ def _head(config: Wav2Vec2Config, head: str, frames: int, masked: int, negatives
     if head == "ForCTC":
         last = config.num_adapter_frames(frames) if config.add_adapter else frames
         return 2.0 * last * ctc_input_size(config) * config.vocab_size
+    if head == "ForSequenceClassification" and config.classifier_head == "tanh":
+        return 2.0 * hidden * (hidden + labels)
     if head == "ForSequenceClassification":
         return 2.0 * frames * hidden * config.classifier_proj_size + 2.0 * config.classifier_proj_size * labels
     if head == "ForAudioFrameClassification":

@@ -166,6 +166,14 @@ def check_speakers(head: str) -> None:
         raise InputError(f"a Wav2Vec2{head} has no speaker vectors: load a model with head='ForXVector'")
 
 
+def check_pools(head: str) -> None:
+    """Check that the head pools the frames of a recording. Raises ``InputError``."""
+    if head != "ForSequenceClassification":
+        raise InputError(
+            f"a Wav2Vec2{head} has no labels of whole recordings: load a model with head='ForSequenceClassification'"
+        )
+
+
 def check_largest(name: str, value: int, limit: int, remedy: str) -> None:
     """Check that the largest index of ``name`` is below ``limit``. Raises ``InputError``."""
     if value >= limit:

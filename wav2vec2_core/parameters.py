@@ -20,13 +20,13 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError, listed
 from wav2vec2_core.names import BODY_PREFIX, HEADS, MASK_EMBEDDING
 
-# A parameter that only this head has; the last two are distinguished by the first one's projector.
+# Parameters that only this head has; the last two are distinguished by the first one's projector.
 _TELLTALES = {
-    "ForPreTraining": "quantizer.codevectors",
-    "ForCTC": "lm_head.weight",
-    "ForXVector": "objective.weight",
-    "ForSequenceClassification": "projector.weight",
-    "ForAudioFrameClassification": "classifier.weight",
+    "ForPreTraining": ("quantizer.codevectors",),
+    "ForCTC": ("lm_head.weight",),
+    "ForXVector": ("objective.weight",),
+    "ForSequenceClassification": ("projector.weight", "classifier.out_proj.weight"),
+    "ForAudioFrameClassification": ("classifier.weight",),
 }
 
 
@@ -183,8 +183,8 @@ def head_of(architectures: Sequence[str] | None, names: Collection[str]) -> str:
         head = architecture.removeprefix("TF").removeprefix("Flax").removeprefix("Wav2Vec2")
         if head in HEADS:
             return head
-    for head, name in _TELLTALES.items():
-        if name in names:
+    for head, telltales in _TELLTALES.items():
+        if any(name in names for name in telltales):
             return head
     return "Model"
 
@@ -314,8 +314,12 @@ def _layer_weights(config: Wav2Vec2Config) -> Iterator[Parameter]:
 
 def _sequence_classification(config: Wav2Vec2Config) -> Iterator[Parameter]:
     yield from _layer_weights(config)
-    yield from _linear("projector", config.hidden_size, config.classifier_proj_size, config, "head")
-    yield from _linear("classifier", config.classifier_proj_size, config.num_labels or 0, config, "head")
+    if config.classifier_head == "tanh":
+        yield from _linear("classifier.dense", config.hidden_size, config.hidden_size, config, "head")
+        yield from _linear("classifier.out_proj", config.hidden_size, config.num_labels or 0, config, "head")
+    else:
+        yield from _linear("projector", config.hidden_size, config.classifier_proj_size, config, "head")
+        yield from _linear("classifier", config.classifier_proj_size, config.num_labels or 0, config, "head")
 
 
 def _frame_classification(config: Wav2Vec2Config) -> Iterator[Parameter]:

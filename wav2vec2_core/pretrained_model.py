@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from wav2vec2_core.checkpoint import LoadPlan, open_checkpoint, write_checkpoint
+from wav2vec2_core.checkpoint import LoadPlan, open_checkpoint, with_head_of, write_checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import InputError, ParameterMismatchError
 from wav2vec2_core.outputs import ModelOutput
@@ -127,8 +127,16 @@ class PretrainedModel(Pretrained):
         """As ``from_pretrained``, of a model that is already open, and without the warning about new parameters."""
 
     @classmethod
-    def configuration(cls, source: ModelSource | None, config: Any, overrides: Mapping[str, Any]) -> Wav2Vec2Config:
+    def configuration(
+        cls,
+        source: ModelSource | None,
+        config: Any,
+        overrides: Mapping[str, Any],
+        checkpoint: Checkpoint | None = None,
+    ) -> Wav2Vec2Config:
         """The configuration to load with: ``config``, or that of the source, with some fields changed.
+
+        ``checkpoint``: what kind of classification head the model has follows from its parameters.
 
         Raises:
             ConfigError: a value breaks a rule, or an override is no field.
@@ -138,6 +146,8 @@ class PretrainedModel(Pretrained):
         elif config is None and source is not None:
             config = Wav2Vec2Config.from_source(source)
         config = Wav2Vec2Config.of(config).replace(**overrides)
+        if checkpoint is not None:
+            config = with_head_of(config, cls.head, checkpoint.shapes)
         if source is not None:
             config._name_or_path = source.name
         return config

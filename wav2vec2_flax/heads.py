@@ -469,8 +469,20 @@ class _Classifier(FlaxWav2Vec2PreTrainedModel):
         raise NotImplementedError
 
 
+class TanhClassifier(nnx.Module):
+    """Labels by two layers with tanh between them: the head of emotion models of the community."""
+
+    def __init__(self, config: Wav2Vec2Config, types: Precision) -> None:
+        self.dense = layers.Linear(config.hidden_size, config.hidden_size, types)
+        self.out_proj = layers.Linear(config.hidden_size, config.num_labels or 0, types)
+
+    def __call__(self, pooled: Array) -> Array:
+        """(batch, hidden) -> (batch, labels)."""
+        return self.out_proj(jnp.tanh(self.dense(pooled)))
+
+
 class FlaxWav2Vec2ForSequenceClassification(_Classifier):
-    """One class for a whole utterance: language, emotion, keyword ..."""
+    """One class for a whole utterance: language, emotion, keyword ...; or values of it, such as arousal."""
 
     head = "ForSequenceClassification"
 
@@ -478,8 +490,11 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
         """Create the submodules."""
         _refuse_adapter(config, self.head)
         self.build_body(config, types)
-        self.projector = layers.Linear(config.hidden_size, config.classifier_proj_size, types)
-        self.classifier = layers.Linear(config.classifier_proj_size, config.num_labels or 0, types)
+        if config.classifier_head == "tanh":
+            self.projector, self.classifier = None, TanhClassifier(config, types)
+        else:
+            self.projector = layers.Linear(config.hidden_size, config.classifier_proj_size, types)
+            self.classifier = layers.Linear(config.classifier_proj_size, config.num_labels or 0, types)
 
     def forward(
         self,
@@ -513,9 +528,17 @@ class FlaxWav2Vec2ForSequenceClassification(_Classifier):
 
     def scores(self, hidden: Array, lengths: Array | None) -> Array:
         """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
-        hidden = self.projector(hidden)
+        return self.classified(self.pooled(hidden, lengths))
+
+    def pooled(self, hidden: Array, lengths: Array | None) -> Array:
+        """Means of the valid frames, (batch, size); those of stretches, weighed by their frames, give the whole's."""
+        hidden = hidden if self.projector is None else self.projector(hidden)
         mask = None if lengths is None else layers.frame_mask(lengths, hidden.shape[1])
-        return self.classifier(layers.masked_mean(hidden, mask))
+        return layers.masked_mean(hidden, mask)
+
+    def classified(self, pooled: Array) -> Array:
+        """(batch, size) of ``pooled`` -> (batch, labels)."""
+        return self.classifier(pooled)
 
     def loss_sum(self, logits: Array, labels: Any) -> tuple[Array, Array]:
         """The sum of cross entropies or squared errors of (batch, labels), and their number."""

@@ -22,6 +22,7 @@ from wav2vec2_core.data import pad_batch, unpad_scores
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
+    check_pools,
     check_speakers,
     layer_numbers,
 )
@@ -115,7 +116,9 @@ class InferenceModel:
         self.device = device
         self.shapes: set[tuple[int, int]] = set()
         self._run = jax.jit(_scores)
-        self._contextualize, self._states, self._embed = (jax.jit(part) for part in (_head_scores, _layers, _vectors))
+        self._contextualize, self._states, self._embed, self._pool = (
+            jax.jit(part) for part in (_head_scores, _layers, _vectors, _pooled)
+        )
         body: Any = getattr(model, "wav2vec2", model)  # the bare model is its own body
         self._encoder = TiledEncoder(body.feature_extractor, model.config)
 
@@ -197,6 +200,27 @@ class InferenceModel:
         """
         check_speakers(self.model.head)
         return [self._apply(self._embed, one)[0] for one in self._checked_features(features)]
+
+    def pool(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the head takes the mean of, over all frames: (frames, conv_dim[-1]) each -> (size,) float32 each.
+
+        Raises:
+            InputError: features have another shape, or the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        return [self._apply(self._pool, one)[0] for one in self._checked_features(features)]
+
+    def classify(self, pooled: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Scores of the labels for vectors of ``pool``: (size,) each -> (labels,) float32 each.
+
+        Raises:
+            InputError: the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        model: Any = self.model
+        with jax.default_device(self.device):
+            vectors = (jnp.asarray(vector[None], model.dtype) for vector in pooled)
+            return [np.asarray(model.classified(vector)[0], np.float32) for vector in vectors]
 
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
@@ -284,6 +308,12 @@ def _vectors(model: Any, features: Any, frames: Any) -> Any:
     """(1, padded, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
     hidden, _ = _context(model, features, frames)
     return model.vectors(hidden, model.head_frames(frames)).astype(jnp.float32)
+
+
+def _pooled(model: Any, features: Any, frames: Any) -> Any:
+    """(1, padded, conv_dim[-1]) -> (1, size) means of the valid frames."""
+    hidden, _ = _context(model, features, frames)
+    return model.pooled(hidden, model.head_frames(frames)).astype(jnp.float32)
 
 
 def _scores(model: FlaxWav2Vec2PreTrainedModel, values: Any, mask: Any) -> Any:

@@ -451,9 +451,22 @@ class _Classifier(TFWav2Vec2PreTrainedModel):
         raise NotImplementedError
 
 
+class TanhClassifier(layers.Layer):
+    """Labels by two layers with tanh between them: the head of emotion models of the community."""
+
+    def __init__(self, config: Wav2Vec2Config, name: str | None = None) -> None:
+        super().__init__(name)
+        self.dense = layers.linear(config.hidden_size, config.hidden_size, "dense")
+        self.out_proj = layers.linear(config.hidden_size, config.num_labels or 0, "out_proj")
+
+    def call(self, pooled: Tensor) -> Tensor:
+        """(batch, hidden) -> (batch, labels)."""
+        return self.out_proj(tf.tanh(self.dense(pooled)))
+
+
 @layers.savable
 class TFWav2Vec2ForSequenceClassification(_Classifier):
-    """One class for a whole utterance: language, emotion, keyword ..."""
+    """One class for a whole utterance: language, emotion, keyword ...; or values of it, such as arousal."""
 
     head = "ForSequenceClassification"
 
@@ -463,8 +476,11 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
-            self.projector = layers.linear(config.hidden_size, config.classifier_proj_size, "projector")
-            self.classifier = layers.linear(config.classifier_proj_size, config.num_labels or 0, "classifier")
+            if config.classifier_head == "tanh":
+                self.projector, self.classifier = None, TanhClassifier(config, name="classifier")
+            else:
+                self.projector = layers.linear(config.hidden_size, config.classifier_proj_size, "projector")
+                self.classifier = layers.linear(config.classifier_proj_size, config.num_labels or 0, "classifier")
 
     def call(
         self,
@@ -509,9 +525,17 @@ class TFWav2Vec2ForSequenceClassification(_Classifier):
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
-        hidden = self.projector(hidden)
+        return self.classified(self.pooled(hidden, lengths))
+
+    def pooled(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Means of the valid frames, (batch, size); those of stretches, weighed by their frames, give the whole's."""
+        hidden = hidden if self.projector is None else self.projector(hidden)
         mask = None if lengths is None else layers.frame_mask(lengths, layers.size(hidden, 1))
-        return self.classifier(layers.masked_mean(hidden, mask))
+        return layers.masked_mean(hidden, mask)
+
+    def classified(self, pooled: Tensor) -> Tensor:
+        """(batch, size) of ``pooled`` -> (batch, labels)."""
+        return self.classifier(pooled)
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of cross entropies or squared errors of (batch, labels), and their number."""

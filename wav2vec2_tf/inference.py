@@ -17,6 +17,7 @@ from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
+    check_pools,
     check_speakers,
     layer_numbers,
 )
@@ -105,9 +106,9 @@ class InferenceModel:
         signature = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None), tf.int32)]
         self._graph = tf.function(self._forward, input_signature=signature, autograph=False)
         frames = [tf.TensorSpec((1, None, self.config.conv_dim[-1]), tf.float32)]
-        self._contextualize, self._states, self._embed = (
+        self._contextualize, self._states, self._embed, self._pool = (
             self._placed(tf.function(part, input_signature=frames, autograph=False))
-            for part in (self._scores, self._layers, self._vectors)
+            for part in (self._scores, self._layers, self._vectors, self._pooled)
         )
 
     @property
@@ -185,6 +186,27 @@ class InferenceModel:
         check_speakers(self.model.head)
         return [self._embed(one[None])[0].numpy() for one in self._checked_features(features)]
 
+    def pool(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the head takes the mean of, over all frames: (frames, conv_dim[-1]) each -> (size,) float32 each.
+
+        Raises:
+            InputError: features have another shape, or the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        return [self._pool(one[None])[0].numpy() for one in self._checked_features(features)]
+
+    def classify(self, pooled: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Scores of the labels for vectors of ``pool``: (size,) each -> (labels,) float32 each.
+
+        Raises:
+            InputError: the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        model: Any = self.model
+        with tf.device(self.device):
+            vectors = (tf.constant(vector[None], model.compute_dtype) for vector in pooled)
+            return [tf.cast(model.classified(vector)[0], tf.float32).numpy() for vector in vectors]
+
     def logits(self, waveforms: Sequence[np.ndarray], *, batch_samples: int = 1_000_000) -> list[np.ndarray]:
         """The head's logits; the last hidden states of a model without head, projected ones of one for pretraining.
 
@@ -241,6 +263,11 @@ class InferenceModel:
         """(1, frames, conv_dim[-1]) -> (1, xvector_output_dim) speaker vectors."""
         model: Any = self.model
         return tf.cast(model.vectors(self._read(features), None), tf.float32)
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        """(1, frames, conv_dim[-1]) -> (1, size)."""
+        model: Any = self.model
+        return tf.cast(model.pooled(self._read(features), None), tf.float32)
 
     def _placed(self, function: Any) -> Any:
         def run(*arguments: Any) -> Any:

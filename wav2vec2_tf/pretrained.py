@@ -126,9 +126,9 @@ class TFWav2Vec2PreTrainedModel(KerasSteps, PretrainedModel):
             target_lang: language of an MMS adapter to load with its vocabulary's ``lm_head``.
             **config_overrides: fields of the configuration to change.
         """
-        config = cls.configuration(source, config, config_overrides)
         if checkpoint is None and source is not None:
             checkpoint = open_checkpoint(source)
+        config = cls.configuration(source, config, config_overrides, checkpoint)
         opened: Any = checkpoint
         table = parameter_table(config, cls.head)
         plan = plan_loading(table, opened, ignore_mismatched_sizes=ignore_mismatched_sizes)

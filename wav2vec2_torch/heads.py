@@ -444,8 +444,21 @@ class _Classifier(Wav2Vec2PreTrainedModel):
         raise NotImplementedError
 
 
+class TanhClassifier(nn.Module):
+    """Labels by two layers with tanh between them: the head of emotion models of the community."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels or 0)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(batch, hidden) -> (batch, labels)."""
+        return layers.exactly(self.out_proj, torch.tanh(layers.exactly(self.dense, pooled)))
+
+
 class Wav2Vec2ForSequenceClassification(_Classifier):
-    """One class for a whole utterance: language, emotion, keyword ..."""
+    """One class for a whole utterance: language, emotion, keyword ...; or values of it, such as arousal."""
 
     head = "ForSequenceClassification"
 
@@ -455,8 +468,11 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
         _refuse_adapter(config, self.head)
         with self.construction():
             self.build_body(config)
-            self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
-            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels or 0)
+            if config.classifier_head == "tanh":
+                self.projector, self.classifier = None, TanhClassifier(config)
+            else:
+                self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
+                self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels or 0)
 
     def forward(
         self,
@@ -499,9 +515,19 @@ class Wav2Vec2ForSequenceClassification(_Classifier):
 
     def scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """Classes of utterances: (batch, frames, hidden), of which (batch,) are valid -> (batch, labels)."""
-        hidden = self.projector(hidden)
+        return self.classified(self.pooled(hidden, lengths))
+
+    def pooled(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Means of the valid frames, (batch, size); those of stretches, weighed by their frames, give the whole's."""
+        hidden = hidden if self.projector is None else self.projector(hidden)
         mask = None if lengths is None else layers.frame_mask(lengths, hidden.shape[1])
-        return layers.exactly(self.classifier, layers.masked_mean(hidden, mask))
+        return layers.masked_mean(hidden, mask)
+
+    def classified(self, pooled: Tensor) -> Tensor:
+        """(batch, size) of ``pooled`` -> (batch, labels)."""
+        if isinstance(self.classifier, nn.Linear):
+            return layers.exactly(self.classifier, pooled)
+        return self.classifier(pooled)
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of cross entropies or squared errors of (batch, labels), and their number."""

@@ -17,6 +17,7 @@ from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import BackendError
 from wav2vec2_core.inputs import (
     check_adapter_frames,
+    check_pools,
     check_speakers,
     layer_numbers,
 )
@@ -267,6 +268,29 @@ class InferenceModel:
         for pack in self._feature_packs(features):
             results += self._scores(pack, vectors)
         return results
+
+    @torch.inference_mode()
+    def pool(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the head takes the mean of, over all frames: (frames, conv_dim[-1]) each -> (size,) float32 each.
+
+        Raises:
+            InputError: features have another shape, or the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        model: Any = self.model
+        return [vector for pack in self._feature_packs(features) for vector in self._scores(pack, model.pooled)]
+
+    @torch.inference_mode()
+    def classify(self, pooled: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Scores of the labels for vectors of ``pool``: (size,) each -> (labels,) float32 each.
+
+        Raises:
+            InputError: the model is no ``ForSequenceClassification``.
+        """
+        check_pools(self.model.head)
+        model: Any = self.model
+        vectors = (to_tensor(vector).to(model.device, model.dtype) for vector in pooled)
+        return [_numpy(model.classified(vector[None])[0]) for vector in vectors]
 
     def _scores(self, features: Sequence[Tensor], head: Head | None = None) -> list[np.ndarray]:
         """Run the transformer over a pack of (frames, conv_dim[-1]) features, and the head over each utterance.

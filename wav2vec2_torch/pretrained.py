@@ -119,12 +119,12 @@ class Wav2Vec2PreTrainedModel(nn.Module, PretrainedModel, SeenByTransformers):
             **config_overrides: fields of the configuration to change.
         """
         device = _device(device_map)
-        config = cls.configuration(source, config, config_overrides)
+        if checkpoint is None and source is not None:
+            checkpoint = open_checkpoint(source)
+        config = cls.configuration(source, config, config_overrides, checkpoint)
         with layers.without_values():
             loaded = cls(config)
         loaded._source = source
-        if checkpoint is None and source is not None:
-            checkpoint = open_checkpoint(source)
         loaded._fill(checkpoint, dtype, ignore_mismatched_sizes)
         if target_lang is not None:
             loaded.load_adapter(target_lang)

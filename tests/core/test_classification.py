@@ -15,7 +15,7 @@ from wav2vec2_core.long_form.windows import Window
 
 
 class LabelModel(NumpyModel):
-    """Pools frames by their mean before its last layer, or not at all."""
+    """Pools frames by their mean before its last layers, between which is a tanh, or not at all."""
 
     def __init__(self, head, problem=None):
         super().__init__()
@@ -23,8 +23,13 @@ class LabelModel(NumpyModel):
         self.config = self.config.replace(id2label={i: f"label {i}" for i in range(8)}, problem_type=problem)
 
     def contextualize(self, features):
-        logits = [3 * one for one in super().contextualize(features)]
-        return logits if self.kind == FRAMES else [one.mean(0) for one in logits]
+        return [3 * one for one in super().contextualize(features)]
+
+    def pool(self, features):
+        return [one.mean(0) for one in super().contextualize(features)]
+
+    def classify(self, pooled):
+        return [3 * np.tanh(5 * one) for one in pooled]
 
     def embed(self, features):
         return [one.mean(0) for one in super().contextualize(features)]
@@ -58,6 +63,17 @@ def test_labels_of_a_long_recording_pool_all_frames(classifier, tmp_path, proble
     assert labels[0].name == f"label {whole.argmax()}"
     assert labels[0].probability >= labels[1].probability >= labels[2].probability
     assert len(classifier(UTTERANCES, problem).classify(path)) == 8
+
+
+def test_values_of_a_regression_are_returned_as_they_are(classifier, tmp_path):
+    path = write(tmp_path / "a.wav", recording(50))
+    made = classifier(UTTERANCES, "regression", window=Window(8, 1))
+    scores = made.scores(path)
+    assert scores.min() < 0, "no probabilities"
+    np.testing.assert_array_equal(made.probabilities(path), scores)
+    values = made.classify(path, 2)
+    assert [one.name for one in values] == [f"label {index}" for index in range(8)], "in their own order, all of them"
+    assert [one.probability for one in values] == scores.tolist()
 
 
 @pytest.mark.parametrize("problem", [None, "multi_label_classification"])

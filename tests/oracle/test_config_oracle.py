@@ -26,7 +26,12 @@ def test_every_field_and_default_is_theirs():
     assert len(specific) >= 55
     for name in specific:
         assert theirs[name] == ours[name], name
-    assert set(ours) - set(theirs) == {"masked_group_norm", "feature_penalty_weight", "feature_gradient_scale"}
+    assert set(ours) - set(theirs) == {
+        "masked_group_norm",
+        "feature_penalty_weight",
+        "feature_gradient_scale",
+        "classifier_head",
+    }
 
 
 def test_config_files_go_both_ways(tmp_path):

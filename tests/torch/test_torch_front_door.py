@@ -5,14 +5,18 @@ import shutil
 
 import pytest
 import torch
+from emotion_models import LAYOUTS, check_emotion_model, noise, write_emotion_model
 from front_door_checks import check_auto_models, check_models_in_pipelines
 from torch_models import tiny
 
 import wav2vec2_torch
 from wav2vec2_core import AutoProcessor, AutoTokenizer
 from wav2vec2_core.attaching import attach
-from wav2vec2_core.audio import read_audio
+from wav2vec2_core.audio import Recording, read_audio
+from wav2vec2_core.classification import Classifier
+from wav2vec2_core.exporting import export
 from wav2vec2_core.pipelines import pipeline
+from wav2vec2_core.serving.engine import Engine
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 from wav2vec2_torch import AutoModelForCTC
 
@@ -23,6 +27,22 @@ def test_auto_models(tmp_path):
 
 def test_models_in_pipelines(tmp_path):
     check_models_in_pipelines(wav2vec2_torch, "", "pt", tiny, tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_emotion_models_of_the_community(layout, tmp_path):
+    check_emotion_model(layout, "torch", wav2vec2_torch, "", "pt", torch.from_numpy, tmp_path)
+
+
+def test_an_emotion_model_is_served_and_exported(tmp_path):
+    write_emotion_model(tmp_path / "model", "audeering")
+    recording = (noise(3000, 1), 16_000)
+    expected = Classifier(tmp_path / "model").classify(recording)
+    with Engine(tmp_path / "model") as engine, engine.place() as place:
+        found = place.classify(Recording.wrap(recording)).result()
+    assert dict(found.labels) == pytest.approx({one.name: one.probability for one in expected}, abs=1e-5)
+    receipt = export(tmp_path / "model", tmp_path / "exported", "torch-export")
+    assert receipt.head == "ForSequenceClassification"
 
 
 @pytest.fixture

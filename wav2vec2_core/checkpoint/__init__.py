@@ -8,6 +8,7 @@ for ours, theirs in plan.sources.items():
 """
 
 from wav2vec2_core.checkpoint.adapters import adapter_table, plan_adapter, read_adapter, write_adapter
+from wav2vec2_core.checkpoint.emotion_heads import with_head_of
 from wav2vec2_core.checkpoint.head_resizing import HEAD, ResizedHead, resize_head, shared_rows
 from wav2vec2_core.checkpoint.matching import LoadPlan, plan_loading
 from wav2vec2_core.checkpoint.opening import has_weights, open_checkpoint
@@ -30,6 +31,7 @@ __all__ = [
     "read_adapter",
     "resize_head",
     "shared_rows",
+    "with_head_of",
     "write_adapter",
     "write_checkpoint",
     "write_flax_checkpoint",

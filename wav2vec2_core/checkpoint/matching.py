@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wav2vec2_core.checkpoint.foreign_heads import foreign_head
 from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.names import BODY_PREFIX, MASK_EMBEDDING
 from wav2vec2_core.parameters import Parameter
 from wav2vec2_core.weight_files.checkpoint import Checkpoint
 
 #: First parts of the names of head parameters. ``feature_extractor`` is the x-vector head's last layer if the body has
-#: its prefix, otherwise the body's convolutions.
+#: its prefix, otherwise the body's convolutions; the last two are heads that ``emotion_heads.py`` knows.
 HEAD_NAMES = frozenset(
     (
         "lm_head", "quantizer", "project_q", "project_hid", "projector", "classifier", "layer_weights", "tdnn",
-        "feature_extractor", "objective",
+        "feature_extractor", "objective", "age", "gender",
     )
 )  # fmt: skip
 _HEAD_GROUPS = ("head", "quantizer")
@@ -88,9 +87,6 @@ def plan_loading(
 
     missing, unexpected, wrong_shape = unfilled - new, unused - ignored, wrong_shape - resized
     if missing or unexpected or wrong_shape:
-        strange = foreign_head(checkpoint.shapes)
-        if strange is not None:
-            raise ParameterMismatchError(f"{checkpoint.files[0]} {strange}")
         raise ParameterMismatchError(_message(table, checkpoint, missing, unexpected, wrong_shape, sides.sources))
     return LoadPlan(
         sources,

@@ -49,7 +49,8 @@ def classify(
 ) -> None:
     """Classify recordings: one line of JSON each. The exit code is 1 if a file fails.
 
-    Utterance heads return the most probable labels, frame heads spans of time, x-vector heads a speaker vector.
+    Utterance heads return the most probable labels, or the values of a regression; frame heads spans of time, x-vector
+    heads a speaker vector.
     """
     from wav2vec2_core.cli.console import stoppable
 
@@ -108,7 +109,8 @@ def _answer(classifier: Classifier, recording: Recording, top: int, progress: An
 
     if classifier.head == UTTERANCES:
         labels = classifier.classify(recording, top, progress)
-        return {"labels": [{"label": one.name, "probability": round(one.probability, 6)} for one in labels]}
+        what = "value" if classifier.is_regression else "probability"
+        return {"labels": [{"label": one.name, what: round(one.probability, 6)} for one in labels]}
     if classifier.head == FRAMES:
         return {
             "spans": [

@@ -40,11 +40,12 @@ def info(
 def _weights(config: Wav2Vec2Config, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     from math import prod
 
-    from wav2vec2_core.checkpoint import plan_loading
+    from wav2vec2_core.checkpoint import plan_loading, with_head_of
     from wav2vec2_core.errors import ParameterMismatchError
     from wav2vec2_core.parameters import head_of, parameter_table
 
     head = head_of(config.architectures, checkpoint.shapes)
+    config = with_head_of(config, head, checkpoint.shapes)
     try:
         plan = plan_loading(parameter_table(config, head), checkpoint)
         verdict = "yes" if not plan.new else f"yes; not in the file: {', '.join(plan.new)}"
@@ -55,8 +56,9 @@ def _weights(config: Wav2Vec2Config, checkpoint: Checkpoint) -> list[tuple[str, 
     parameters = sum(prod(shape) for shape in checkpoint.shapes.values())
     labels = list((config.id2label or {}).values())
     classes = [("labels", f"{len(labels)}: {_shortened(labels, 20, ', ')}")] if head in _WITH_LABELS else []
+    kind = ", with a layer of tanh" if head == "ForSequenceClassification" and config.classifier_head == "tanh" else ""
     return [
-        ("head", f"Wav2Vec2{head}"),
+        ("head", f"Wav2Vec2{head}{kind}"),
         ("parameters", f"{parameters:,}"),
         ("weights", f"{names}, {size / 1e6:,.1f} MB, {', '.join(sorted(set(checkpoint.dtypes.values())))}"),
         ("complete", verdict),

@@ -15,6 +15,7 @@ from wav2vec2_core.checkpoint import (
     open_checkpoint,
     open_model,
     plan_loading,
+    with_head_of,
     write_checkpoint,
     write_flax_checkpoint,
     write_tf_checkpoint,
@@ -173,6 +174,7 @@ def _prepare(
             raise InputError("vocabulary is for checkpoints that are one file: a model folder has its own vocab.json")
         config, checkpoint = given or Wav2Vec2Config.from_source(source), open_checkpoint(source)
     head = head or head_of(config.architectures, checkpoint.shapes)
+    config = with_head_of(config, head, checkpoint.shapes)
     plan = plan_loading(parameter_table(config, head), checkpoint)
     check_trained(source.name, head, plan)
     names = dict(plan.sources)

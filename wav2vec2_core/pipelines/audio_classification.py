@@ -22,8 +22,8 @@ class AudioClassificationPipeline(Pipeline):
 
     Options of a call:
         top_k: labels of a result, at most; ``None``: all.
-        function_to_apply: from the model's outputs to scores: ``"softmax"`` (where ``None``), ``"sigmoid"`` or
-            ``"none"``.
+        function_to_apply: from the model's outputs to scores: ``"softmax"`` (where ``None``, but for a regression),
+            ``"sigmoid"`` or ``"none"``.
     """
 
     task = "audio-classification"
@@ -40,7 +40,8 @@ class AudioClassificationPipeline(Pipeline):
             raise InputError(f"top_k={brief(top_k)} must be an integer of at least 1, or None for all labels")
         if function_to_apply not in (None, *_FUNCTIONS):
             raise InputError(f"function_to_apply={brief(function_to_apply)} is unknown: use {', '.join(_FUNCTIONS)}")
-        return partial(self._run, top_k=top_k, function=function_to_apply or "softmax")
+        usual = "none" if self._classifier.is_regression else "softmax"
+        return partial(self._run, top_k=top_k, function=function_to_apply or usual)
 
     def _run(self, given: Sequence[Given], size: int, top_k: int | None, function: str) -> list[list[dict[str, Any]]]:
         prepared = [self._loaded.prepare(one.recording, self._classifier.window) for one in given]

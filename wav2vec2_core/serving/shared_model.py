@@ -212,6 +212,14 @@ class SharedView:
         """As ``InferenceModel.embed``."""
         return self._shared.run((self._language, "embed"), features, self._samples(features))
 
+    def pool(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As ``InferenceModel.pool``."""
+        return self._shared.run((self._language, "pool"), features, self._samples(features))
+
+    def classify(self, pooled: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As ``InferenceModel.classify``."""
+        return self._shared.run((self._language, "classify"), pooled, 0)
+
     def use_language(self, language: str) -> None:
         """Refused: a view has the language that it was made with. Raises ``InputError``."""
         raise InputError(f"a view cannot be switched to {language!r:.100}: make one of that language")

@@ -23,6 +23,8 @@ CANONICAL_ENDINGS = {
     ".parametrizations.weight.original0": ".weight_g",  # torch >= 2.1 with parametrized weight norm
     ".parametrizations.weight.original1": ".weight_v",
     "mask_time_emb_vector": "masked_spec_embed",  # transformers < 4.6
+    "classifier.output.weight": "classifier.out_proj.weight",  # ehcalabres' emotion model, for what others call so
+    "classifier.output.bias": "classifier.out_proj.bias",
 }
 _MOST_AXES = 32  # numpy 1 has no more
 #: Parts of names that torch.compile, FullyShardedDataParallel and checkpointing put in for a module of their own.
@@ -46,7 +48,7 @@ def canonical_name(name: str) -> str:
 class Checkpoint:
     """Named arrays in weight files; values are read on request.
 
-    Names are canonical: ``weight_g`` and ``weight_v`` for weight norm, ``masked_spec_embed``.
+    Names are canonical: ``weight_g`` and ``weight_v`` for weight norm, ``masked_spec_embed``, ``classifier.out_proj``.
 
     Attributes:
         shapes: shape by name, in the order of the files.

@@ -30,7 +30,13 @@ class PooledModel(NumpyModel):
     """Labels of whole recordings: the mean over frames."""
 
     def contextualize(self, features):
+        return self.classify(self.pool(features))
+
+    def pool(self, features):
         return [scores.mean(0) for scores in super().contextualize(features)]
+
+    def classify(self, pooled):
+        return [np.tanh(one) for one in pooled]
 
 
 @pytest.fixture
@@ -294,6 +300,9 @@ def test_labels(make):
     assert pipe([SAMPLES, SAMPLES[:900]], batch_size=2) == [pipe(SAMPLES), pipe(SAMPLES[:900])]
     several = make(CLASSES, "ForSequenceClassification", written={"problem_type": "multi_label_classification"})
     assert several(SAMPLES, top_k=None) == everything  # transformers' pipeline takes the softmax all the same
+    values = make(CLASSES, "ForSequenceClassification")
+    values.model.config.problem_type = "regression"
+    assert {one["label"]: one["score"] for one in values(SAMPLES)} == pytest.approx(plain)
 
 
 def test_labels_of_long_recordings(make):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.audio import Recording
+from wav2vec2_core.checkpoint import with_head_of
 from wav2vec2_core.classification import Classifier
 from wav2vec2_core.data.checking import Labels, Row
 from wav2vec2_core.data.labels import ClassLabels, FrameLabels, class_of, segments_of
@@ -16,6 +17,7 @@ from wav2vec2_core.data.manifest import Utterance
 from wav2vec2_core.errors import InputError
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
 from wav2vec2_core.metrics import resampled_interval
+from wav2vec2_core.parameters import parameter_table
 from wav2vec2_core.pipeline import Progress
 from wav2vec2_core.training.tasks.task import (
     Measured,
@@ -111,13 +113,14 @@ class ClassesJob:
 
     def __init__(self, head: str, model: OpenedModel, names: Sequence[str]) -> None:
         self.head = head
-        own = tuple((model.config.id2label or {}).values())
-        keeps = set(names) <= set(own) and any(name.endswith("classifier.weight") for name in model.checkpoint.shapes)
+        self.config, self.checkpoint = with_head_of(model.config, head, model.checkpoint.shapes), model.checkpoint
+        own = tuple((self.config.id2label or {}).values())
+        last = list(parameter_table(self.config, head))[-2:]  # weight and bias of the layer that gives the labels
+        keeps = set(names) <= set(own) and all(name in self.checkpoint.shapes for name in last)
         self.names = own if keeps else tuple(names)
-        self.config, self.checkpoint = model.config, model.checkpoint
         if not keeps:
-            self.config = model.config.replace(id2label=dict(enumerate(self.names)))
-            self.checkpoint = new_head(model.checkpoint, ("classifier.weight", "classifier.bias"))
+            self.config = self.config.replace(id2label=dict(enumerate(self.names)), problem_type=None)
+            self.checkpoint = new_head(self.checkpoint, last)
         self.feature_extractor = Wav2Vec2FeatureExtractor.from_source(model.source)
 
     def counts(self, rows: int) -> np.ndarray:
