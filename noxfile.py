@@ -223,7 +223,7 @@ def readme(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation site in .nox/docs/tmp/site: it builds without a warning, its links lead somewhere."""
-    session.install(*CONSTRAINTS, "-e", ".[docs]", "pytest>=8.3")
+    session.install(*CONSTRAINTS, "-e", ".[docs]", "pytest>=8.3", "nbformat>=5.10")
     folder = Path(session.create_tmp())
     session.run("python", "docs/generating/pages.py", str(folder))
     with session.chdir(folder):

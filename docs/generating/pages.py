@@ -1,7 +1,7 @@
 """The folder that the site is built from: ``python docs/generating/pages.py FOLDER``.
 
-Pages of ``docs`` with their tables and notes filled in, generated pages beside them, and ``mkdocs.yml`` with all
-of them in its navigation.
+Pages of ``docs`` with their tables and notes filled in, each guide also as a notebook, generated pages beside them, and
+``mkdocs.yml`` with all of them in its navigation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import blocks
 import commands
+import notebooks
 import reference
 import repository
 import tables
@@ -31,7 +32,13 @@ def write_pages(folder: Path) -> None:
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns("generating", "*.toml", "*.md", "__pycache__"))
     for source in (ROOT / "docs").rglob("*.md"):
-        _write(pages / source.relative_to(ROOT / "docs"), _filled_in(source.read_text(encoding="utf-8"), source.parent))
+        page = pages / source.relative_to(ROOT / "docs")
+        text = _filled_in(source.read_text(encoding="utf-8"), source.parent)
+        if page.parent.name == "guides" and page.stem != "index":
+            _write(page.with_suffix(".ipynb"), notebooks.notebook(source))
+            title, text = text.split("\n", 1)
+            text = f"{title}\n\n[This guide as a Jupyter notebook]({page.stem}.ipynb)\n{text}"
+        _write(page, text)
     for section in GENERATED.values():
         for path, text in section.pages().items():
             _write(pages / path, blocks.shown(text))

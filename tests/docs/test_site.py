@@ -1,5 +1,6 @@
 """The built site: every public name is described, links and anchors lead somewhere, nothing comes from elsewhere."""
 
+import json
 import os
 import re
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from documents import blocks, pages
 from reference import pages as reference_pages
 from reference import public_names
 
@@ -78,3 +80,25 @@ def test_nothing_is_loaded_from_elsewhere():
         assert not [one for one in parsed(page).links if one.startswith("/")], page
     for style in SITE.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+
+
+def test_guides_are_notebooks_too():
+    """Each has the blocks of its page that run, in their order, and their outputs."""
+    nbformat = pytest.importorskip("nbformat", reason="checks the format of notebooks: the session `docs` installs it")
+    guides = [page for page in pages() if page.parent.name == "guides" and page.stem != "index"]
+    assert len(guides) >= 9
+    for guide in guides:
+        notebook = nbformat.read(SITE / "guides" / f"{guide.stem}.ipynb", as_version=4)
+        nbformat.validate(notebook)
+        first, *cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert first.source == "%%bash -e\nmkdir -p pictures"
+        found = [(cell.source, "".join(output.text for output in cell.outputs)) for cell in cells]
+        running = [block for block in blocks(guide.read_text(encoding="utf-8")) if block.reason is None]
+        magic = {"sh": "%%bash -e\n", "python": ""}
+        assert found == [
+            (f"{magic[block.language]}{block.code}".removesuffix("\n"), block.expected or "") for block in running
+        ]
+        shown = re.findall(r"attachment:([\w.-]+)", json.dumps(notebook))
+        held = [name for cell in notebook.cells for name in cell.get("attachments", {})]
+        assert shown == held
+        assert len(shown) == len(re.findall(r"\]\(pictures/", guide.read_text(encoding="utf-8")))
