@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import signal
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from wav2vec2_core.temporaries import temporary_folder
 
 #: Connections that may wait while the model is loaded.
 _BACKLOG = 1024
+#: Of mallopt(3), glibc: how many arenas there are.
+_M_ARENA_MAX = -8
 #: Bytes of one websocket frame: OpenAI's limit, 15 MiB of base64 with its event.
 _FRAME = 16 << 20
 
@@ -62,6 +65,7 @@ def serve(
     Raises:
         CheckpointError, InputError, BackendError: as ``load``.
     """
+    _share_freed_memory()
     metrics = Metrics()
     with listening, load(metrics) as engine, temporary_folder(Path(tempfile.gettempdir()) / "wav2vec2-serve") as folder:
         app = create_app(engine, folder, metrics=metrics, api_key=api_key, upload_mb=upload_mb)
@@ -69,6 +73,12 @@ def serve(
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log_to_stderr()
         Server(app, lambda: ready(engine, address)).run(sockets=[listening])
+
+
+def _share_freed_memory() -> None:
+    """Threads share one arena: glibc keeps what a thread freed for that thread, megabytes for each of ours."""
+    with suppress(OSError, TypeError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class Server(uvicorn.Server):
