@@ -272,10 +272,11 @@ def _write_companions(
 
 
 class _Reader:
-    """What the scores of one waveform say: text of a CTC model, the label of a classifier."""
+    """What the scores of one waveform say: text of a CTC model, the label of a classifier; nothing of a regression."""
 
     def __init__(self, config: Wav2Vec2Config, head: str, tokenizer: Wav2Vec2CTCTokenizer | None) -> None:
-        self._labels = config.id2label or {} if head in WHOLE_HEADS else {}
+        labelled = head in WHOLE_HEADS and config.problem_type != "regression"
+        self._labels = config.id2label or {} if labelled else {}
         self._tokenizer = tokenizer
 
     def __call__(self, scores: np.ndarray) -> str | None:

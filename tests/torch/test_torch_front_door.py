@@ -43,6 +43,7 @@ def test_an_emotion_model_is_served_and_exported(tmp_path):
     assert dict(found.labels) == pytest.approx({one.name: one.probability for one in expected}, abs=1e-5)
     receipt = export(tmp_path / "model", tmp_path / "exported", "torch-export")
     assert receipt.head == "ForSequenceClassification"
+    assert receipt.same_text is None, "a regression has values and no best label"
 
 
 @pytest.fixture
