@@ -85,7 +85,7 @@ def test_more_bytes_than_are_taken(start, speech):
             for chunk in (head, *[bytes(4000)] * 3):  # not more: the server closes when it has answered
                 raw.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
             assert b" 413 " in raw.recv(65536).partition(b"\r\n")[0]
-        assert server.engine.waiting == 0
+        wait_until_empty(server)
 
 
 def test_an_upload_that_never_ends(server, monkeypatch):
@@ -315,4 +315,4 @@ def test_a_client_that_never_reads(server, speech, monkeypatch, address, fields)
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
     asyncio.run(asyncio.wait_for(server.app(scope, receive, send), 60))
-    assert server.engine.waiting == 0
+    wait_until_empty(server)

@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from wav2vec2_core import Wav2Vec2Config, Wav2Vec2FeatureExtractor
 from wav2vec2_core.audio import Recording
+from wav2vec2_core.serving.server import Server
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
@@ -182,6 +183,11 @@ def test_plain_samples_over_a_websocket_cut_anywhere(server, path):
     assert heard[-1]["leftover_bytes"] == 0
     assert " ".join(filter(None, [one["text"] for one in heard])) == "three one four"
     assert any(one["partial"] for one in heard)
+
+
+def test_a_client_may_send_faster_than_the_model_hears():
+    """Its answer to a ping waits behind its samples: none is demanded."""
+    assert Server(None, lambda: None).config.ws_ping_timeout is None
 
 
 def test_a_classifier_is_served_with_its_labels_and_embeddings(tmp_path, speech, monkeypatch):

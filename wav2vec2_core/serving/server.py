@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
             http=TimedProtocol,
             ws="websockets-sansio",
             ws_max_size=_FRAME,
+            # A client that sends faster than the model hears has its pong behind its samples; see realtime._IDLE.
+            ws_ping_timeout=None,
             lifespan="off",
             log_config=None,
             access_log=False,
