@@ -67,6 +67,7 @@ EXCEPTIONS: dict[str, str] = {
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
     "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
     "*:distributed.py*": "how processes are connected and models split is each framework's; all have join_processes",
+    "flax:compiled.py": "PyTorch compiles nothing here, TensorFlow one graph, which cannot be kept",
     "flax:hlo.py": "programs that XLA compiled, as text",
     "flax:tpu_check.py": "steps compiled for TPUs that are not there, which only JAX's compiler does",
     "tf:optimizers.py": "Adam of PyTorch counts the updates of each parameter; Keras' does not",

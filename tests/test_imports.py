@@ -64,7 +64,7 @@ def test_a_back_end_imports_the_core_and_its_own_framework_only(package):
 #: for one purpose each.
 RANKS = {
     "layers": 0, "losses": 0, "keras_steps": 0, "_keras_backend": 0, "cuda_graphs": 0, "distributed": 0,
-    "optimizers": 0, "hlo": 0,
+    "optimizers": 0, "hlo": 0, "compiled": 0,
     "weights": 1, "kernels": 1,
     "pretrained": 2, "fast_layers": 2,
     "model": 3,

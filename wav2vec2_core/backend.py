@@ -8,6 +8,7 @@ arrays.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from wav2vec2_core.errors import BackendError, CheckpointError, InputError
 from wav2vec2_core.parameters import HEADS
 from wav2vec2_core.source import ModelSource
 from wav2vec2_core.window_statistics import WindowStatistics
+
+#: Back ends say here, at level INFO, what they compile before they compute: in a moment in which nothing else happens.
+COMPILING = logging.getLogger("wav2vec2.compiling")
 
 
 class InferenceModel(Protocol):

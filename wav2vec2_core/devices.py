@@ -1,9 +1,21 @@
-"""What computes: the kind of device, and the most that it can do in a second."""
+"""What computes: the kind of device, the most that it can do in a second, and this processor's name."""
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
+from pathlib import Path
+
+
+def processor() -> str:
+    """This machine's processor, by model and instructions: what was compiled for one need not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}"
+    named = ("model name", "flags", "Features")
+    return "\n".join([platform.machine(), *sorted({line for line in lines if line.startswith(named)})])
 
 
 @dataclass(frozen=True)

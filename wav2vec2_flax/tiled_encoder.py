@@ -16,6 +16,7 @@ import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.window_statistics import WindowStatistics
+from wav2vec2_flax.compiled import Compiled
 from wav2vec2_flax.layers import value
 from wav2vec2_flax.model import FeatureEncoder
 
@@ -32,7 +33,7 @@ class TiledEncoder:
         self.encoder, self.config = encoder, config
         part = max(1, TILE_SAMPLES // TILE_PARTS // config.inputs_to_logits_ratio)
         self.part_frames, self.tile_frames = part, part * TILE_PARTS
-        self._plain, self._folded = jax.jit(_whole), jax.jit(_behind_norm)
+        self._plain, self._folded = Compiled(_whole), Compiled(_behind_norm)
 
     def __call__(self, waveform: np.ndarray, statistics: WindowStatistics | None = None) -> Iterator[np.ndarray]:
         """Yield (frames, conv_dim[-1]) float32 tiles of a (samples,) waveform.

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import wav2vec2_tf
-from wav2vec2_core.backend import check_head_and_dtype, check_trained
+from wav2vec2_core.backend import COMPILING, check_head_and_dtype, check_trained
 from wav2vec2_core.checkpoint import Checkpoint, ModelSource, open_model
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.data import pad_batch, similar_lengths, unpad_scores
@@ -104,7 +104,7 @@ class InferenceModel:
     def _make_graphs(self) -> None:
         # One graph for any batch and length. XLA would be compiled anew for each length.
         signature = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None), tf.int32)]
-        self._graph = tf.function(self._forward, input_signature=signature, autograph=False)
+        self._graph = self._placed(tf.function(self._forward, input_signature=signature, autograph=False))
         frames = [tf.TensorSpec((1, None, self.config.conv_dim[-1]), tf.float32)]
         self._contextualize, self._states, self._embed, self._pool = (
             self._placed(tf.function(part, input_signature=frames, autograph=False))
@@ -229,9 +229,7 @@ class InferenceModel:
 
     def _batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
         values, mask = pad_batch(waveforms, len(waveforms), max(map(len, waveforms)))
-        with tf.device(self.device):
-            scores = self._graph(values, mask).numpy()
-        return unpad_scores(scores, waveforms, self.config)
+        return unpad_scores(self._graph(values, mask).numpy(), waveforms, self.config)
 
     def _forward(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
         output = self.model(input_values, attention_mask, return_dict=True, training=False)
@@ -271,6 +269,8 @@ class InferenceModel:
 
     def _placed(self, function: Any) -> Any:
         def run(*arguments: Any) -> Any:
+            if not function.experimental_get_tracing_count():
+                COMPILING.info("TensorFlow traces the model")
             with tf.device(self.device):
                 return function(*arguments)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wav2vec2_core.devices import processor
 from wav2vec2_core.errors import BackendError, Wav2Vec2Error
 from wav2vec2_core.files import make_folder, read_json, user_cache_folder, write_json
 from wav2vec2_torch import layers
@@ -269,12 +269,7 @@ def _fastest(ways: Sequence[str], make: Callable[[str], Callable[[], Tensor]], t
 
 def _machine() -> str:
     """What a choice depends on, as a part of a file's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        processor = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    except OSError:  # not Linux
-        processor = platform.processor()
     # These make the libraries use fewer instructions than the processor has.
     limits = [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
-    parts = [REVISION, torch.__version__, platform.machine(), processor, torch.get_num_threads(), *limits]
+    parts = [REVISION, torch.__version__, processor(), torch.get_num_threads(), *limits]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

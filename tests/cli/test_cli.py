@@ -262,6 +262,21 @@ def test_transcribing_loads_neither_compilers_nor_what_it_does_not_use():
     assert not loaded & (compilers | unused)
 
 
+def test_the_bar_says_what_a_back_end_compiles():
+    from wav2vec2_core.backend import COMPILING
+    from wav2vec2_core.cli.progress import _audio_bar
+
+    level = COMPILING.level
+    with _audio_bar("Transcribing", 2.0) as (progress, advance):
+        (task,) = progress.tasks
+        COMPILING.info("JAX compiles for %d x %d", 1, 8000)
+        assert task.description == "Transcribing (JAX compiles for 1 x 8000)"
+        advance(0.5)
+        assert (task.description, task.completed) == ("Transcribing", 0.5)
+    COMPILING.info("nobody watches")
+    assert (task.description, COMPILING.level, COMPILING.handlers) == ("Transcribing", level, [])
+
+
 # ---- many files, long files, files that cannot be -----------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from wav2vec2_core.cli.console import print_error, print_notes
 from wav2vec2_core.errors import Wav2Vec2Error
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, Task, TaskID
+    from rich.progress import Progress, Task
 
     from wav2vec2_core.audio import Recording
 
@@ -38,12 +39,12 @@ class Quiet:
 class Bar(Quiet):
     """A progress bar; other output is printed above it."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Progress, advance: Callable[[float], None]) -> None:
+        self._progress, self._advance = progress, advance
 
     def advance(self, seconds: float) -> None:
         """Count ``seconds`` of audio as done."""
-        self._progress.advance(self._task, seconds)
+        self._advance(seconds)
 
     def say(self, line: str) -> None:
         """Print one line of the result to stdout, through the bar if both are on one terminal."""
@@ -64,8 +65,8 @@ def audio_progress(
     if not sys.stderr.isatty():
         yield Quiet()
         return
-    with _audio_bar(title, sum(_seconds(one, split) for one in recordings)) as (progress, task):
-        yield Bar(progress, task)
+    with _audio_bar(title, sum(_seconds(one, split) for one in recordings)) as (progress, advance):
+        yield Bar(progress, advance)
 
 
 @contextmanager
@@ -74,12 +75,13 @@ def seconds_progress(title: str, total: float) -> Iterator[Callable[[float], Non
     if not sys.stderr.isatty():
         yield None
         return
-    with _audio_bar(title, total) as (progress, task):
-        yield lambda seconds: progress.advance(task, seconds)
+    with _audio_bar(title, total) as (_, advance):
+        yield advance
 
 
 @contextmanager
-def _audio_bar(title: str, total: float) -> Iterator[tuple[Progress, TaskID]]:
+def _audio_bar(title: str, total: float) -> Iterator[tuple[Progress, Callable[[float], None]]]:
+    """The bar, and a function that counts further seconds. While a back end compiles, the title says so."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -93,7 +95,30 @@ def _audio_bar(title: str, total: float) -> Iterator[tuple[Progress, TaskID]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), Audio(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, speed_estimate_period=60) as progress:
-        yield progress, progress.add_task(title, total=total)
+        task = progress.add_task(title, total=total)
+
+        def advance(seconds: float) -> None:
+            progress.update(task, advance=seconds, description=title)
+
+        with _compilations(lambda what: progress.update(task, description=f"{title} ({what})")):
+            yield progress, advance
+
+
+@contextmanager
+def _compilations(show: Callable[[str], None]) -> Iterator[None]:
+    """Call ``show`` with what a back end compiles meanwhile."""
+    from wav2vec2_core.backend import COMPILING
+
+    handler = logging.Handler()
+    handler.emit = lambda record: show(record.getMessage())
+    level = COMPILING.level
+    COMPILING.addHandler(handler)
+    COMPILING.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        COMPILING.setLevel(level)
+        COMPILING.removeHandler(handler)
 
 
 def _seconds(open_recording: Callable[[], Recording], split: bool) -> float:
