@@ -1,7 +1,8 @@
 """The server: 1,000 requests from 100 clients, one client alone, and short requests beside a long one.
 
-    python benchmarks/serving.py [--requests 1000] [--clients 100] [--model M] [--long-seconds 7200]
+    python benchmarks/serving.py [--requests 1000] [--clients 100] [--model M | --random-base] [--long-seconds 7200]
     python benchmarks/serving.py --starts 3
+    python benchmarks/serving.py --random-base --requests 60 --wrapper OTHER/bin/python    # beside plain_wrapper.py
 
 Recordings are made of the embedded model's sample digits, 1 to 10 seconds each, in a fixed order. The server is a
 process of its own; its answers are compared with the texts of ``Transcriber``, and its memory is read from /proc.
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,13 +26,18 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
+import torch
 
+from wav2vec2_core import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wav2vec2_core.audio import Recording, read_audio
 from wav2vec2_core.transcription import EMBEDDED_MODEL, Transcriber
+from wav2vec2_torch import Wav2Vec2ForCTC
 
 RATE = 16_000
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -134,6 +141,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--model", default=str(EMBEDDED_MODEL))
+    parser.add_argument("--random-base", action="store_true", help="a model of base size with random weights")
+    parser.add_argument("--dtype", default="float32", help="of the server")
+    parser.add_argument("--wrapper", help="Python with transformers and FastAPI: compare with plain_wrapper.py alone")
     parser.add_argument("--long-seconds", type=float, default=7200.0)
     parser.add_argument("--starts", type=int, help="measure only the start of so many servers")
     given = parser.parse_args()
@@ -141,14 +151,69 @@ def main() -> None:
         starts(given.starts)
         return
     sounds = recordings(given.requests)
-    transcriber = Transcriber(given.model)
+    with TemporaryDirectory() as folder:
+        if given.random_base:
+            given.model = random_base(Path(folder))
+        if given.wrapper:
+            beside_wrapper(given, sounds)
+        else:
+            alone(given, sounds)
+
+
+def random_base(folder: Path) -> str:
+    """A folder with a CTC model of base size and the letters of English."""
+    torch.manual_seed(0)
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(letters), pad_token_id=0)).save_pretrained(folder)
+    tokenizer = Wav2Vec2CTCTokenizer(vocabulary)
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def beside_wrapper(given: argparse.Namespace, sounds: list[bytes]) -> None:
+    """Requests a second of both, one server after the other, three times."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("plain_wrapper.py")
+    wrapper = subprocess.Popen([given.wrapper, str(script), given.model, str(port)], stderr=subprocess.DEVNULL)
+    ratios = []
+    try:
+        with server("--model", given.model, "--dtype", given.dtype, "--max-queue", "256") as (ours, _, _):
+            for _ in range(600):
+                try:
+                    ask(port, sounds[0])
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.2)
+            ask(ours, sounds[0])
+            for _ in range(3):
+                taken = []
+                for one in (ours, port):
+                    started = time.perf_counter()
+                    with ThreadPoolExecutor(given.clients) as pool:
+                        answers = list(pool.map(partial(ask, one), sounds))
+                    taken.append(time.perf_counter() - started)
+                    assert all(status == 200 for status, _, _ in answers)
+                ratios.append(taken[1] / taken[0])
+                each = " and ".join(f"{len(sounds) / seconds:.2f}" for seconds in taken)
+                print(f"{given.clients} clients: {each} requests a second, {ratios[-1]:.2f}x")
+    finally:
+        wrapper.terminate()
+        wrapper.wait()
+    print(f"beside the wrapper, median: {statistics.median(ratios):.2f}x")
+
+
+def alone(given: argparse.Namespace, sounds: list[bytes]) -> None:
+    """The server beside the library."""
+    transcriber = Transcriber(given.model, dtype=given.dtype)
     files = [Recording.from_bytes(sound, name=str(number)) for number, sound in enumerate(sounds)]
     transcriber.transcribe(files[0])
     started, before = time.perf_counter(), time.process_time()
     expected = [result.unwrap().text for result in transcriber.transcribe_all(files)]
     plain, work = time.perf_counter() - started, time.process_time() - before
     print(f"the library alone, in batches: {plain:.1f} s, {work:.1f} s of the processor")
-    with server("--model", given.model, "--max-queue", "256") as (port, process, ready):
+    with server("--model", given.model, "--dtype", given.dtype, "--max-queue", "256") as (port, process, ready):
         print(f"ready after {ready:.2f} s")
         took, served = load(port, process, sounds, expected, given.clients)
         print(
