@@ -56,8 +56,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe, such as model.layerdrop=0")
+    parser.add_argument("--profile", choices=("torch", "transformers"), help="where a step's time goes, instead")
     parser.add_argument("--steps-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.profile:
+        profile(options)
+        return
     if options.steps_of:
         serve(options)
         return
@@ -89,6 +94,7 @@ def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A process that makes a step for each line that it is sent."""
     command = [sys.executable, __file__, "--steps-of", name, "--model", options.model]
     command += ["--rows", str(options.rows), "--seconds", str(options.seconds), "--dtype", options.dtype]
+    command += [part for one in options.set for part in ("--set", one)]
     environment = {**os.environ, **ONE_THREAD}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -116,11 +122,33 @@ def serve(options: argparse.Namespace) -> None:
         print(time.process_time() - begin, flush=True)
 
 
+def profile(options: argparse.Namespace) -> None:
+    """Print the operators of PyTorch with the largest shares of a step's time, those in backward passes among them."""
+    import torch
+
+    torch.set_num_threads(1)
+    options.steps_of = options.profile
+    trainer, batch = prepare(options)
+
+    def steps(count: int) -> None:
+        for number in range(count):
+            trainer.fetch(trainer.step([batch], number, StepValues(1e-5, options.rows, clip=1.0)))
+
+    steps(2)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        steps(options.rounds)
+    operators = sorted(found.key_averages(), key=lambda one: -one.self_cpu_time_total)
+    total = sum(one.self_cpu_time_total for one in operators)
+    print(f"{options.profile}, {options.dtype}: {total / options.rounds / 1000:.0f} ms a step")
+    for one in operators[:20]:
+        print(f"  {one.self_cpu_time_total / total:6.1%} {one.count / options.rounds:6.0f} calls  {one.key}")
+
+
 def prepare(options: argparse.Namespace) -> tuple[Trainer, dict[str, np.ndarray]]:
     """A trainer of a model with dropout everywhere, its convolutions frozen, and a batch of noise with some letters."""
     source = open_model(EMBEDDED if options.model == "embedded" else options.model)
     recipe = read_recipe("10min").changed(
-        [*(f"model.{name}=0.1" for name in DROPOUTS), f'compute.dtype="{options.dtype}"']
+        [*(f"model.{name}=0.1" for name in DROPOUTS), f'compute.dtype="{options.dtype}"', *options.set]
     )
     tokenizer, checkpoint = Wav2Vec2CTCTokenizer.from_source(source), open_checkpoint(source)
     config = training_config(Wav2Vec2Config.from_source(source), recipe)

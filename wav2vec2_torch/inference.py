@@ -111,6 +111,15 @@ def wrap_model(model: Wav2Vec2PreTrainedModel, *, device: str | None = None) -> 
     return InferenceModel(model if device is None else model.to(device_named(device)))
 
 
+def _one_thread_in_a_fork() -> None:
+    """A forked process has none of the threads of OpenMP, and PyTorch would wait for them forever."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_one_thread_in_a_fork)
+
+
 #: (batch, frames, hidden), (batch,) valid frames or None for all -> (batch, frames, scores) or (batch, scores).
 Head = Callable[[Tensor, Tensor | None], Tensor]
 #: Frames of a pack of features: a minute of speech.

@@ -1,5 +1,9 @@
 """The back end interface: waveforms in, numpy logits out, each as if it were alone."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +100,27 @@ def test_wrong_arguments(backend, tmp_path):
         model.logits([np.zeros(100, np.float32), np.zeros(29, np.float32)])
     with pytest.raises(InputError, match=r"must be \(batch, samples\)"):
         model.logits([np.zeros((2, 100), np.float32)])
+
+
+FORK = """
+import os, signal
+import numpy as np, torch
+from wav2vec2_core.transcription import EMBEDDED_MODEL
+from wav2vec2_torch.inference import load_model
+
+model = load_model(EMBEDDED_MODEL, device="cpu")
+waveform = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
+before = model.logits([waveform])[0]
+assert torch.get_num_threads() == 2
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if np.array_equal(model.logits([waveform])[0], before) else 3)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_was_forked_after_loading():
+    """It would wait for threads that it does not have."""
+    subprocess.run([sys.executable, "-c", FORK], env={**os.environ, "OMP_NUM_THREADS": "2"}, check=True)

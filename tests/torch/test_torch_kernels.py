@@ -143,6 +143,11 @@ def test_a_choice_is_kept_for_this_machine(cache, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     kernels.fastest(torch.bfloat16, 768)
     assert len(list(cache.iterdir())) == 3, "a file for each type and each set of instructions"
+    monkeypatch.setattr(kernels, "processor", lambda: "another one")
+    kernels.fastest(torch.bfloat16, 768)
+    monkeypatch.setattr(torch, "__version__", "another one")
+    kernels.fastest(torch.bfloat16, 768)
+    assert len(list(cache.iterdir())) == 5, "and for each processor and release"
 
 
 def test_without_a_cache_folder(cache, monkeypatch):
