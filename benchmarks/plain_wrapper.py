@@ -1,6 +1,6 @@
 """What many put behind an address: the pipeline of transformers in a few lines of FastAPI. See `serving.py --wrapper`.
 
-    python benchmarks/plain_wrapper.py MODEL PORT    # needs transformers 4.57, fastapi, uvicorn and python-multipart
+python benchmarks/plain_wrapper.py MODEL PORT    # needs transformers 4.57, fastapi, uvicorn and python-multipart
 """
 
 import io
