@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from wav2vec2_core.config_files import ConfigFiles
 from wav2vec2_core.config_rules import ACTIVATIONS, DTYPES, PRESETS, check_fields, check_relations, fill_labels
-from wav2vec2_core.errors import ConfigError
+from wav2vec2_core.errors import ConfigError, brief
 
 __all__ = ["ACTIVATIONS", "DTYPES", "FOREIGN", "PRESETS", "Wav2Vec2Config"]
 
@@ -241,8 +241,8 @@ class Wav2Vec2Config(ConfigFiles):
         model_type = values.pop("model_type", "wav2vec2")
         if model_type != "wav2vec2":
             raise ConfigError(
-                f"model_type is {model_type!r}, this library reads 'wav2vec2' models: choose a wav2vec2, XLS-R or MMS "
-                "checkpoint"
+                f"model_type is {brief(model_type)}, this library reads 'wav2vec2' models: choose a wav2vec2, XLS-R or "
+                "MMS checkpoint"
             )
         values = _renamed(values)
         extra = dict(values.pop("extra", None) or {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wav2vec2_core.errors import CheckpointError
+from wav2vec2_core.errors import CheckpointError, brief
 from wav2vec2_core.files import check_file_name, read_json
 from wav2vec2_core.source import FileSource, ModelSource
 from wav2vec2_core.weight_files.arrays import WeightFile
@@ -67,7 +67,8 @@ def _open_shards(source: ModelSource, index: Path) -> Checkpoint:
     for name in sorted(set(weight_map.values())):
         check_file_name(name, f"shard in {index}")
         if not name.endswith(ending):
-            raise CheckpointError(f"{index} names the shard {name!r}, which is no {ending} file: download it again")
+            shown = brief(name)
+            raise CheckpointError(f"{index} names the shard {shown}, which is no {ending} file: download it again")
         shards[name] = open_weight_file(source.require(name))
     for parameter, name in weight_map.items():
         if _stored_name(parameter, ending) not in shards[name].shapes:
