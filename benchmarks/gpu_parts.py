@@ -150,7 +150,7 @@ def training(
         Wav2Vec2ForCTC(config).save_pretrained(folder)
         for name in ("vocab.json", "tokenizer_config.json", "special_tokens_map.json"):
             shutil.copy(EMBEDDED_MODEL / name, folder)
-        options = Namespace(steps_of=backend, model=folder, rows=rows, seconds=seconds, dtype=dtype)
+        options = Namespace(steps_of=backend, model=folder, rows=rows, seconds=seconds, dtype=dtype, set=[])
         trainer, batch = prepare(options)
     times = []
     for number in range(rounds + 3):
