@@ -13,7 +13,7 @@ from wav2vec2_core.files import user_cache_folder
 from wav2vec2_flax.compiled import Compiled, keep_compiled_code
 
 PROGRAM = """
-import jax, numpy as np, warnings
+import jax, numpy as np, sys, warnings
 from pathlib import Path
 from wav2vec2_core.files import user_cache_folder
 from wav2vec2_core.transcription import EMBEDDED_MODEL
@@ -47,6 +47,8 @@ for damaged in (content[: len(content) // 2], content[:5000] + bytes([content[50
     assert "compilation cache" in str(caught[0].message)
     assert np.array_equal(other, first)
 assert np.array_equal(again, first)
+unused = {"scipy", "numba", "torch", "tensorflow", "orbax", "wav2vec2_core.training", "wav2vec2_core.serving"}
+assert not unused & set(sys.modules), "the start is for what is used"
 """
 
 
