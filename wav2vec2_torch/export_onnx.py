@@ -11,8 +11,8 @@ import torch
 
 from wav2vec2_torch.export_program import Call, Program, library, quiet
 
-#: Set of operators: read by onnxruntime from 1.14 on.
-OPSET = 18
+#: Set of operators: read by onnxruntime from 1.17 on. It is the first in which GELU is one operator.
+OPSET = 20
 #: Bytes of weights from which they lie in ``model.onnx.data``: one file of this format holds less than 2 GiB.
 LARGEST_FILE = 1_900_000_000
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")

@@ -105,7 +105,8 @@ class ChannelGroupNorm(nn.GroupNorm):
         valid = frame_mask(lengths, input.shape[2])[:, None]
         count = lengths[:, None, None].to(wide.dtype)
         centred = wide - (wide * valid).sum(2, keepdim=True) / count
-        variance = (centred * valid).square().sum(2, keepdim=True) / count
+        own = centred * valid
+        variance = (own * own).sum(2, keepdim=True) / count  # as a square ONNX would raise it to a power, which is slow
         scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
         return (centred * scale + self.bias[:, None]).to(input.dtype)
 
@@ -160,6 +161,10 @@ def attend(
     """
     if mask is not None:
         mask = mask[:, None, None, :]
+    if mask is not None and torch.compiler.is_exporting():
+        # As numbers to add: for truth values, exporters guard the softmax against rows in which nothing may be attended
+        # to, two more passes over all weights in every layer. There are no such rows.
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
     if not with_weights:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
