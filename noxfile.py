@@ -231,11 +231,11 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/docs/test_site.py", *session.posargs, env={"DOCS_SITE": str(folder / "site")})
 
 
-@nox.session(default=False)
+@nox.session
 def guides(session: nox.Session) -> None:
     """The guides of the site: every code block runs, in order, and prints what the page shows."""
     session.install(*CONSTRAINTS, "-e", ".[torch,onnx,lm,train,media,plot,serve,test]")
-    session.run("pytest", "-q", "tests/docs/test_guides.py", *session.posargs)
+    session.run(*PYTEST, "tests/docs/test_guides.py", *session.posargs)
 
 
 @nox.session
