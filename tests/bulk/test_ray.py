@@ -67,7 +67,8 @@ def test_two_workers_one_of_which_dies(tmp_path):
         time.sleep(0.02)
     assert killed
     assert process.returncode == 0
-    assert process.stdout.read().startswith("200 recordings, ")
+    with process.stdout as said:
+        assert said.read().startswith("200 recordings, ")
     assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
 
 
