@@ -17,24 +17,24 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from serving import RATE, SAMPLES, computed, memory, server
+from serving import RATE, computed, memory, server, speech
 from websockets.sync.client import ClientConnection, connect
 
-from wav2vec2_core.audio import read_audio
 from wav2vec2_core.streaming import StreamingTranscriber
 from wav2vec2_core.transcription import Transcriber
 
 PIECE = 0.1  # seconds that a microphone gives at a time
 LONG_PIECE = 5.0  # of the stream that is sent as fast as the server reads
+HOUR = round(3600 / LONG_PIECE)  # pieces
 
 
 def pieces(seconds: float, length: float) -> Iterator[np.ndarray]:
     """(samples,) of s16le, of so many seconds each."""
-    speech = np.concatenate([read_audio(path) for path in sorted(SAMPLES.glob("*.flac"))])
+    spoken = speech()
     size, start = round(length * RATE), 0
     for _ in range(round(seconds / length)):
-        taken = np.take(speech, range(start, start + size), mode="wrap")
-        start = (start + size) % len(speech)
+        taken = np.take(spoken, range(start, start + size), mode="wrap")
+        start = (start + size) % len(spoken)
         yield np.round(taken * 32767).astype("<i2")
 
 
@@ -95,9 +95,9 @@ def hours(count: float) -> None:
         for number, sound in enumerate(pieces(3600 * count, LONG_PIECE)):
             live.send(sound.tobytes())
             words += sum(len(text.split()) for text in waiting(live))
-            if number in (12, 120) or (number and number % 720 == 0):
+            if number in (HOUR // 60, HOUR // 6) or (number and number % HOUR == 0):
                 print(
-                    f"{number / 720:5.2f} h: {memory(process):.0f} MB, {words} words, "
+                    f"{number / HOUR:5.2f} h: {memory(process):.0f} MB, {words} words, "
                     f"{computed(process):.0f} s of the processor, {time.perf_counter() - started:.0f} s",
                     flush=True,
                 )

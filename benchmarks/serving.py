@@ -44,14 +44,19 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 PATH = "/v1/audio/transcriptions"
 
 
+def speech() -> np.ndarray:
+    """(samples,) at 16 kHz: all samples of the repository, one after the other."""
+    return np.concatenate([read_audio(path) for path in sorted(SAMPLES.glob("*.flac"))])
+
+
 def recordings(count: int) -> list[bytes]:
     """FLAC of digits, 1 to 10 seconds."""
-    speech = np.concatenate([read_audio(path) for path in sorted(SAMPLES.glob("*.flac"))] * 4)
+    spoken = np.tile(speech(), 4)
     draws = np.random.default_rng(0)
     made = []
     for seconds in draws.uniform(1, 10, count):
-        first = draws.integers(0, len(speech) - round(seconds * RATE))
-        made.append(flac(speech[first : first + round(seconds * RATE)]))
+        first = draws.integers(0, len(spoken) - round(seconds * RATE))
+        made.append(flac(spoken[first : first + round(seconds * RATE)]))
     return made
 
 
@@ -250,8 +255,8 @@ def beside(port: int, sounds: list[bytes], seconds: float) -> None:
             waits = sorted(wait for _, _, wait in pool.map(lambda sound: ask(port, sound), sounds))
         return waits[round(0.95 * (len(waits) - 1))]
 
-    speech = np.concatenate([read_audio(path) for path in sorted(SAMPLES.glob("*.flac"))])
-    long = flac(np.tile(speech, round(seconds * RATE / len(speech))))
+    spoken = speech()
+    long = flac(np.tile(spoken, round(seconds * RATE / len(spoken))))
     without = min(ninety_fifth() for _ in range(3))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, port, long)

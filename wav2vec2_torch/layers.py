@@ -161,10 +161,10 @@ def attend(
     """
     if mask is not None:
         mask = mask[:, None, None, :]
-    if mask is not None and torch.compiler.is_exporting():
-        # As numbers to add: for truth values, exporters guard the softmax against rows in which nothing may be attended
-        # to, two more passes over all weights in every layer. There are no such rows.
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+        if torch.compiler.is_exporting():
+            # As numbers to add: for truth values, exporters guard the softmax against rows in which nothing may be
+            # attended to, two more passes over all weights in every layer. There are no such rows.
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
     if not with_weights:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.bulk.inputs import Item
-from wav2vec2_core.bulk.store import Place
+from wav2vec2_core.bulk.store import Place, library
 from wav2vec2_core.decoding.choice import DecoderOptions
 from wav2vec2_core.embedding import Embedder
-from wav2vec2_core.errors import BackendError, InputError, Wav2Vec2Error, brief
+from wav2vec2_core.errors import InputError, Wav2Vec2Error, brief
 from wav2vec2_core.transcription import Transcriber, Transcript
 
 TASKS = ("transcribe", "embed")
@@ -206,11 +205,7 @@ def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
 
 def arrow() -> Any:
     """pyarrow with its Parquet part. Raises ``BackendError``."""
-    try:
-        import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise BackendError('Parquet is written by pyarrow: pip install "wav2vec2-frameworks[bulk]"') from error
-    return import_module("pyarrow")
+    return library("pyarrow.parquet", "Parquet is written by pyarrow")
 
 
 def _table(rows: Sequence[dict[str, Any]], task: str) -> bytes:

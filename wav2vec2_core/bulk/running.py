@@ -8,14 +8,13 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from wav2vec2_core import errors
 from wav2vec2_core.bulk.inputs import Item
 from wav2vec2_core.bulk.jobs import Job, Outcome, Worker, arrow
-from wav2vec2_core.bulk.store import Place
+from wav2vec2_core.bulk.store import Place, library
 from wav2vec2_core.errors import BackendError, InputError, Wav2Vec2Error, brief
 from wav2vec2_core.source import open_model
 
@@ -107,11 +106,7 @@ def _on_ray(job: Job, shards: Shards, address: str | None, workers: int | None) 
 
 def _ray() -> Any:
     """Ray with its data part. Raises ``BackendError``."""
-    try:
-        import_module("ray.data")
-    except ImportError as error:
-        raise BackendError('the engine ray needs Ray: pip install "wav2vec2-frameworks[bulk]"') from error
-    return import_module("ray")
+    return library("ray.data", "the engine ray needs Ray")
 
 
 class _RayWorker:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from wav2vec2_core.errors import AudioError, BackendError, InputError, OutputError, brief
 from wav2vec2_core.files import atomic_path, make_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+
+def library(part: str, use: str) -> Any:
+    """A library of the extra, with a part such as ``ray.data``. Raises ``BackendError`` with what it is for."""
+    try:
+        import_module(part)
+    except ImportError as error:
+        raise BackendError(f'{use}: pip install "wav2vec2-frameworks[bulk]"') from error
+    return import_module(part.partition(".")[0])
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,9 @@ class Place:
             BackendError: fsspec, or what it needs for this kind of address, is not installed.
             InputError: there is no such kind of address.
         """
+        fsspec = library("fsspec.core", "addresses are read through fsspec")
         try:
-            from fsspec.core import url_to_fs
-        except ImportError as error:
-            raise BackendError('addresses are read through fsspec: pip install "wav2vec2-frameworks[bulk]"') from error
-        try:
-            system, path = url_to_fs(address)
+            system, path = fsspec.core.url_to_fs(address)
         except ImportError as error:
             raise BackendError(f"{brief(address)} cannot be opened ({error}): install that package") from error
         except ValueError as error:
