@@ -93,6 +93,19 @@ def test_ctc_with_group_norm_through_the_command(command, tmp_path):
         close(run(tmp_path / "out", [waveform], ["logits"], masked=False)[0][0], expected)
 
 
+def test_group_norm_of_waveforms_that_are_not_centred(tmp_path):
+    """The program's variance is a difference of two sums, which a large mean would leave nothing of."""
+    make_folder(tmp_path / "model", **FAMILIES["base"])
+    export(tmp_path / "model", tmp_path / "out")
+    model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model", masked_group_norm=True).double()
+    rows = [waveform + 1000 for waveform in waves(*LENGTHS)]
+    logits, frames = run(tmp_path / "out", rows, ["logits", "frames"])
+    for row, waveform, count in zip(logits, rows, frames, strict=True):
+        with torch.no_grad():
+            expected = model(torch.from_numpy(waveform - waveform.mean(dtype=np.float64))[None]).logits[0].numpy()
+        assert np.abs(row[:count] - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
 def test_classifier_with_layer_norm(tmp_path, monkeypatch):
     """The caller normalises, as the files say; weights that are too large for one file lie beside it."""
     monkeypatch.setattr(export_onnx, "LARGEST_FILE", 1000)
