@@ -129,7 +129,7 @@ def print_run(run: Run) -> None:
     from rich.table import Table
 
     console = Console()
-    if not console.is_terminal:  # a file or a pipe is as wide as its lines
+    if not console.file.isatty():  # a file, a pipe or a notebook is as wide as its lines
         console = Console(width=160)
 
     def table(title: str, *columns: str) -> Any:

@@ -211,5 +211,19 @@ def test_reports_show_the_first_wrong_stage(capsys: pytest.CaptureFixture[str], 
     assert not dataclasses.replace(run, results=[]).passed, "a run without checks has not passed"
 
 
+def test_a_notebook_gets_lines_of_any_length(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for colours and is no terminal: of a table in 80 columns, names of stages would be cut."""
+    from conformance.report import print_run
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stage = StageError("encoder.layers.10.final_layer_norm", 1e-7, 1e-5)
+    print_run(Run([Result("torch", "stages", "samples/three-one-four.flac", (stage,))], {}, True, 1.0))
+    printed = capsys.readouterr().out
+    assert stage.name in printed
+    assert "samples/three-one-four.flac" in printed
+
+
 def test_the_option_names_back_ends(request: pytest.FixtureRequest) -> None:
     assert set(backend_names(request.config)) <= set(ABILITIES)

@@ -6,6 +6,7 @@ print(receipt.largest_difference, receipt.same_text)
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -87,6 +88,7 @@ class ExportReceipt:
         sampling_rate: of the waveforms, in hertz.
         shortest: samples that a row must have.
         inputs, outputs: name -> type, shape and meaning.
+        language: of an MMS model, the one that the program speaks; None where there is no choice.
         about: what else describes the program, such as its opset and the version of its runtime.
         files: names of what was written.
         compared: each waveform alone and, where the format has batches, the lengths of a recording in one batch.
@@ -106,6 +108,7 @@ class ExportReceipt:
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     precision: str = "float32"
+    language: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     compared: list[Comparison] = field(default_factory=list)
@@ -173,7 +176,7 @@ def export(
         precision: ``float32``, which must have the model's numbers (1e-4) and text; ``float16`` or ``bfloat16`` (2e-2),
             or ``int8`` of weights and activations, whose differences and changed words the receipt states.
         fold_normalisation: the program itself scales waveforms as the feature extractor would.
-        language: of an MMS model.
+        language: of an MMS model; the one that its tokenizer names where None. The files are those of this one alone.
         verify: recordings that are compared beside a test signal, up to their first minute, each at three lengths.
         local_files_only: do not ask the hub.
 
@@ -218,6 +221,7 @@ def export(
             target=str(target),
             format=to,
             precision=precision,
+            language=None if tokenizer is None else tokenizer.target_lang,
             head=head,
             normalisation=_normalisation(extractor, folded=folded),
             sampling_rate=extractor.sampling_rate,
@@ -265,7 +269,14 @@ def _write_companions(
     if tokenizer is None:
         left.save_pretrained(folder)
     else:
-        Wav2Vec2Processor(left, tokenizer).save_pretrained(folder)
+        Wav2Vec2Processor(left, _of_one_language(tokenizer)).save_pretrained(folder)
+
+
+def _of_one_language(tokenizer: Wav2Vec2CTCTokenizer) -> Wav2Vec2CTCTokenizer:
+    """The same with a flat vocabulary: a program has the adapter of one language, and writes its letters."""
+    flat = copy.copy(tokenizer)
+    flat.vocab, flat.target_lang = dict(tokenizer.encoder), None
+    return flat
 
 
 # ---- proof ----------------------------------------------------------------------------------------------------------

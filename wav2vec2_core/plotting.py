@@ -13,7 +13,7 @@ import numpy as np
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.captions import TimedWord
 from wav2vec2_core.errors import AudioError, BackendError, InputError
-from wav2vec2_core.files import atomic_path
+from wav2vec2_core.files import atomic_path, temporary_beside
 from wav2vec2_core.pipeline import Audio
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def check_plot(recording: Recording, path: Path) -> None:
     _matplotlib()
     _kind(path)
     _check_length(recording)
+    with temporary_beside(path):  # fails where the picture could not be written
+        pass
 
 
 def _kind(path: Path) -> str:

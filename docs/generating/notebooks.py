@@ -18,8 +18,17 @@ _TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 _BEGIN = (
     "**This notebook** is a guide of the site. Start Jupyter in a clone of the repository, in an environment with the "
     "package, and keep the notebook in the folder of the clone: commands name its samples and examples. What stays "
-    "text does not run without more than the repository has; the reason stands above it."
+    "text does not run without more than the repository has; the reason stands above it. Most commands write over "
+    "nothing: before a second run, remove what the first one made, which `git status` lists."
 )
+#: The first cell: Jupyter may have been started without its environment being active.
+FIRST = """import os
+import sys
+from pathlib import Path
+
+# `wav2vec2` and `python` in the cells below are those of this notebook's environment.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""
 
 
 def notebook(page: Path) -> str:
@@ -42,7 +51,7 @@ def notebook(page: Path) -> str:
             cells.append(code)
         place = match.end()
     cells += _text(markdown[place:], page.parent)
-    cells[1:1] = [*_text(_BEGIN, page.parent), _code("%%bash -e\nmkdir -p pictures\n")]
+    cells[1:1] = [*_text(_BEGIN, page.parent), _code(FIRST)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     made = {
         "nbformat": 4,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import soundfile
 from command_results import one_error
 from mms_folder import LANGUAGES, write_mms
 
+from wav2vec2_core.cli.doctor import EXTRAS, _check_extra
 from wav2vec2_core.transcription import EMBEDDED_MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +220,20 @@ def test_doctor(command):
     assert (code, err) == (0, "")
     assert "ok  back end torch" in out
     assert "ran the embedded model on" in out
+
+
+def test_doctor_names_every_extra(monkeypatch, capsys):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    tried, for_developers = {"torch", "tf", "flax", "media"}, {"docs", "test", "dev", "all"}
+    assert set(EXTRAS) == set(extras) - tried - for_developers
+    for module in ("json", "numba"):
+        monkeypatch.setitem(EXTRAS, "lm", ("fast decoding", (module,)))
+        monkeypatch.setitem(sys.modules, "numba", None)
+        _check_extra("lm")
+    found, missing = capsys.readouterr().out.splitlines()
+    assert found.startswith("ok  extra lm ")
+    assert missing.startswith("--  extra lm ")
+    assert missing.endswith('numba is not installed; for fast decoding: pip install "wav2vec2-frameworks[lm]"')
 
 
 def test_help_and_version(command):

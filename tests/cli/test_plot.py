@@ -24,6 +24,7 @@ def test_what_is_refused_before_a_model_is_loaded(command, tmp_path):
         ((SAMPLE, "-o", "a.pdf"), "a.pdf ends in neither .png nor .svg"),
         (("none.wav",), "none.wav does not exist"),
         ((SAMPLE, "none.txt"), "text none.txt cannot be read"),
+        ((SAMPLE, "-o", tmp_path / "none" / "a.png"), "a.png (No such file or directory): check the folder"),
         ((SAMPLE, "--start", "2", "--end", "1"), "end=1 must be later than start=2"),
     ):
         code, out, err = command("plot", *arguments)

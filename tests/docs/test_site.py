@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from documents import blocks, pages
+from notebooks import FIRST
 from reference import pages as reference_pages
 from reference import public_names
 
@@ -91,7 +92,7 @@ def test_guides_are_notebooks_too():
         notebook = nbformat.read(SITE / "guides" / f"{guide.stem}.ipynb", as_version=4)
         nbformat.validate(notebook)
         first, *cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        assert first.source == "%%bash -e\nmkdir -p pictures"
+        assert f"{first.source}\n" == FIRST
         found = [(cell.source, "".join(output.text for output in cell.outputs)) for cell in cells]
         running = [block for block in blocks(guide.read_text(encoding="utf-8")) if block.reason is None]
         magic = {"sh": "%%bash -e\n", "python": ""}

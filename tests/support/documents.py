@@ -41,7 +41,6 @@ def run_page(page: Path, folder: Path) -> int:
     """
     for name in FOLDERS:
         (folder / name).symlink_to(ROOT / name)
-    (folder / "pictures").mkdir()
     markdown = page.read_text(encoding="utf-8")
     ran = 0
     with contextlib.chdir(folder):
@@ -50,9 +49,15 @@ def run_page(page: Path, folder: Path) -> int:
                 output = _shell(block.code) if block.language == "sh" else _python(block.code, str(page))
                 assert block.expected is None or output == block.expected, f"{block.code}\n{output}"
                 ran += 1
-    for shown in re.findall(r"\]\(pictures/([\w-]+\.\w+)\)", markdown):
-        assert (folder / "pictures" / shown).is_file(), f"{page.name} shows {shown}, which its blocks do not make"
+    for shown, made in _pictures(markdown, folder).items():
+        assert made.is_file(), f"{page.name} shows {shown}, which its blocks do not make"
     return ran
+
+
+def _pictures(markdown: str, folder: Path) -> dict[str, Path]:
+    """Pictures that a page shows -> files that its blocks make; the curves of a run are RUN/curves.png there."""
+    names = re.findall(r"\]\(pictures/([\w-]+\.\w+)\)", markdown)
+    return {name: folder / name.replace("-curves.", "/curves.") for name in names}
 
 
 def _shell(code: str) -> str:
@@ -79,6 +84,6 @@ if __name__ == "__main__":
         page = Path(name).resolve()
         with tempfile.TemporaryDirectory() as folder:
             print(page.name, run_page(page, Path(folder)), "blocks")
-            for picture in Path(folder, "pictures").iterdir():
+            for shown, made in _pictures(page.read_text(encoding="utf-8"), Path(folder)).items():
                 (page.parent / "pictures").mkdir(exist_ok=True)
-                shutil.copy(picture, page.parent / "pictures" / picture.name)
+                shutil.copy(made, page.parent / "pictures" / shown)

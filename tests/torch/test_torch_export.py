@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mms_folder import LANGUAGES, write_mms
 from random_models import FAMILIES, LETTERS
 from torch_models import tiny
 
@@ -14,6 +15,7 @@ from wav2vec2_core.backend import ExportedProgram
 from wav2vec2_core.errors import AudioError, BackendError, CheckpointError, InputError, OutputError
 from wav2vec2_core.exporting import export
 from wav2vec2_core.feature_extraction import Wav2Vec2FeatureExtractor
+from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 from wav2vec2_torch import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, export_onnx, inference
 from wav2vec2_torch import export as torch_export
 
@@ -140,6 +142,28 @@ def test_nothing_is_kept_of_a_program_with_other_numbers(tmp_path, monkeypatch):
     ):
         export(tmp_path / "model", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_language_of_an_mms_model(tmp_path, monkeypatch):
+    """The letters beside the program are those of its adapter, and the receipt says whose they are."""
+    (tmp_path / "mms").mkdir()
+    model = inference.load_model(write_mms(tmp_path / "mms"), language="fra")
+
+    def write_program(source, folder, to, **options):
+        assert options["language"] == "fra"
+        return ExportedProgram(model.config, {}, {}, {}, model.logits, True)
+
+    monkeypatch.setattr(torch_export, "write_program", write_program)
+    with pytest.raises(InputError, match=r"nested by language: name one with .*--language.*, of eng, fra"):
+        export(tmp_path / "mms", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    receipt = export(tmp_path / "mms", tmp_path / "out", language="fra")
+    assert receipt.language == "fra"
+    assert json.loads((tmp_path / "out" / "vocab.json").read_text(encoding="utf-8")) == {
+        token: number for number, token in enumerate(LANGUAGES["fra"])
+    }
+    tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "out")
+    assert (tokenizer.languages, tokenizer.decode([2, 3, 1, 4])) == ((), "éà ç")
 
 
 def test_other_text_is_refused():

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import typer
 
+#: Extra -> what it is for, and the modules that it brings; ``media`` and the back ends are tried, not only looked for.
+EXTRAS = {
+    "lm": ("fast decoding with language models", ("numba",)),
+    "train": ("error rates and curves", ("jiwer", "tensorboard", "matplotlib")),
+    "plot": ("pictures", ("matplotlib",)),
+    "serve": ("the server", ("starlette", "uvicorn", "python_multipart", "websockets", "prometheus_client")),
+    "bulk": ("clusters and object stores", ("ray", "fsspec", "pyarrow")),
+    "onnx": ("ONNX programs", ("onnx", "onnxscript", "onnxruntime", "jiwer")),
+    "openvino": ("OpenVINO programs", ("openvino", "onnx", "onnxscript", "onnxruntime", "jiwer")),
+    "tpu": ("compiling for TPUs without one", ("libtpu",)),
+}
+
 
 def doctor() -> None:
     """Check which back ends, devices and extras work here. Exit code 1 when no back end works."""
@@ -17,6 +29,8 @@ def doctor() -> None:
         _row(True, package, version(package))
     working = [_check_backend(name) for name in backend_names()]
     _check_media()
+    for extra in EXTRAS:
+        _check_extra(extra)
     _check_hub()
     if not any(working):
         raise typer.Exit(1)
@@ -56,6 +70,19 @@ def _check_media() -> None:
     except ImportError:
         remedy = 'for video and m4a: pip install "wav2vec2-frameworks[media]"'
         _row(False, "extra media", f"PyAV is not installed; {remedy}")
+
+
+def _check_extra(extra: str) -> None:
+    """Whether its modules are there; importing them all would take long."""
+    from importlib.util import find_spec
+
+    purpose, modules = EXTRAS[extra]
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        lacking = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+        _row(False, f"extra {extra}", f'{lacking}; for {purpose}: pip install "wav2vec2-frameworks[{extra}]"')
+    else:
+        _row(True, f"extra {extra}", f"{', '.join(modules)}: {purpose}")
 
 
 def _check_hub() -> None:

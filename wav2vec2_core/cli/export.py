@@ -106,6 +106,7 @@ def _rows(receipt: ExportReceipt) -> list[tuple[str, str]]:
         ("from", receipt.source),
         ("to", f"{receipt.target} ({receipt.format}, {receipt.precision})"),
         ("head", f"Wav2Vec2{receipt.head}"),
+        *([("language", receipt.language)] if receipt.language else []),
         ("files", ", ".join(receipt.files)),
         *((f"input {name}", meaning) for name, meaning in receipt.inputs.items()),
         *((f"output {name}", meaning) for name, meaning in receipt.outputs.items()),
