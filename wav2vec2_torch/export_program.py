@@ -55,9 +55,6 @@ class Program(nn.Module):
         """(batch, samples) waveforms and mask -> ``outputs``."""
         if self.do_normalize:
             input_values = _normalised(input_values, attention_mask)
-        elif self.model.config.feat_extract_norm == "group":
-            # The norm takes a channel's mean away in any case; without the waveform's, its sums are more exact.
-            input_values, _ = _centred(input_values, attention_mask)
         output: Any = self.model(input_values, attention_mask, return_dict=True)
         values = [output[name].float() for name in self.fields]
         if self.per_frame:
@@ -73,16 +70,11 @@ class Program(nn.Module):
         return values, mask
 
 
-def _centred(waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Waveforms whose own samples have zero mean, with zeros after them; and (batch, 1) how many samples they have."""
-    valid = mask.to(waveforms.dtype)
-    count = valid.sum(1, keepdim=True)
-    return (waveforms - (waveforms * valid).sum(1, keepdim=True) / count) * valid, count
-
-
 def _normalised(waveforms: Tensor, mask: Tensor) -> Tensor:
     """Zero mean and unit variance for each waveform's own samples, zeros after them."""
-    centred, count = _centred(waveforms, mask)
+    valid = mask.to(waveforms.dtype)
+    count = valid.sum(1, keepdim=True)
+    centred = (waveforms - (waveforms * valid).sum(1, keepdim=True) / count) * valid
     variance = centred.square().sum(1, keepdim=True) / count
     return centred / torch.sqrt(variance + _SMALLEST_VARIANCE)
 

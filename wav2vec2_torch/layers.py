@@ -104,20 +104,14 @@ class ChannelGroupNorm(nn.GroupNorm):
         wide = _widened(input)
         valid = frame_mask(lengths, input.shape[2])[:, None]
         count = lengths[:, None, None].to(wide.dtype)
-        if torch.compiler.is_exporting():
-            # The largest array of the model: runtimes would pass over it twice as often as below. The variance is a
-            # difference of two sums here, which the waveform's mean of zero keeps exact.
-            own = wide * valid
-            mean = own.sum(2, keepdim=True) / count
-            norm = torch.linalg.vector_norm(own, dim=2, keepdim=True)
-            variance = (norm * norm / count - mean * mean).clamp(min=0.0)
-            scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
-            return (wide * scale + (self.bias[:, None] - mean * scale)).to(input.dtype)
-        centred = wide - (wide * valid).sum(2, keepdim=True) / count
-        own = centred * valid
-        variance = (own * own).sum(2, keepdim=True) / count
+        # This is the largest array of the model, so passes over it count: the variance is a difference of two sums,
+        # which is exact as long as means are small beside deviations; see ``FeatureEncoder``.
+        own = wide * valid
+        mean = own.sum(2, keepdim=True) / count
+        norm = torch.linalg.vector_norm(own, dim=2, keepdim=True)
+        variance = (norm * norm / count - mean * mean).clamp(min=0.0)
         scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
-        return (centred * scale + self.bias[:, None]).to(input.dtype)
+        return torch.addcmul(self.bias[:, None] - mean * scale, wide, scale).to(input.dtype)
 
 
 class WeightNormConv1d(nn.Module):

@@ -58,9 +58,13 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, input_values: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, samples) -> (batch, frames, conv_dim[-1]); ``lengths``: (batch,) valid samples, None for all."""
-        x = input_values[:, None, :]
         if not self.config.masked_group_norm:
             lengths = None
+        if lengths is not None and self.config.feat_extract_norm == "group":
+            # The norm takes away what a waveform's mean adds to a channel; it finds less to take away without.
+            valid = layers.frame_mask(lengths, input_values.shape[1])
+            input_values = input_values - layers.masked_mean(input_values[..., None], valid)
+        x = input_values[:, None, :]
         for layer, kernel, stride in zip(
             self.conv_layers, self.config.conv_kernel, self.config.conv_stride, strict=True
         ):
