@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -17,6 +17,19 @@ from wav2vec2_core.files import make_folder, user_cache_folder
 WORTH_KEEPING = 0.2
 
 
+class Shapes:
+    """The shapes that a function was compiled for."""
+
+    def __init__(self) -> None:
+        self._seen: set[Hashable] = set()
+
+    def announce(self, shape: tuple[int, ...], *others: Hashable) -> None:
+        """Tell ``COMPILING`` of a batch of this shape if there was none; ``others``: what else is compiled for."""
+        if (shape, others) not in self._seen:
+            self._seen.add((shape, others))
+            COMPILING.info("JAX compiles for %s", " x ".join(map(str, shape)))
+
+
 class Compiled:
     """A function of a module and arrays, compiled for every shape of its arrays; ``COMPILING`` is told of new ones.
 
@@ -26,14 +39,11 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.jitted = jax.jit(function)
-        self._shapes: set[tuple[int, ...]] = set()
+        self._shapes = Shapes()
 
     def __call__(self, module: Any, *arrays: Any) -> Any:
         """The function's value."""
-        shape = arrays[0].shape
-        if shape not in self._shapes:
-            self._shapes.add(shape)
-            COMPILING.info("JAX compiles for %s", " x ".join(map(str, shape)))
+        self._shapes.announce(arrays[0].shape)
         return self.jitted(module, *arrays)
 
 

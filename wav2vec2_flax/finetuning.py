@@ -11,6 +11,7 @@ from wav2vec2_core.checkpoint import Checkpoint
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.training.recipe import TrainingRecipe
 from wav2vec2_flax import heads
+from wav2vec2_flax.compiled import keep_compiled_code
 from wav2vec2_flax.distributed import make_mesh
 from wav2vec2_flax.inference import device_named
 from wav2vec2_flax.train import Trainer, adam
@@ -36,6 +37,7 @@ def new_trainer(
         BackendError: the device is not available.
         InputError: the recipe's mesh is not one of the devices.
     """
+    keep_compiled_code()
     kind: Any = getattr(heads, f"FlaxWav2Vec2{head}")
     chosen, given = device_named(device), recipe.flax
     everywhere = device == "auto" or ":" not in device

@@ -40,6 +40,7 @@ from wav2vec2_core.training.state import read_state, write_state
 from wav2vec2_core.training.steps import Batch as NumpyBatch
 from wav2vec2_core.training.steps import StepValues, checked_batch, filled_batch, noise_seeds_of_rows
 from wav2vec2_flax import distributed, layers
+from wav2vec2_flax.compiled import Shapes
 from wav2vec2_flax.distributed import make_mesh, on_mesh, place_batch, place_state, state_shardings
 from wav2vec2_flax.heads import DICT_ONLY, Sums
 from wav2vec2_flax.pretrained import FlaxWav2Vec2PreTrainedModel
@@ -186,7 +187,7 @@ class Trainer:
         self.model, self.optimizer, self.seed = model, optimizer, seed
         self.mesh = make_mesh(devices=list(jnp.zeros(()).devices())) if mesh is None else mesh
         self.process = distributed.processes() if self.mesh.is_multi_process else (0, 1)
-        self._steps = Steps(model, optimizer, self.mesh, self.loss_sums)
+        self._steps, self._shapes = Steps(model, optimizer, self.mesh, self.loss_sums), Shapes()
         self._trained = model.trainable_names()
         params = {name: place.variable.get_value() for name, place in places(model).items()}
         self.state = TrainState(jnp.zeros((), jnp.int32), place_state(params, self.mesh), None)
@@ -229,6 +230,9 @@ class Trainer:
         clip = np.float32(np.inf if values.clip is None else values.clip)
         trained, state = self._trained, self.state._replace(step=np.int32(number))
         self._copies = None
+        for batch in prepared:
+            others = sorted((name, np.shape(array)) for name, array in batch.items())
+            self._shapes.announce(batch["input_values"].shape, *others, len(batches) == 1, trained)
         with distributed.with_others():
             if len(batches) == 1:
                 self.state, norm, sums = self._steps.whole(

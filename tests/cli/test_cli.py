@@ -293,6 +293,26 @@ def test_the_bar_says_what_a_back_end_compiles():
     assert (task.description, COMPILING.level, COMPILING.handlers) == ("Transcribing", level, [])
 
 
+def test_the_bar_of_a_run_says_so_until_the_next_event(monkeypatch):
+    from rich.progress import Progress
+
+    from wav2vec2_core.backend import COMPILING
+    from wav2vec2_core.cli import run_progress
+    from wav2vec2_core.training.loop import Note
+
+    bars = []
+    add = Progress.add_task
+    monkeypatch.setattr(
+        Progress, "add_task", lambda self, *given, **more: bars.append(self) or add(self, *given, **more)
+    )
+    monkeypatch.setattr(run_progress.sys.stderr, "isatty", lambda: True)
+    with run_progress.watching(3) as show:
+        COMPILING.info("JAX compiles for %d x %d", 8, 8000)
+        assert bars[0].tasks[0].description.strip() == "(JAX compiles for 8 x 8000)"
+        show(Note("on it goes"))
+        assert not bars[0].tasks[0].description
+
+
 # ---- many files, long files, files that cannot be -----------------------------------------------------------------
 
 

@@ -56,6 +56,18 @@ def test_the_model_keeps_its_values_and_frozen_parameters_have_no_state():
     assert all(np.array_equal(before[name], array) for name, array in export_weights(model).items())
 
 
+def test_a_shape_is_announced_once(caplog):
+    """And once more where more micro-batches or other parameters make another program of it."""
+    trainer, _ = make("ForCTC", **cases.STILL)
+    said = []
+    with caplog.at_level("INFO", logger="wav2vec2.compiling"):
+        for micro in ([cases.batch()], [cases.batch()], [cases.batch()] * 2):
+            trainer.step(micro, 0, StepValues(0.01, cases.ROWS))
+            said.append(len(caplog.records))
+    assert said == [1, 1, 2]
+    assert caplog.messages[0].startswith("JAX compiles for ")
+
+
 def test_momenta_are_kept_when_others_are_trained_too():
     trainer, _ = make("ForCTC", momentum=0.9, **cases.STILL)
     trainer.set_trainable(frozenset({"lm_head.bias"}))

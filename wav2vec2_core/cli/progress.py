@@ -100,12 +100,12 @@ def _audio_bar(title: str, total: float) -> Iterator[tuple[Progress, Callable[[f
         def advance(seconds: float) -> None:
             progress.update(task, advance=seconds, description=title)
 
-        with _compilations(lambda what: progress.update(task, description=f"{title} ({what})")):
+        with compilations(lambda what: progress.update(task, description=f"{title} ({what})")):
             yield progress, advance
 
 
 @contextmanager
-def _compilations(show: Callable[[str], None]) -> Iterator[None]:
+def compilations(show: Callable[[str], None]) -> Iterator[None]:
     """Call ``show`` with what a back end compiles meanwhile."""
     from wav2vec2_core.backend import COMPILING
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wav2vec2_core.cli.console import shown
+from wav2vec2_core.cli.progress import compilations
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -31,7 +32,9 @@ def watching(steps: int) -> Iterator[Callable[[Event], None]]:
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     eta = (TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, *eta, console=Console(stderr=True), redirect_stdout=False) as progress:
-        yield _Bar(progress, progress.add_task("", total=steps)).show
+        bar = _Bar(progress, progress.add_task("", total=steps))
+        with compilations(bar.compiling):
+            yield bar.show
 
 
 def say(line: str) -> None:
@@ -131,3 +134,7 @@ class _Bar(_Lines):
         if isinstance(event, Evaluated):
             self._scores = f" {event.scores}"
         self._progress.update(self._task, description=self._loss + self._scores)
+
+    def compiling(self, what: str) -> None:
+        """Show what a back end compiles, until the next event."""
+        self._progress.update(self._task, description=f"{self._loss}{self._scores} ({what})")

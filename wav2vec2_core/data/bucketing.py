@@ -94,6 +94,13 @@ def next_of_few(length: int) -> int:
     return -(-length // grid) * grid
 
 
+def next_width(longest: int) -> int:
+    """The next power of two from 16 on, for letters: a width of their own would double the shapes of batches, and
+    padding of letters costs next to nothing.
+    """
+    return max(16, 1 << (longest - 1).bit_length())
+
+
 def previous_of_few(length: int) -> int:
     """The next smaller of few lengths, at most an eighth shorter."""
     grid = 1 << max(0, length.bit_length() - 4)

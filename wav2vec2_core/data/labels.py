@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.data.bucketing import next_of_few
+from wav2vec2_core.data.bucketing import next_width
 from wav2vec2_core.data.checking import (
     BAD_SEGMENTS,
     NO_LABEL,
@@ -64,7 +64,7 @@ class TextLabels:
     def array(self, rows: Sequence[Row], frames: int, *, few_shapes: bool) -> np.ndarray:
         """(rows, letters) int32, -100 after the last letter."""
         longest = max(len(row.labels) for row in rows)
-        labels = np.full((len(rows), next_of_few(longest) if few_shapes else longest), _NONE, np.int32)
+        labels = np.full((len(rows), next_width(longest) if few_shapes else longest), _NONE, np.int32)
         for filled, row in zip(labels, rows, strict=True):
             filled[: len(row.labels)] = row.labels
         return labels

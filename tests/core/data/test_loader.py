@@ -116,6 +116,7 @@ def test_few_shapes_change_padding_alone(rows):
         assert by_row(exact.at(number)) == by_row(few.at(number))
     lengths = {batch["input_values"].shape[1] for step in few.steps(0, 8) for batch in step.micro}
     assert all(length % 1024 == 0 for length in lengths)  # half a second and more have at least 8,192 samples
+    assert {batch["labels"].shape[1] for step in few.steps(0, 8) for batch in step.micro} <= {16, 32, 64}
 
 
 def test_evaluation_has_every_row_once(rows):
