@@ -20,6 +20,7 @@ import numpy as np
 from wav2vec2_core.audio import Recording
 from wav2vec2_core.backend import ExportedProgram, InferenceModel, load_backend
 from wav2vec2_core.checkpoint import open_model
+from wav2vec2_core.checkpoint.opening import EXPORT_RECEIPT as RECEIPT
 from wav2vec2_core.classification import head_of_source
 from wav2vec2_core.config import Wav2Vec2Config
 from wav2vec2_core.errors import AudioError, InputError, OutputError
@@ -50,8 +51,6 @@ PRECISIONS = {
     "bfloat16": ("torch-export",),
     "int8": ("onnx",),
 }
-#: The receipt lies beside the program under this name, and marks the folder as an earlier export.
-RECEIPT = "export.json"
 #: Precision -> largest difference of a program from its float32 model, relative to the model's largest output; what 8
 #: bits change depends on the model, so it is stated and not limited.
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2, "int8": None}

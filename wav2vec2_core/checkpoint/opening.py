@@ -19,6 +19,8 @@ TORCH_INDEX = "pytorch_model.bin.index.json"
 FLAX = "flax_model.msgpack"
 FLAX_INDEX = "flax_model.msgpack.index.json"
 
+#: The receipt of an exported program, which marks its folder.
+EXPORT_RECEIPT = "export.json"
 #: Formats in order of preference: the first one present is read, as one file or as an index with shards.
 READ_FIRST = (SAFETENSORS, TORCH, TF_H5, FLAX)
 #: Ending of the shards that an index names.
@@ -48,6 +50,11 @@ def open_checkpoint(source: ModelSource, *, use_safetensors: bool | None = None)
         if use_safetensors is not None and source.find(*safe, *others) is not None:
             raise CheckpointError(
                 f"model {source.name!r} has other weights than use_safetensors={use_safetensors} asks for: leave it out"
+            )
+        if source.find(EXPORT_RECEIPT) is not None:
+            raise CheckpointError(
+                f"model {source.name!r} is an exported program ({EXPORT_RECEIPT}), for other runtimes: name the "
+                "model that it was made from"
             )
         raise CheckpointError(
             f"model {source.name!r} has no weights ({SAFETENSORS}, {TORCH}, {TF_H5} or {FLAX}, whole or with index and "

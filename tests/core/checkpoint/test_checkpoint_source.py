@@ -59,6 +59,15 @@ def test_a_folder_without_files(tmp_path):
     assert "model.safetensors" in message
 
 
+def test_a_folder_of_an_exported_program(tmp_path):
+    for name in ("config.json", "export.json"):
+        (tmp_path / name).write_text("{}")
+    message = one_line_error(open_checkpoint, open_model(tmp_path))
+    assert message.endswith(
+        "is an exported program (export.json), for other runtimes: name the model that it was made from"
+    )
+
+
 def test_a_folder_of_a_name_that_looks_like_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
