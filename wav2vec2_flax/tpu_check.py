@@ -10,9 +10,12 @@ import contextlib
 import functools
 import math
 import os
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 from wav2vec2_core.config import Wav2Vec2Config
@@ -194,6 +197,60 @@ def check_step(plan: Plan) -> Verdict:
         len(devices), len(devices) // plan.fsdp, parts, chip.memory, getattr(sizes, "peak_memory_in_bytes", None), "",
         *passes, program.moved, sent, _seconds(chip, passes, program.moved, sent), time.process_time() - start,
     )  # fmt: skip
+
+
+def checked_apart(plan: Plan, *, largest: bool) -> tuple[Plan, Verdict]:
+    """Compile a plan's step, or the one with the most rows that fit, in a process of its own: the compiler may crash.
+
+    Returns:
+        The plan, with its rows, and what it needs.
+
+    Raises:
+        InputError, BackendError: as ``check_step`` and ``largest_that_fits``; BackendError also after a crash.
+    """
+    return apart(_checked, plan, largest)
+
+
+def _checked(plan: Plan, largest: bool) -> tuple[Plan, Verdict]:
+    verdict = check_step(plan)
+    return largest_that_fits(plan, verdict) if largest else (plan, verdict)
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A function's value, computed in a process of its own.
+
+    Raises:
+        BackendError: the process died.
+        Exception: what the function raises.
+    """
+    context = get_context("spawn")  # a fork would have half of JAX
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sending, function, arguments), daemon=True)
+    process.start()
+    sending.close()
+    try:
+        raised, value = receiving.recv()
+    except EOFError:
+        raise BackendError(
+            "the compiler for TPUs (libtpu) crashed on this step: try another kind of chip, --quick, or another "
+            "release of libtpu"
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+    if raised:
+        raise value
+    return value
+
+
+def _send(sending: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    """Send whether a function raised, and what it raised or returned."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's, which ends this one
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where a crash would write pages
+    try:
+        sending.send((False, function(*arguments)))
+    except Exception as error:  # it is raised in the other process
+        sending.send((True, error))
 
 
 def largest_that_fits(plan: Plan, first: Verdict) -> tuple[Plan, Verdict]:

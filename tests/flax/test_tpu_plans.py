@@ -1,11 +1,12 @@
 """What is decided about a training step for TPUs without compiling it."""
 
+import os
 from dataclasses import replace
 
 import pytest
 
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_core.errors import InputError
+from wav2vec2_core.errors import BackendError, InputError
 from wav2vec2_flax import tpu_check
 from wav2vec2_flax.tpu_check import Plan, Verdict
 
@@ -69,3 +70,17 @@ def test_operations_that_are_computed_again_are_counted_apart():
     assert 0 < attention < whole < once / 3
     _, double = tpu_check.operations(replace(PLAN, remat="full", rows=16))
     assert double == 2 * whole
+
+
+def test_a_crash_of_the_compiler_is_an_error_of_one_line(capfd):
+    with pytest.raises(BackendError, match=r"\(libtpu\) crashed on this step: try another kind of chip, --quick, or"):
+        tpu_check.apart(_crash)
+    assert tpu_check.apart(divmod, 7, 3) == (2, 1)
+    with pytest.raises(InputError, match="topology 'v7:2x2' is unknown"):
+        tpu_check.apart(tpu_check.topology, "v7:2x2")
+    assert capfd.readouterr() == ("", "")
+
+
+def _crash():
+    os.write(2, b"pages of a trace")
+    os.abort()

@@ -51,9 +51,7 @@ def tpu_check(
         quick=quick,
     )  # fmt: skip
     with stoppable(), Console(stderr=True).status(f"compiling for {topology}"):  # nothing where it is no terminal
-        verdict = check.check_step(plan)
-        if largest:
-            plan, verdict = check.largest_that_fits(plan, verdict)
+        plan, verdict = check.checked_apart(plan, largest=largest)
     if as_json:
         print(json.dumps({"rows": plan.rows, "samples": plan.samples, **verdict.to_dict()}))
     else:
