@@ -331,6 +331,29 @@ def checkpointed(layer: nn.Module, *args: Any, **options: Any) -> Any:
     return checkpoint(layer, *args, **{"use_reentrant": False, **options})
 
 
+_skips: ContextVar[bool] = ContextVar("skips", default=False)
+
+
+@contextmanager
+def skipping_layers(skip: bool) -> Iterator[None]:
+    """Inside, if ``skip``, dropped layers on a processor are not computed, and their parameters get no gradient.
+
+    On a GPU it would have to be waited for to know which ones.
+    """
+    token = _skips.set(skip)
+    try:
+        yield
+    finally:
+        _skips.reset(token)
+
+
+def to_skip(layer_keep: Tensor | None) -> frozenset[int]:
+    """The layers that are not computed, of a (layers,) bool; see ``skipping_layers``."""
+    if layer_keep is None or torch.compiler.is_compiling() or not _skips.get() or layer_keep.device.type != "cpu":
+        return frozenset()
+    return frozenset(index for index, keep in enumerate(layer_keep.tolist()) if not keep)
+
+
 _unseen: ContextVar[bool] = ContextVar("unseen", default=False)
 
 

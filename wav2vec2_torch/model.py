@@ -215,7 +215,8 @@ class Encoder(nn.Module):
             hidden: (batch, frames, hidden).
             mask: (batch, frames) bool, True for valid frames; None for all.
             layer_keep: (layers,) bool, False for a layer to be skipped (layer drop); None to keep all. A skipped
-                layer is computed and its result dropped: each step costs the same and uses every parameter.
+                layer is computed and its result dropped: each step costs the same and uses every parameter; but see
+                ``layers.skipping_layers``.
             with_states, with_weights: return hidden states and attention weights too, instead of None.
 
         Returns:
@@ -226,9 +227,12 @@ class Encoder(nn.Module):
         hidden = hidden + self.pos_conv_embed(hidden)
         hidden = self.dropout(hidden if self.pre_norm else self.layer_norm(hidden))
         states, attentions = [], []
+        skipped = frozenset() if with_weights else layers.to_skip(layer_keep)
         for index, layer in enumerate(self.layers):
             if with_states:
                 states.append(hidden)
+            if index in skipped:
+                continue
             if self.checkpointing is not None and self.training:
                 output, weights = layers.checkpointed(layer, hidden, mask, with_weights, **self.checkpointing)
             else:

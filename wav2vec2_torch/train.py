@@ -104,7 +104,9 @@ class Trainer:
         for index, batch in enumerate(micro):
             (seed,) = noise_seeds(self.seed, number, index, self.process[0], 1)
             with layers.seeded(self.model.device, int(seed)):
-                with layers.sharing(distributed.add_up_in_graph if self.process[1] > 1 else None):
+                shared = self.process[1] > 1  # others then wait for every gradient
+                add_up = distributed.add_up_in_graph if shared else None
+                with layers.sharing(add_up), layers.skipping_layers(not shared):
                     sums = self._sums(batch, (number, index))
                 loss = sums["loss"][0] / values.targets
                 if not loss.requires_grad:
@@ -112,6 +114,7 @@ class Trainer:
                 with distributed.with_others():
                     loss.backward()
             collected.append({name: (total.detach(), count) for name, (total, count) in sums.items()})
+        self._complete_gradients()
         return Handle(self._of_all(_added(collected)), self._update(values.clip), values.targets)
 
     def fetch(self, handle: Handle) -> dict[str, float]:
@@ -270,6 +273,13 @@ class Trainer:
             model.set_gumbel_temperature(values.gumbel_temperature)
         for group in self.optimizer.param_groups:
             group["lr"] = values.learning_rate
+
+    def _complete_gradients(self) -> None:
+        """Zeros for layers that no micro-batch computed: an optimizer moves on by its momenta, as in every process."""
+        body: Any = getattr(self.model, "wav2vec2", self.model)
+        for parameter in body.encoder.layers.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def _update(self, clip: float | None) -> Tensor:
         """Clip, then update or refuse; the norm of the gradient before that."""

@@ -1,5 +1,6 @@
 """The trainer: one update from several micro-batches, divided once, clipped, refused where it is no number."""
 
+import numpy as np
 import pytest
 import torch
 import trainer_cases as cases
@@ -7,6 +8,7 @@ from torch_models import model_class, tiny
 
 from wav2vec2_core.errors import ParameterMismatchError
 from wav2vec2_core.training.steps import StepValues
+from wav2vec2_torch import train
 from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights
 
@@ -48,6 +50,25 @@ def test_losses_of_every_head(head):
 
 def test_resuming(tmp_path):
     cases.check_resume(make, tmp_path)
+
+
+def test_dropped_layers_are_not_computed_and_momenta_move_on(monkeypatch):
+    ran = []
+    given = {**cases.batch(), "layer_keep": np.array([True, True])}
+    dropped = given | {"layer_keep": np.array([True, False])}
+
+    def trained(skip):
+        trainer, weights = make("ForCTC", momentum=0.9, **cases.STILL)
+        trainer.model.wav2vec2.encoder.layers[1].register_forward_hook(lambda *_: ran.append(skip))
+        monkeypatch.setattr(train.layers, "to_skip", to_skip if skip else lambda keep: frozenset())
+        for number, micro in enumerate(([given], [dropped], [dropped, given], [dropped, dropped])):
+            trainer.step(micro, number, StepValues(0.01, cases.ROWS * len(micro)))
+        return weights()
+
+    to_skip = train.layers.to_skip
+    computed, skipped = trained(False), trained(True)
+    assert (ran.count(False), ran.count(True)) == (6, 2)
+    assert all(np.array_equal(computed[name], array) for name, array in skipped.items())
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Adafactor])
