@@ -11,15 +11,13 @@ label). The same arguments write the same files.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from sounds import RATE, in_a_room, level, other_voice, with_noise
 from voices import UNSEEN, Clip, read_fsdd, read_speechocean, synthesise
+from writing import Spoken, write
 
 TEST_TAKES, DEV_TAKES = range(5), range(5, 7)  # of the speakers who are also trained on
 MOST_DIGITS = 6
@@ -27,8 +25,6 @@ MOST_DIGITS = 6
 REAL, SYNTHETIC, READ = 0.5, 0.4, 0.1
 #: Distinguishes draws from one seed.
 _TRAIN, _DEV, _SEEN, _UNSEEN, _VOICES = range(5)
-
-Spoken = tuple[str, np.ndarray]  # text, samples
 
 
 def main() -> None:
@@ -125,24 +121,6 @@ def joined(clips: Sequence[np.ndarray], generator: np.random.Generator, *, longe
         parts += [_silence(generator.uniform(0, longest))] if number else []
         parts.append(clip)
     return np.concatenate([*parts, _silence(generator.uniform(0.05, 0.4))])
-
-
-def write(folder: Path, name: str, utterances: Iterable[Spoken], *, label: bool = False) -> None:
-    """Write recordings into ``folder/name`` and their manifest beside it, their text as a label if asked for."""
-    (folder / name).mkdir(parents=True)
-    lines: list[str] = []
-    seconds = 0.0
-    for number, (text, samples) in enumerate(utterances):
-        path = Path(name) / f"{number:05d}.wav"
-        loudest = max(1.0, 1.02 * float(np.max(np.abs(samples), initial=0)))
-        soundfile.write(folder / path, samples / loudest, RATE, subtype="PCM_16")
-        lines.append(json.dumps({"audio_filepath": path.as_posix(), "label" if label else "text": text}))
-        seconds += len(samples) / RATE
-    if not lines:
-        shutil.rmtree(folder / name)
-        return
-    (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    print(f"{name}: {len(lines)} utterances, {seconds / 60:.1f} minutes", flush=True)
 
 
 def _by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -63,41 +64,49 @@ def read_speechocean(shards: str) -> list[tuple[str, str, np.ndarray]]:
     ]
 
 
+@dataclass(frozen=True)
+class Voice:
+    """A voice of a speech synthesiser. command: the program and its settings."""
+
+    name: str
+    command: tuple[str, ...]
+
+    def say(self, text: str, path: Path) -> np.ndarray:
+        """The speech, (samples,) float32 at 16 kHz without silence around it; ``path``: a file that is written over."""
+        path.unlink(missing_ok=True)
+        rest = ("-w", str(path), text) if self.command[0] == "espeak-ng" else ("-t", text, str(path))
+        subprocess.run([*self.command, *rest], capture_output=True, check=True)
+        return trimmed(Recording.open(path, sampling_rate=RATE).read())
+
+
+def espeak_voices(count: int, generator: np.random.Generator) -> Iterator[Voice]:
+    """So many voices of espeak-ng: accents and variants, at random paces and pitches; none if it is not installed."""
+    if not shutil.which("espeak-ng"):
+        return
+    listed = subprocess.run(["espeak-ng", "--voices=variant"], capture_output=True, text=True, check=True).stdout
+    variants = [name for name in re.findall(r"!v/(\S+)", listed) if not any(e in name.lower() for e in _EFFECTS)]
+    for number in range(count):
+        voice = f"{generator.choice(_ACCENTS)}+{variants[number % len(variants)]}"
+        pace, pitch = str(generator.integers(110, 200)), str(generator.integers(15, 85))
+        yield Voice(f"espeak-{number}", ("espeak-ng", "-v", voice, "-s", pace, "-p", pitch))
+
+
+def flite_voices(variations: int, generator: np.random.Generator) -> Iterator[Voice]:
+    """So many variations of each voice of flite, in pace and pitch; none if it is not installed."""
+    for voice, pitch in _FLITE.items() if shutil.which("flite") else ():
+        for number in range(variations):
+            slower, higher = generator.uniform(0.8, 1.25), generator.uniform(0.75, 1.4)
+            settings = [f"duration_stretch={slower:.3f}", f"int_f0_target_mean={pitch * higher:.1f}"]
+            parts = (part for one in settings for part in ("--setf", one))
+            yield Voice(f"flite-{voice}-{number}", ("flite", "-voice", voice, *parts))
+
+
 def synthesise(voices: int, generator: np.random.Generator) -> Iterator[Clip]:
     """Digits of so many voices of espeak-ng, and of half a dozen variations of each of flite's, where installed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digit.wav"
-        if shutil.which("espeak-ng"):
-            yield from _espeak(voices, path, generator)
-        if shutil.which("flite"):
-            yield from _flite(6, path, generator)
-
-
-def _espeak(voices: int, path: Path, generator: np.random.Generator) -> Iterator[Clip]:
-    listed = subprocess.run(["espeak-ng", "--voices=variant"], capture_output=True, text=True, check=True).stdout
-    variants = [name for name in re.findall(r"!v/(\S+)", listed) if not any(e in name.lower() for e in _EFFECTS)]
-    for number in range(voices):
-        voice = f"{generator.choice(_ACCENTS)}+{variants[number % len(variants)]}"
-        pace, pitch = str(generator.integers(110, 200)), str(generator.integers(15, 85))
-        for word in WORDS:
-            command = ["espeak-ng", "-v", voice, "-s", pace, "-p", pitch, "-w", str(path), word]
-            yield from _spoken(command, path, word, f"espeak-{number}")
-
-
-def _flite(variations: int, path: Path, generator: np.random.Generator) -> Iterator[Clip]:
-    for voice, pitch in _FLITE.items():
-        for number in range(variations):
-            slower, higher = generator.uniform(0.8, 1.25), generator.uniform(0.75, 1.4)
-            settings = [f"duration_stretch={slower:.3f}", f"int_f0_target_mean={pitch * higher:.1f}"]
+        for voice in chain(espeak_voices(voices, generator), flite_voices(6, generator)):
             for word in WORDS:
-                command = ["flite", "-voice", voice, *(part for one in settings for part in ("--setf", one))]
-                yield from _spoken([*command, "-t", word, str(path)], path, word, f"flite-{voice}-{number}")
-
-
-def _spoken(command: list[str], path: Path, word: str, speaker: str) -> Iterator[Clip]:
-    """What a synthesiser wrote, if it is as long as a digit."""
-    path.unlink(missing_ok=True)
-    subprocess.run(command, capture_output=True, check=True)
-    samples = trimmed(Recording.open(path, sampling_rate=RATE).read())
-    if 0.12 * RATE < len(samples) < 1.5 * RATE:
-        yield Clip(word, speaker, 0, samples)
+                samples = voice.say(word, path)
+                if 0.12 * RATE < len(samples) < 1.5 * RATE:  # as long as a digit
+                    yield Clip(word, voice.name, 0, samples)
