@@ -17,6 +17,7 @@ PAGES = {
     "ARCHITECTURE.md": "project/architecture.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "examples/digits/README.md": "project/digits.md",
+    "examples/english/README.md": "project/english.md",
     "examples/pretrain_small/README.md": "project/pretrain-small.md",
     "examples/launch/README.md": "project/launch.md",
     "wav2vec2_core/assets/demo-digits/README.md": "project/demo-digits.md",
