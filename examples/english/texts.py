@@ -13,7 +13,7 @@ _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 _NUMERAL = re.compile(r"x{0,3}(?:ix|iv|v?i{0,3})")  # read as a number, but not spelt as one; "i" alone is a word
 _TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\b\.?")
-_END = re.compile(r"[.!?;:()\[\]\"_]|--|\n\s*\n")  # of what is said in one breath
+_END = re.compile(r"[.!?;:()\[\]\"_]|--|\n\s*\n")  # of a sentence, or of a part that can stand alone
 _TYPEWRITTEN = str.maketrans("’‘“”—–", "''\"\".-")
 
 
@@ -38,7 +38,7 @@ def utterances(text: str, generator: np.random.Generator) -> Iterator[str]:
 
 
 def ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
-    """All that four words in succession are, and shorter texts whole."""
+    """Every four successive words of the texts, and all words of a shorter text."""
     found: set[tuple[str, ...]] = set()
     for text in texts:
         words = (spelt(text) or "").split()
@@ -48,7 +48,7 @@ def ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
 
 
 def shares(text: str, forbidden: set[tuple[str, ...]]) -> bool:
-    """Whether a text has one of those words in succession."""
+    """Whether a text, as ``spelt`` returns it, contains one of these runs of words."""
     words = text.split()
     return any(
         tuple(words[begin : begin + size]) in forbidden
