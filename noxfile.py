@@ -32,7 +32,10 @@ DATASETS = "datasets>=4"
 #: What the server is asked by.
 CLIENTS = ("openai[realtime]>=2", "schemathesis>=4")
 #: What runs exported programs as they are.
-SHERPA, TRANSFORMERS_JS = "sherpa-onnx>=2.0.1", "@huggingface/transformers@4.3.2"
+SHERPA, OF_NODE = (
+    "sherpa-onnx>=2.0.1",
+    ("@huggingface/transformers@4.3.2", "sherpa-onnx@1.13.8", "sherpa-onnx-node@1.13.8"),
+)
 #: Scripts of packages fetch libraries for GPUs from elsewhere.
 NPM_INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund")
 #: The release whose behaviour is matched, and the newest one, which reads our files.
@@ -89,11 +92,11 @@ def torch(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def runtimes(session: nox.Session) -> None:
-    """Exported programs in the programs of other people; transformers.js where npm is."""
+    """Exported programs in the programs of other people; those of Node where npm is."""
     session.install(*CONSTRAINTS, "-e", ".[torch,openvino,media,test]", SHERPA)
     if shutil.which("npm"):
         modules = session.create_tmp()
-        session.run(*NPM_INSTALL, "--prefix", modules, TRANSFORMERS_JS, external=True)
+        session.run(*NPM_INSTALL, "--prefix", modules, *OF_NODE, external=True)
         session.env["NODE_MODULES"] = str(Path(modules) / "node_modules")
     session.run("pytest", "-q", "tests/runtimes", *session.posargs)
 

@@ -17,7 +17,7 @@ from wav2vec2_core.transcription import Transcriber
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "samples").glob("*.flac"))
 DIGITS = ROOT / "../shared/data/fsdd.tar.xz"
-#: Where npm has installed @huggingface/transformers.
+#: Where npm has installed the packages that ``nox -s runtimes`` names.
 NODE_MODULES = os.environ.get("NODE_MODULES")
 MODEL = ROOT / "wav2vec2_core/assets/demo-digits"
 
@@ -71,32 +71,56 @@ def test_sherpa_onnx(folder, recordings, ours):
     assert heard == ours
 
 
-SCRIPT = """
-import { env, pipeline } from "@huggingface/transformers";
+#: Reads waveforms from a folder, and writes a list of texts.
+NODE = """
 import fs from "node:fs";
-env.allowRemoteModels = false;
 const [folder, waveforms] = process.argv.slice(2);
-const asr = await pipeline("automatic-speech-recognition", folder, { subfolder: "", dtype: "fp32" });
+%s
 const texts = [];
 for (const file of fs.readdirSync(waveforms).sort()) {
   const bytes = fs.readFileSync(`${waveforms}/${file}`);
   const samples = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-  texts.push((await asr(samples)).text);
+  texts.push(await text(samples));
 }
 fs.writeFileSync("texts.json", JSON.stringify(texts));
 """
+TRANSFORMERS_JS = """
+import { env, pipeline } from "@huggingface/transformers";
+env.allowRemoteModels = false;
+const asr = await pipeline("automatic-speech-recognition", folder, { subfolder: "", dtype: "fp32" });
+const text = async (samples) => (await asr(samples)).text;
+"""
+SHERPA = """
+import sherpa from "%s";
+const modelConfig = { omnilingual: { model: `${folder}/model.onnx` }, tokens: `${folder}/tokens.txt`, debug: 0 };
+const recognizer = %s;
+const text = (samples) => {
+  const stream = recognizer.createStream();
+  stream.acceptWaveform(%s);
+  recognizer.decode(stream);
+  return recognizer.getResult(stream).text.trim();
+};
+"""
+SCRIPTS = {
+    "transformers.js": TRANSFORMERS_JS,
+    "sherpa-onnx, for browsers": SHERPA
+    % ("sherpa-onnx", "sherpa.createOfflineRecognizer({ modelConfig })", "16000, samples"),
+    "sherpa-onnx-node": SHERPA
+    % ("sherpa-onnx-node", "new sherpa.OfflineRecognizer({ modelConfig })", "{ sampleRate: 16000, samples }"),
+}
 
 
 @pytest.mark.skipif(
     not NODE_MODULES or shutil.which("node") is None,
-    reason="needs node and NODE_MODULES, a folder in which npm has installed @huggingface/transformers",
+    reason="needs node and NODE_MODULES, a folder in which npm has installed the packages of these names",
 )
-def test_transformers_js(folder, recordings, ours, tmp_path):
+@pytest.mark.parametrize("program", SCRIPTS)
+def test_programs_of_node(program, folder, recordings, ours, tmp_path):
     (tmp_path / "waveforms").mkdir()
     for number, samples in enumerate(waveforms(recordings)):
         samples.astype("<f4").tofile(tmp_path / "waveforms" / f"{number:03}")
     (tmp_path / "node_modules").symlink_to(Path(NODE_MODULES).resolve())
-    (tmp_path / "script.mjs").write_text(SCRIPT)
+    (tmp_path / "script.mjs").write_text(NODE % SCRIPTS[program])
     subprocess.run(["node", "script.mjs", folder, "waveforms"], cwd=tmp_path, check=True, timeout=600)
     assert json.loads((tmp_path / "texts.json").read_text()) == ours
 
