@@ -107,6 +107,8 @@ EXCEPTIONS: dict[str, str] = {
     "*:layers.py:-grouped_conv1d": "Keras and nnx have it in WeightNormConv1d; PyTorch's engine calls it too",
     "*:layers.py:-seeded": "keys in JAX; Keras layers have generators of their own, see seed_dropouts",
     "*:layers.py:-values_unseen": "the others compile a step, in which no value is seen",
+    "*:layers.py:-skipping_layers": "as above: a compiled step computes every layer",
+    "*:layers.py:-to_skip": "as above",
     "*:layers.py:-exactly": "modules of the others know the type that they compute in",
     "*:layers.py:-checkpointed": "recomputation is a policy of JAX's, and not offered by Keras",
     "flax:layers.py:-draw_seed": "keys take its place",
