@@ -32,10 +32,8 @@ DATASETS = "datasets>=4"
 #: What the server is asked by.
 CLIENTS = ("openai[realtime]>=2", "schemathesis>=4")
 #: What runs exported programs as they are.
-SHERPA, OF_NODE = (
-    "sherpa-onnx>=2.0.1",
-    ("@huggingface/transformers@4.3.2", "sherpa-onnx@1.13.8", "sherpa-onnx-node@1.13.8"),
-)
+SHERPA = "sherpa-onnx>=2.0.1"
+OF_NODE = ("@huggingface/transformers@4.3.2", "sherpa-onnx@1.13.8", "sherpa-onnx-node@1.13.8")
 #: Scripts of packages fetch libraries for GPUs from elsewhere.
 NPM_INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund")
 #: The release whose behaviour is matched, and the newest one, which reads our files.

@@ -104,5 +104,5 @@ def _written(program: Program, path: Path, to: str, precision: str) -> tuple[Cal
         export_onnx.write_8_bit(program, path)
     else:
         export_onnx.write(program, path)
-    export_onnx.let_mask_be_left_out(path)
+    export_onnx.suit_runtimes(path)
     return export_onnx.open_session(path), export_onnx.versions()

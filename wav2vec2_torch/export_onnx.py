@@ -59,14 +59,14 @@ def write_8_bit(program: Program, path: Path) -> None:
             )
 
 
-def let_mask_be_left_out(path: Path) -> None:
-    """Make ``attention_mask`` an input with a default, under which every sample counts.
+def suit_runtimes(path: Path) -> None:
+    """Let runtimes that know one input only run the program as it is, and onnxruntime run it fast.
 
-    Runtimes that know one input only (sherpa-onnx, optimum, transformers.js) then run the program as it is. The default
-    is one 1, spread over the shape of ``input_values`` before anything reads it.
+    ``attention_mask`` gets a default, under which every sample counts: one 1, spread over the shape of ``input_values``
+    before anything reads it. So sherpa-onnx, optimum and transformers.js need not give it.
 
-    The shapes of what lies between are left out too: where onnxruntime 1.32 knows them, it merges each sum with the
-    layer norm behind it into an operator that takes four times as long as the two.
+    The shapes of what lies between are left out: where onnxruntime 1.32 knows them, it merges each sum with the layer
+    norm behind it into an operator that takes four times as long as the two.
     """
     onnx = _library("onnx")
     model: Any = onnx.load(str(path), load_external_data=False)
