@@ -32,6 +32,7 @@ from wav2vec2_core.outputs import (
 from wav2vec2_core.parameters import ctc_input_size
 from wav2vec2_core.tokenization.vocabulary import Vocabulary
 from wav2vec2_torch import layers, losses
+from wav2vec2_torch.dropout import Dropout
 from wav2vec2_torch.model import Wav2Vec2Model
 from wav2vec2_torch.pretrained import FOLLOWED, Wav2Vec2PreTrainedModel
 from wav2vec2_torch.weights import fill_weights, to_array
@@ -100,7 +101,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         _refuse_other_width(config, self.head)
         with self.construction():
             self.wav2vec2 = Wav2Vec2Model(config)
-            self.dropout_features = nn.Dropout(config.feat_quantizer_dropout)
+            self.dropout_features = Dropout(config.feat_quantizer_dropout)
             self.quantizer = GumbelVectorQuantizer(config)
             self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
             self.project_hid = nn.Linear(config.hidden_size, config.proj_codevector_dim)
@@ -266,7 +267,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         config = self.config
         with self.construction():
             self.wav2vec2 = Wav2Vec2Model(config)
-            self.dropout = nn.Dropout(config.final_dropout)
+            self.dropout = Dropout(config.final_dropout)
             self.lm_head = nn.Linear(ctc_input_size(config), config.vocab_size)
 
     def forward(

@@ -17,6 +17,7 @@ from wav2vec2_core.inputs import check_shape, check_shortest, check_waveforms
 from wav2vec2_core.outputs import Wav2Vec2BaseModelOutput
 from wav2vec2_core.parameters import ctc_input_size, has_attention_adapters
 from wav2vec2_torch import layers
+from wav2vec2_torch.dropout import Dropout
 from wav2vec2_torch.pretrained import Wav2Vec2PreTrainedModel
 
 # ---- feature encoder: waveform -> latent speech representations Z (section 2) ----------------------------------
@@ -29,7 +30,7 @@ class ConvLayer(nn.Module):
         super().__init__()
         inputs = config.conv_dim[index - 1] if index > 0 else 1
         outputs, kernel, stride = config.conv_dim[index], config.conv_kernel[index], config.conv_stride[index]
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, bias=config.conv_bias)
+        self.conv = layers.Conv1d(inputs, outputs, kernel, stride, bias=config.conv_bias)
         self.layer_norm = None
         if config.feat_extract_norm == "layer":
             self.layer_norm = layers.ChannelLayerNorm(outputs)
@@ -79,9 +80,9 @@ class FeatureProjection(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(config.conv_dim[-1], config.layer_norm_eps)
+        self.layer_norm = layers.LayerNorm(config.conv_dim[-1], config.layer_norm_eps)
         self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
-        self.dropout = nn.Dropout(config.feat_proj_dropout)
+        self.dropout = Dropout(config.feat_proj_dropout)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, frames, conv_dim[-1]) -> (batch, frames, hidden) and the normalised features, which are quantised."""
@@ -141,9 +142,9 @@ class FeedForward(nn.Module):
         super().__init__()
         self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.activation = layers.activation(config.hidden_act)
-        self.intermediate_dropout = nn.Dropout(config.activation_dropout)
+        self.intermediate_dropout = Dropout(config.activation_dropout)
         self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.output_dropout = nn.Dropout(config.hidden_dropout)
+        self.output_dropout = Dropout(config.hidden_dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, frames, hidden) -> the same."""
@@ -156,7 +157,7 @@ class AttentionAdapter(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config, size: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size)
+        self.norm = layers.LayerNorm(config.hidden_size)
         self.linear_1 = nn.Linear(config.hidden_size, size)
         self.linear_2 = nn.Linear(size, config.hidden_size)
 
@@ -172,10 +173,10 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.pre_norm = config.do_stable_layer_norm
         self.attention = Attention(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout)
+        self.layer_norm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
-        self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.final_layer_norm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.adapter_layer = None
         if has_attention_adapters(config) and config.adapter_attn_dim is not None:
             self.adapter_layer = AttentionAdapter(config, config.adapter_attn_dim)
@@ -201,8 +202,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.pre_norm = config.do_stable_layer_norm
         self.pos_conv_embed = PositionalConvEmbedding(config)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layer_norm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
         self.checkpointing: dict[str, object] | None = None
 
@@ -270,7 +271,7 @@ class Adapter(nn.Module):
         self.proj, self.proj_layer_norm = None, None
         if outputs != config.hidden_size:
             self.proj = nn.Linear(config.hidden_size, outputs)
-            self.proj_layer_norm = nn.LayerNorm(outputs)
+            self.proj_layer_norm = layers.LayerNorm(outputs)
         self.layers = nn.ModuleList(AdapterLayer(config) for _ in range(config.num_adapter_layers))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
