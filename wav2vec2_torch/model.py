@@ -61,9 +61,9 @@ class FeatureEncoder(nn.Module):
         """(batch, samples) -> (batch, frames, conv_dim[-1]); ``lengths``: (batch,) valid samples, None for all."""
         if not self.config.masked_group_norm:
             lengths = None
-        if lengths is not None and self.config.feat_extract_norm == "group":
+        if self.config.feat_extract_norm == "group":
             # The norm takes away what a waveform's mean adds to a channel; it finds less to take away without.
-            valid = layers.frame_mask(lengths, input_values.shape[1])
+            valid = None if lengths is None else layers.frame_mask(lengths, input_values.shape[1])
             input_values = input_values - layers.masked_mean(input_values[..., None], valid)
         x = input_values[:, None, :]
         for layer, kernel, stride in zip(
