@@ -27,7 +27,8 @@ from conformance.backends import (
 from conformance.recording import CHANNELS_FIRST, Recorder, module_paths, watched_calls, watched_methods
 from conformance.reference import probe
 from wav2vec2_core.config import Wav2Vec2Config
-from wav2vec2_torch import layers
+from wav2vec2_torch import block_attention, layers
+from wav2vec2_torch.dropout import Dropout
 from wav2vec2_torch.train import Trainer
 from wav2vec2_torch.weights import export_weights, fill_weights, to_array
 
@@ -111,6 +112,8 @@ class TorchModel:
         torch.manual_seed(0)
         with (
             patch.object(F, "dropout", _noted_dropout(drawn)),
+            patch.object(Dropout, "forward", _noted_module(drawn)),
+            patch.object(block_attention, "attend", _noted_blocks(drawn)),
             patch.object(F, "scaled_dot_product_attention", _noted_attention(drawn)),
             sdpa_kernel(SDPBackend.MATH),  # the one kernel that draws the same for any values
         ):
@@ -197,6 +200,31 @@ def _noted_dropout(drawn: list[Tensor]) -> Any:
         return x * drawn[-1]
 
     return dropout
+
+
+def _noted_module(drawn: list[Tensor]) -> Any:
+    original = Dropout.forward
+
+    def forward(module: Dropout, x: Tensor) -> Tensor:
+        if not module.training or x.device.type != "cpu":  # elsewhere it calls ``F.dropout``
+            return original(module, x)
+        drawn.append(original(module, torch.ones_like(x)))
+        return x * drawn[-1]
+
+    return forward
+
+
+def _noted_blocks(drawn: list[Tensor]) -> Any:
+    """As ``_noted_attention``, of attention in blocks."""
+    original = block_attention.attend
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Any, dropout: float, seed: int) -> Tensor:
+        identity = torch.eye(value.shape[2], dtype=value.dtype).expand(*value.shape[:2], -1, -1)
+        weights = [original(query, key, identity, lengths, rate, seed) for rate in (dropout, 0.0)]
+        drawn.append(weights[0] / weights[1])
+        return original(query, key, value, lengths, dropout, seed)
+
+    return attend
 
 
 def _noted_attention(drawn: list[Tensor]) -> Any:

@@ -146,28 +146,29 @@ def _sum_of_squares(x: Tensor) -> Tensor:
 
 
 class Conv1d(nn.Conv1d):
-    """Convolution without padding; on a processor in the layout that it computes fastest, with channels last.
-
-    In bfloat16 that is also the safe one: with frames last, PyTorch 2.13 (oneDNN, AMX) multiplies memory that nothing
-    has written by zero for the gradient of the weight, which now and then is not a number. Kernels of 8 with strides of
-    4 have shown it, where no kernel reads the last frames.
-    """
+    """Convolution without padding; on a processor in the layout that it computes fastest, with channels last."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, channels, frames) -> (batch, channels', frames')."""
-        if not self._suits_channels_last(input):
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        trains = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
+        if not self._suits_channels_last(input, trains):
             return super().forward(input)
         if self.in_channels == 1:
-            windows = input[:, 0].unfold(1, self.kernel_size[0], self.stride[0])
+            windows = input[:, 0].unfold(1, kernel, stride)
             return F.linear(windows, self.weight[:, 0], self.bias).transpose(1, 2)
-        pixels = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(pixels, self.weight.unsqueeze(2), self.bias, (1, self.stride[0])).squeeze(2)
+        read = input
+        if trains:
+            # For the gradient of the weight in bfloat16, PyTorch 2.13 (oneDNN, AMX) multiplies memory behind the frames
+            # that no kernel reads by zero; nothing has written there, and now and then it is not a number.
+            read = input[..., : input.shape[2] - (input.shape[2] - kernel) % stride]
+        pixels = read.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(pixels, self.weight.unsqueeze(2), self.bias, (1, stride)).squeeze(2)
 
-    def _suits_channels_last(self, x: Tensor) -> bool:
+    def _suits_channels_last(self, x: Tensor, trains: bool) -> bool:
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_compiling():
             return False
         half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-        trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         return half or not trains  # the gradients of oneDNN in float32 are slow
 
 

@@ -55,8 +55,8 @@ def test_compile_in_one_graph(head, family):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch looks at it between graphs
 def test_compiled_training_step():
-    """Masks are drawn between graphs; losses and gradients are those of eager mode."""
-    model = tiny("ForCTC", mask_feature_prob=0.1, layerdrop=0.3).train()
+    """Masks and dropped layers are drawn between graphs; losses and gradients are those of eager mode."""
+    model = tiny("ForCTC", **QUIET | {"mask_feature_prob": 0.1, "layerdrop": 0.3}).train()
     values, mask = padded(3, 1000)
     labels = torch.tensor([[1, 2, 3], [4, 5, -100], [6, 7, 8]])
     gradients = []

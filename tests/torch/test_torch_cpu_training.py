@@ -119,18 +119,19 @@ def test_layer_norms_add_up_gradients_of_many_frames_in_bfloat16(kind, autocast)
 
 
 def test_gradients_of_convolutions_read_no_memory_that_nothing_wrote():
-    """Kernel 8, stride 4, three frames too many: not a number in PyTorch 2.13 with AMX, where memory held some."""
+    """Kernel 8, stride 4, three frames that none reads: PyTorch 2.13 with AMX has NaN, where memory was full of it."""
     generator = torch.Generator().manual_seed(0)
     conv = layers.Conv1d(64, 128, 8, 4, bias=False)
     x = torch.randn(4, 64, 1_111, generator=generator)
     expected = conv(x)
     expected.sum().backward()
     exact, conv.weight.grad = conv.weight.grad, None
-    for _ in range(4):
+    rounds = 6
+    for _ in range(rounds):
         for size in (1 << 20, 1 << 18, 1 << 16, 1 << 14):
             torch.full((size,), float("nan"), dtype=torch.bfloat16)
         with torch.autocast("cpu", torch.bfloat16):
             y = conv(x)
         assert y.shape == expected.shape
         y.sum().backward()
-    assert (conv.weight.grad / 4 - exact).norm() < 0.01 * exact.norm()
+    assert (conv.weight.grad / rounds - exact).norm() < 0.01 * exact.norm()
