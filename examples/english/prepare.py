@@ -2,13 +2,15 @@
 
     python examples/english/prepare.py speechocean762 data --text book.txt another.txt
 
-Writes into ``data``: ``train.jsonl``, ``dev.jsonl`` (to choose the best checkpoint by: other speakers, other
-voices) and ``other.jsonl`` (a test: speakers who are in neither). The same arguments write the same files.
+Writes into ``data``: ``train.jsonl``; ``short.jsonl``, its short ones, to begin with; ``dev.jsonl``, to choose the best
+checkpoint by: other speakers, other voices; and ``other.jsonl``, a test: speakers who are in neither. The same arguments
+write the same files.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from texts import ngrams, shares, spelt, utterances
 
 from wav2vec2_core.data.manifest import Utterance
@@ -28,6 +31,7 @@ from writing import Spoken, write
 
 COPIES = 2  # of each recording: as it is, and disturbed
 DEV_SPEAKERS, DEV_SENTENCES = 8, 40
+SHORT = 2.5  # seconds
 FLITE_VARIATIONS = 12  # of each of its voices
 #: Distinguishes draws from one seed.
 _TEXTS, _VOICES, _RECORDED, _SYNTHETIC, _DEV = range(5)
@@ -73,6 +77,7 @@ def prepare(options: argparse.Namespace) -> None:
     write(folder, "other", as_they_are([one for one in others if _speaker(one[1]) not in speakers]), kind="flac")
     training = chain(disturbed(recorded, seed), spoken(sentences[said:], kept, (seed, _SYNTHETIC), disturb=True))
     write(folder, "train", training, kind="flac")
+    (folder / "short.jsonl").write_text("".join(short(folder / "train.jsonl")), encoding="utf-8")
 
 
 def to_be_spoken(books: Sequence[Path], most: int, forbidden: set[tuple[str, ...]], seed: int) -> list[str]:
@@ -117,6 +122,13 @@ def spoken(
             around = [round(generator.uniform(0.05, 0.4) * RATE) for _ in range(2)]
             samples = level(np.pad(samples, around))
             yield sentence, _disturbed(samples, generator) if disturb else samples
+
+
+def short(manifest: Path) -> Iterator[str]:
+    """The lines of a manifest whose recordings are short."""
+    for line in manifest.read_text(encoding="utf-8").splitlines(keepends=True):
+        if soundfile.info(manifest.parent / json.loads(line)["audio_filepath"]).duration <= SHORT:
+            yield line
 
 
 def _disturbed(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -16,6 +16,7 @@ import soundfile
 from wav2vec2_core.data.manifest import read_manifest
 from wav2vec2_core.tokenization import Wav2Vec2CTCTokenizer
 
+DIGITS = Path(__file__).parents[2] / "wav2vec2_core" / "assets" / "demo-digits"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "english"
 BOOK = """CHAPTER II
 
@@ -145,15 +146,39 @@ def test_a_book_without_english_and_a_folder_that_exists_are_refused(shards, dat
     assert "has no sentences of three words in English letters: name plain text" in done.stderr
 
 
-def test_the_recipe_makes_updates_of_a_fresh_model(command, data, tmp_path):
+def test_short_utterances_are_those_of_the_training_data(data):
+    lines = (data / "train.jsonl").read_text().splitlines()
+    durations = [soundfile.info(row.path).duration for row in read_manifest(data / "train.jsonl")]
+    assert (data / "short.jsonl").read_text().splitlines() == [
+        line for line, seconds in zip(lines, durations, strict=True) if seconds <= 2.5
+    ]
+
+
+def test_the_first_recipe_makes_updates_of_the_model_to_begin_with(command, data, tmp_path):
+    start = [sys.executable, EXAMPLE / "start.py", tmp_path / "start"]
+    subprocess.run([*map(str, start)], check=True)
     code, out, err = command(
-        "finetune", "ctc", "--model", EXAMPLE / "model", "--train", data / "train.jsonl", "--eval",
-        data / "other.jsonl", "--preset", EXAMPLE / "recipe.toml", "--output", tmp_path / "run", "--steps", "1",
+        "finetune", "ctc", "--model", tmp_path / "start", "--train", data / "short.jsonl", "--eval",
+        data / "other.jsonl", "--preset", EXAMPLE / "first.toml", "--output", tmp_path / "run", "--steps", "1",
     )  # fmt: skip
     assert code == 0, err
-    assert "has no weights: a fresh model starts from seed 0" in err
     assert out.startswith("WER ")
     from safetensors.numpy import load_file
 
+    begun = load_file(tmp_path / "start" / "model.safetensors")
+    digits = load_file(DIGITS / "model.safetensors")
+    encoder = [name for name in begun if "feature_extractor" in name]
+    assert len(encoder) == 12
+    assert all(np.array_equal(begun[name], digits[name].astype(np.float32)) for name in encoder)
     trained = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert 5e6 < sum(array.size for array in trained.values()) < 8e6
+    again = subprocess.run([*map(str, start)], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr) == (1, "usage: python examples/english/start.py FOLDER, a new one\n")
+
+
+def test_the_second_recipe_goes_on(command, data, tmp_path):
+    code, _, err = command(
+        "finetune", "ctc", "--model", EXAMPLE / "model", "--train", data / "train.jsonl", "--eval",
+        data / "other.jsonl", "--preset", EXAMPLE / "second.toml", "--output", tmp_path / "run", "--dry-run",
+    )  # fmt: skip
+    assert code == 0, err
