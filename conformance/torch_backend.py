@@ -113,6 +113,7 @@ class TorchModel:
         with (
             patch.object(F, "dropout", _noted_dropout(drawn)),
             patch.object(Dropout, "forward", _noted_module(drawn)),
+            patch.object(block_attention, "BLOCK", 500),  # attention takes blocks, several
             patch.object(block_attention, "attend", _noted_blocks(drawn)),
             patch.object(F, "scaled_dot_product_attention", _noted_attention(drawn)),
             sdpa_kernel(SDPBackend.MATH),  # the one kernel that draws the same for any values

@@ -239,9 +239,13 @@ def attend(
 
 
 def _suits_blocks(query: Tensor, dropout: float) -> bool:
-    """Whether ``block_attention`` is faster: in training on a processor, with dropout or in bfloat16."""
+    """Whether ``block_attention`` is faster: to train on a processor in bfloat16, or with dropout of many weights."""
     trains = torch.is_grad_enabled() and query.requires_grad and not torch.compiler.is_compiling()
-    return trains and query.device.type == "cpu" and (dropout > 0 or query.dtype == torch.bfloat16)
+    if not trains or query.device.type != "cpu":
+        return False
+    rows, heads, frames, _ = query.shape
+    many = rows * heads * frames**2 > 2 * block_attention.BLOCK
+    return query.dtype == torch.bfloat16 or (dropout > 0 and many)
 
 
 # ---- masks and statistics over frames -------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     python examples/english/prepare.py speechocean762 data --text book.txt another.txt
 
 Writes into ``data``: ``train.jsonl``; ``short.jsonl``, its short ones, to begin with; ``dev.jsonl``, to choose the best
-checkpoint by: other speakers, other voices; and ``other.jsonl``, a test: speakers who are in neither. The same arguments
-write the same files.
+checkpoint by: other speakers, other voices; and ``other.jsonl``, a test: speakers who are in neither. The same
+arguments write the same files.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def test_attention_weights_are_dropped_one_by_one():
 )
 def test_training_takes_the_faster_attention(dtype, dropout, in_blocks, monkeypatch):
     called = []
+    monkeypatch.setattr(block_attention, "BLOCK", 100)
     monkeypatch.setattr(block_attention, "attend", lambda query, *_: called.append(query) or query)
     query, key, value = (one.detach().to(dtype).requires_grad_() for one in attention_arguments())
     layers.attend(query, key, value, None, dropout, False)
@@ -67,7 +68,8 @@ def test_training_takes_the_faster_attention(dtype, dropout, in_blocks, monkeypa
     assert len(called) == int(in_blocks)
 
 
-def test_what_is_dropped_follows_torch_s_seed():
+def test_what_is_dropped_follows_torch_s_seed(monkeypatch):
+    monkeypatch.setattr(block_attention, "BLOCK", 100)
     arguments = [one.detach().float().requires_grad_() for one in attention_arguments()]
 
     def drawn(seed):
