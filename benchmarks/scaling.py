@@ -68,13 +68,13 @@ def compiled_table() -> str:
             found = record(name)
             if found is None or found["preset"] == "tiny":
                 continue
-            memory = found["memory"]
+            memory, refused = found["memory"], found["refusal"]
             parts = (gib(memory.get(part)) for part in ("parameters", "optimizer", "intermediate", "program"))
             sent = ", ".join(f"{kind} {one['bytes'] / 2**20:.0f} MiB" for kind, one in found["sent"].items())
             yield (
                 name, f"{found['rows']} x {seconds_of(found['preset']):g} s", *parts,
-                f"{found['total'] / GIB:.2f} of {found['limit'] / GIB:.2f}", gib(found["peak"]),
-                f"{found['moved'] / 1e9:.0f} GB", sent or found["refusal"], f"{found['compiling']:.0f} s",
+                "" if refused else f"{found['total'] / GIB:.2f} of {found['limit'] / GIB:.2f}", gib(found["peak"]),
+                "" if refused else f"{found['moved'] / 1e9:.0f} GB", refused or sent, f"{found['compiling']:.0f} s",
             )  # fmt: skip
 
     head = (
@@ -95,7 +95,9 @@ def law_table() -> str:
             count, copies = parameters(found["preset"]), found["data"] // found["slices"]
             inside = sum(one["bytes"] for kind, one in found["sent"].items() if kind != BETWEEN_SLICES)
             between = found["sent"].get(BETWEEN_SLICES, {"bytes": 0.0})["bytes"]
-            one_copy = next((one for one in map(record, plans()) if one and one["preset"] == found["preset"]
+            kind = found["topology"].split(":")[0]
+            alike = (one for one in map(record, plans()) if one and one["topology"].startswith(f"{kind}:"))
+            one_copy = next((one for one in alike if one["preset"] == found["preset"]
                              and one["fsdp"] == found["fsdp"] and one["data"] == 1), None)  # fmt: skip
             if found["fsdp"] > 1 and (one_copy is None or one_copy is found):
                 continue

@@ -79,6 +79,7 @@ def plans() -> dict[str, Step]:
             found[f"{name}-{kind}"] = Step(run.preset, f"{kind}:{SMALLEST[kind]}", run.rows, run.fsdp)
     found["large-v5e-256-dots"] = Step("large-librispeech", "v5e:16x16", 4, 16, remat="dots")
     quick = {f"{name}-quick": replaced(found[name]) for name in ("base-v5e", "large-v5e", "1b-v5e")}
+    quick["base-v5e-1024-quick"] = Step("base-librispeech", "v5e:16x16", 8, slices=4, quick=True)
     tiny = {
         f"tiny-{chips}{'-fsdp' if fsdp > 1 else ''}": Step("tiny", topology, 2, fsdp, slices, quick=True)
         for chips, topology, slices in ((4, "v5e:2x2", 1), (64, "v5e:8x8", 1), (1024, "v5e:16x16", 4))
