@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -349,8 +350,9 @@ class SectionedRecipe:
             try:
                 value = tomllib.loads(f"value = {text}")["value"]
             except tomllib.TOMLDecodeError as error:
-                if not text.replace("-", "").isalnum():
-                    raise InputError(f"--set {setting!r:.100} has no TOML value ({error}): write a number") from error
+                if not re.fullmatch(r"[\w-]+", text):
+                    remedy = "write a number, true, false, or a word"
+                    raise InputError(f"--set {setting!r:.100} has no TOML value ({error}): {remedy}") from error
                 value = text  # shells take quotes away
             if section == "seed" and not dot:
                 changed = replace(changed, seed=value)

@@ -49,6 +49,11 @@ def test_a_recipe_survives_being_written(tmp_path):
     assert (recipe.seed, recipe.schedule.learning_rate, recipe.data.batch_seconds) == (7, 3e-4, 12)
 
 
+def test_words_need_no_quotes():
+    for text in ("flax.remat=dots_no_batch", 'flax.remat="dots_no_batch"'):
+        assert read_recipe("1h").changed([text]).flax.remat == "dots_no_batch"
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -57,7 +62,7 @@ def test_a_recipe_survives_being_written(tmp_path):
         ("schedule.stepz=5", "schedule.stepz of --set is unknown: did you mean schedule.steps?"),
         ("shedule.steps=5", "shedule of --set is unknown: did you mean schedule?"),
         ("schedule.steps=five", "schedule.steps is 'five', it must be a whole number"),
-        ("schedule.steps=[5", "has no TOML value"),
+        ("schedule.steps=[5", "write a number, true, false, or a word"),
         ("compute.dtype=float16", "compute.dtype is 'float16', it must be one of float32, bfloat16"),
         ("flax.scan_layers=1", "flax.scan_layers is 1, it must be true or false"),
         ("schedule.steps=0", "schedule.steps is 0, it must be a whole number of at least 1"),
