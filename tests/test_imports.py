@@ -63,17 +63,19 @@ def test_a_back_end_imports_the_core_and_its_own_framework_only(package):
 #: that weights are translated by the types of layers; the package itself offers the heads; what is on top of them is
 #: for one purpose each.
 RANKS = {
-    "layers": 0, "losses": 0, "keras_steps": 0, "_keras_backend": 0, "cuda_graphs": 0, "distributed": 0,
-    "optimizers": 0, "hlo": 0, "compiled": 0,
-    "weights": 1, "kernels": 1,
-    "pretrained": 2, "fast_layers": 2,
-    "model": 3,
-    "heads": 4, "tiled_encoder": 4, "packed_transformer": 4,
-    "auto": 5, "export_program": 5,
-    "__init__": 6,
-    "steps": 6, "export_onnx": 6, "export_openvino": 6, "export_pt2": 6,
-    "inference": 7, "train": 7, "export": 7,
-    "finetuning": 8, "tpu_check": 8,
+    "dropout": 0,
+    "block_attention": 1,
+    "layers": 2, "losses": 2, "keras_steps": 2, "_keras_backend": 2, "cuda_graphs": 2, "distributed": 2,
+    "optimizers": 2, "hlo": 2, "compiled": 2,
+    "weights": 3, "kernels": 3,
+    "pretrained": 4, "fast_layers": 4,
+    "model": 5,
+    "heads": 6, "tiled_encoder": 6, "packed_transformer": 6,
+    "auto": 7, "export_program": 7,
+    "__init__": 8,
+    "steps": 8, "export_onnx": 8, "export_openvino": 8, "export_pt2": 8,
+    "inference": 9, "train": 9, "export": 9,
+    "finetuning": 10, "tpu_check": 10,
 }  # fmt: skip
 
 
