@@ -64,7 +64,7 @@ EXCEPTIONS: dict[str, str] = {
     "*:export_*.py": "as above",
     "*:fast_layers.py": "the engine's own layers exist where the framework's are slower",
     "*:kernels.py": "the other frameworks compile, and choose by themselves",
-    "*:block_attention.py": "PyTorch's fused attention has no dropout on a processor; the others compile what they have",
+    "*:block_attention.py": "PyTorch has no fused attention with dropout on a processor; the others compile theirs",
     "*:dropout.py": "the others draw their random numbers in compiled code",
     "*:packed_transformer.py": "packing rows pays where shapes are not compiled",
     "*:cuda_graphs.py": "the other frameworks compile a function for its shapes, with its launches in it",
