@@ -93,7 +93,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., features) -> the same."""
-        trains = torch.is_grad_enabled() and self.weight.requires_grad and not torch.compiler.is_compiling()
+        trains = torch.is_grad_enabled() and self.weight.requires_grad
         if not trains or input.dtype != torch.bfloat16 or input.device.type != "cpu":
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
@@ -134,7 +134,7 @@ class ChannelGroupNorm(nn.GroupNorm):
 
 def _has_channels_last(x: Tensor) -> bool:
     """Whether the channels of a frame lie side by side, as ``Conv1d`` leaves them."""
-    return not torch.compiler.is_compiling() and x.stride(1) == 1
+    return not torch.compiler.is_exporting() and x.stride(1) == 1
 
 
 def _sum_of_squares(x: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class Conv1d(nn.Conv1d):
         return F.conv2d(pixels, self.weight.unsqueeze(2), self.bias, (1, stride)).squeeze(2)
 
     def _suits_channels_last(self, x: Tensor, trains: bool) -> bool:
-        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_exporting():
             return False
         half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
         return half or not trains  # the gradients of oneDNN in float32 are slow
