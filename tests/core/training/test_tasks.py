@@ -54,6 +54,9 @@ def test_letters_are_scored_by_words_and_characters():
     silent = np.eye(job.config.vocab_size)[[job.config.pad_token_id] * 3]
     nothing = scored(job, [row("one")], [silent])
     assert (nothing.values["wer"], nothing.begun, nothing.stuck[:14]) == (1.0, False, "writes nothing")
+    near, far = (scored(job, [row("one")], [spoken(job, text)]) for text in ("on e", "ten"))
+    assert (near.values["wer"], far.values["wer"]) == (2.0, 1.0)
+    assert near.ranking < far.ranking  # no word is right, but most letters are
 
 
 def test_classes_are_those_of_the_data_numbers_by_size():

@@ -142,7 +142,8 @@ class CTCJob:
         cer = float(counts[_LETTER_ERRORS] / max(counts[_LETTERS], 1))
         silent = counts[_SILENT] == len(rows)
         stuck = "writes nothing, it hears blanks everywhere" if silent else ""
-        return Scores({"wer": wer, "cer": cer}, (wer, cer), begun=wer <= _NOT_BEGUN, stuck=stuck)
+        ranking = min(wer, _NOT_BEGUN), cer  # while words are all wrong, letters show what is learned
+        return Scores({"wer": wer, "cer": cer}, ranking, begun=wer <= _NOT_BEGUN, stuck=stuck)
 
     def save(self, folder: Path) -> list[str]:
         """Vocabulary, feature extractor, the adapter of a language by itself, and the language model."""
