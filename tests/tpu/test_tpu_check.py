@@ -5,6 +5,7 @@ import math
 import pytest
 
 from wav2vec2_core.config import Wav2Vec2Config
+from wav2vec2_core.errors import BackendError
 from wav2vec2_core.parameters import parameter_table
 from wav2vec2_flax import tpu_check
 from wav2vec2_flax.hlo import BETWEEN_SLICES
@@ -61,8 +62,11 @@ def test_what_does_not_fit_is_refused_with_the_compilers_words():
     assert verdict.limit == tpu_check.CHIPS["v5e"].memory
 
 
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5p:2x2x1", "v6e:2x2"])
+CRASHES = pytest.mark.xfail(raises=BackendError, strict=True, reason="libtpu 0.0.42 crashes on this step for v6e")
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5p:2x2x1", pytest.param("v6e:2x2", marks=CRASHES)])
 def test_every_kind_of_chip(topology):
-    verdict = check_step(plan(topology))
+    verdict = tpu_check.apart(check_step, plan(topology))
     assert verdict.fits
     assert verdict.chips == 4
