@@ -74,7 +74,8 @@ class _Attention(torch.autograd.Function):
         lengths, heads, dropout, seed = ctx.given
         gradient, generator = gradient.flatten(0, 1), torch.Generator().manual_seed(seed)
         # What the softmax takes away from the gradients of a frame's weights: their mean, by these weights.
-        mean = (gradient.float() * context).sum(-1, keepdim=True).to(gradient.dtype)
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        mean = (gradient.to(wide) * context).sum(-1, keepdim=True).to(gradient.dtype)
         grown = gradient * growth(dropout)
         of_query, of_key, of_value = (torch.zeros_like(one) for one in (scaled, key, value))
         with torch.autocast("cpu", enabled=False):

@@ -122,7 +122,7 @@ class ChannelGroupNorm(nn.GroupNorm):
         wide = _widened(input)
         # This is the largest array of the model, so passes over it count: the variance is a difference of two sums,
         # which is exact as long as means are small beside deviations; see ``FeatureEncoder``.
-        own, count = wide, torch.tensor(wide.shape[2])
+        own, count = wide, input.shape[2]
         if lengths is not None:
             own = wide * frame_mask(lengths, input.shape[2])[:, None]
             count = lengths[:, None, None].to(wide.dtype)
@@ -168,8 +168,7 @@ class Conv1d(nn.Conv1d):
     def _suits_channels_last(self, x: Tensor, trains: bool) -> bool:
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_exporting():
             return False
-        half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-        return half or not trains  # the gradients of oneDNN in float32 are slow
+        return _computes_half(x) or not trains  # the gradients of oneDNN in float32 are slow
 
 
 class WeightNormConv1d(nn.Module):
@@ -192,6 +191,11 @@ class WeightNormConv1d(nn.Module):
         return grouped_conv1d(x, weight, self.bias, self.groups)
 
 
+def _computes_half(x: Tensor) -> bool:
+    """Whether a product of ``x`` on a processor is one in half precision."""
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+
+
 def grouped_conv1d(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
     """Grouped convolution with half a kernel of padding: (batch, channels, frames) -> the same, a frame more if even.
 
@@ -199,8 +203,7 @@ def grouped_conv1d(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tens
     are computed in float32. Released models have 48 channels and more in a group.
     """
     padding = weight.shape[2] // 2
-    half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    if half and weight.shape[1] < 16 and x.device.type == "cpu":
+    if _computes_half(x) and weight.shape[1] < 16 and x.device.type == "cpu":
         with torch.autocast("cpu", enabled=False):
             wide = F.conv1d(_widened(x), _widened(weight), _widened(bias), padding=padding, groups=groups)
         return wide.to(x.dtype)
@@ -226,10 +229,10 @@ def attend(
             # As numbers to add: for truth values, exporters guard the softmax against rows in which nothing may be
             # attended to, two more passes over all weights in every layer. There are no such rows.
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
-    if not with_weights and _suits_blocks(query, dropout):
-        lengths = [query.shape[2]] * len(query) if mask is None else mask.sum(-1).flatten().tolist()
-        return block_attention.attend(query, key, value, lengths, dropout, draw_seed()), None
     if not with_weights:
+        if _suits_blocks(query, dropout):
+            lengths = [query.shape[2]] * len(query) if mask is None else mask.sum(-1).flatten().tolist()
+            return block_attention.attend(query, key, value, lengths, dropout, draw_seed()), None
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
     if mask is not None:
