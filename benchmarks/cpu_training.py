@@ -1,21 +1,19 @@
-"""Parts of a training step on a processor beside PyTorch's own: processor time as a ratio, and errors of gradients.
+"""Parts of a training step on a processor beside PyTorch's own: ratios of processor time, and errors of gradients.
 
-    python benchmarks/cpu_training.py             # about two minutes
+    python benchmarks/cpu_training.py             # about five minutes
     python benchmarks/cpu_training.py --rounds 9
 
-Every line has its two sides in turn, in one process with one thread. A ratio is the median over the rounds of this
-library's time by PyTorch's, with quartiles.
+Every line has its two sides in turn, in one process with one thread: above 1 this library is faster.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
+from side_by_side import ratio, take_turns
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,12 +39,12 @@ def main() -> None:
         for dtype in DTYPES:
             for trained in (False, True):
                 title = f"feature encoder of {name}, 2 x 10 s, {'trained' if trained else 'frozen'}, {dtype}"
-                print(title, ratio(*feature_encoders(config, dtype, trained), rounds), flush=True)
+                print(title, speed(*feature_encoders(config, dtype, trained), rounds), flush=True)
     for shape in ((2, 12, 781, 64), (4, 16, 1000, 64)):
         for dtype in DTYPES:
-            print(f"attention with dropout, {shape}, {dtype}", ratio(*attentions(shape, dtype), rounds), flush=True)
+            print(f"attention with dropout, {shape}, {dtype}", speed(*attentions(shape, dtype), rounds), flush=True)
     for dtype in DTYPES:
-        print(f"dropout, 6248 x 768, {dtype}", ratio(*dropouts(dtype), rounds), flush=True)
+        print(f"dropout, 6248 x 768, {dtype}", speed(*dropouts(dtype), rounds), flush=True)
     for rows, features in ((1562, 768), (6248, 768), (124_544, 64)):
         here, there = (norm_error(kind, rows, features) for kind in (layers.LayerNorm, nn.LayerNorm))
         print(
@@ -114,19 +112,10 @@ def norm_error(kind: type[nn.LayerNorm], rows: int, features: int) -> float:
     return float((computed(torch.bfloat16) - exact).norm() / exact.norm())
 
 
-def ratio(run: Run, other: Run, rounds: int) -> str:
-    """Median and quartiles of the ratio of processor times, and the medians."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for kept, one in zip(seconds, (run, other), strict=True):
-            start = time.process_time()
-            one()
-            if number:  # the first is not counted
-                kept.append(time.process_time() - start)
-    ratios = [here / there for here, there in zip(*seconds, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    here, there = (statistics.median(kept) * 1000 for kept in seconds)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f}): {here:.0f} and {there:.0f} ms"
+def speed(run: Run, other: Run, rounds: int) -> str:
+    """How many times as fast the first is."""
+    times = take_turns({"here": run, "PyTorch": other}, rounds, warmups=1)
+    return ratio(times["here"], times["PyTorch"])
 
 
 if __name__ == "__main__":
