@@ -174,12 +174,18 @@ def test_distributed_training_finds_every_gradient(masks, tmp_path):
     model = tiny("ForCTC", layerdrop=0.5, apply_spec_augment=masks).train()
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        parallel = torch.nn.parallel.DistributedDataParallel(model)
-        for _ in range(3):
-            parallel(waveforms(), labels=torch.ones(3, 4, dtype=torch.long)).loss.backward()
+        _steps_in_parallel(model)
     finally:
         torch.distributed.destroy_process_group()
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _steps_in_parallel(model):
+    # The wrapper must be gone before its process group is destroyed. It would be the last to hold the group, and end
+    # gloo's threads (PyTorch 2.13) while it holds the interpreter's lock, which one of them may be waiting for.
+    parallel = torch.nn.parallel.DistributedDataParallel(model)
+    for _ in range(3):
+        parallel(waveforms(), labels=torch.ones(3, 4, dtype=torch.long)).loss.backward()
 
 
 # ---- randomness ---------------------------------------------------------------------------------------------------
